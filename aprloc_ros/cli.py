@@ -1,0 +1,161 @@
+"""`aprloc`: a parser and plain functions. Known errors print one line and exit with 1."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from aprloc_ros import __version__, commands
+from aprloc_ros.errors import AprlocError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line -> exit code: 0 good, 1 a known error or poses that were not good, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format='%(message)s')
+    try:
+        return options.run(options)
+    except AprlocError as error:
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        print('aprloc: interrupted', file=sys.stderr)
+        return 130
+    except BrokenPipeError:   # the reader of our output, such as `head`, has seen enough
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        return _complain(f'{error.filename}: {error.strerror}' if error.filename else str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or 'aprloc_ros').startswith('aprloc_ros'):
+            raise
+        return _complain(f'the module {error.name} is missing; install aprloc_ros with its extras eval, train and ros, '
+                         'or source your ROS distribution')
+
+
+def _complain(text: str) -> int:
+    print(f'aprloc: error: {text}', file=sys.stderr)
+    return 1
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 < rate <= 100:
+        raise argparse.ArgumentTypeError(f'{text} is outside 0 to 100')
+    return rate
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='aprloc', description='Where is the camera? Build maps from posed images and '
+                                                                'localise single images in them.')
+    parser.add_argument('--version', action='version', version=f'aprloc {__version__}')
+    subparsers = parser.add_subparsers(metavar='COMMAND', required=True)
+    _add_demo(subparsers)
+    _add_build(subparsers)
+    _add_localize(subparsers)
+    _add_evaluate(subparsers)
+    _add_bag(subparsers)
+    _add_play(subparsers)
+    _add_maps(subparsers)
+    _add_benchmark(subparsers)
+    _add_place(subparsers)
+    return parser
+
+
+def _command(subparsers, name: str, run, text: str) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _map_dir(parser: argparse.ArgumentParser, text: str = 'directory of maps that is searched first') -> None:
+    parser.add_argument('--map-dir', type=Path, metavar='DIR', help=text)
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--device', default='auto', help='auto (CUDA if present), cpu, cuda or cuda:N')
+
+
+def _add_demo(subparsers) -> None:
+    parser = _command(subparsers, 'demo', commands.demo,
+                      'play an unseen drive of the demo place through the node and judge it')
+    parser.add_argument('--map', default='demo', metavar='NAME', help='map of the demo place (default: demo)')
+    parser.add_argument('--report', type=Path, default=Path('report'), metavar='DIR', help='default: report')
+    parser.add_argument('--rate', type=_rate, default=1.0, help='times the pace of the drive (default: 1)')
+    _map_dir(parser)
+
+
+def _add_build(subparsers) -> None:
+    parser = _command(subparsers, 'build', commands.build, 'build a map from posed images')
+    parser.add_argument('name', metavar='NAME', help='of the map')
+    parser.add_argument('--data', type=Path, required=True, metavar='PATH',
+                        help='the capture; its format is recognised')
+    parser.add_argument('--preset', choices=('small', 'paper'), default='small', help='default: small')
+    parser.add_argument('--config', type=Path, metavar='FILE.yaml', help='values that replace those of the preset')
+    parser.add_argument('--seed', type=int, default=0, help='of every random choice (default: 0)')
+    parser.add_argument('--imagenet', metavar='PATH|imagenet', default='none',
+                        help='backbone weights: a checkpoint file, or imagenet to download them (default: none)')
+    parser.add_argument('--until', choices=('field', 'regressor', 'map'), default='map',
+                        help='stop after a stage; the same command without it goes on from there (default: map)')
+    _map_dir(parser, 'where the map is written (default: ~/.ros/aprloc/maps)')
+    _device(parser)
+
+
+def _add_localize(subparsers) -> None:
+    parser = _command(subparsers, 'localize', commands.localize, 'localise one image in a map')
+    parser.add_argument('image', type=Path, metavar='IMAGE')
+    parser.add_argument('--map', required=True, metavar='NAME')
+    parser.add_argument('--camera', metavar='fx,fy,cx,cy',
+                        help="in pixels; default: the map's own, scaled to the image")
+    _map_dir(parser)
+    _device(parser)
+
+
+def _add_evaluate(subparsers) -> None:
+    parser = _command(subparsers, 'evaluate', commands.evaluate,
+                      "score a map on a capture's held-out images, or published poses")
+    parser.add_argument('map', nargs='?', metavar='NAME', help='of the map')
+    parser.add_argument('--data', type=Path, metavar='PATH', help='the capture')
+    parser.add_argument('--poses', type=Path, metavar='FILE.npz',
+                        help='instead: arrays of N camera-to-world poses, one named truth, the others predictions')
+    parser.add_argument('--report', type=Path, metavar='DIR', help='write pictures and a page there')
+    _map_dir(parser)
+    _device(parser)
+
+
+def _add_bag(subparsers) -> None:
+    parser = _command(subparsers, 'bag', commands.bag,
+                      "write a capture's held-out images as a rosbag2 with their true poses")
+    parser.add_argument('--data', type=Path, required=True, metavar='PATH', help='the capture')
+    parser.add_argument('--out', type=Path, required=True, metavar='BAG', help='directory to write')
+    parser.add_argument('--rate', type=float, default=10.0, metavar='HZ',
+                        help='frames a second where the capture has no stamps (default: 10)')
+
+
+def _add_play(subparsers) -> None:
+    parser = _command(subparsers, 'play', commands.play, 'play a bag through the node over DDS and judge its poses')
+    parser.add_argument('bag', type=Path, metavar='BAG', help='with image, camera_info and truth, as of aprloc bag')
+    parser.add_argument('--map', required=True, metavar='NAME')
+    parser.add_argument('--report', type=Path, default=Path('report'), metavar='DIR', help='default: report')
+    parser.add_argument('--rate', type=_rate, default=1.0, help='times the pace of the bag (default: 1)')
+    _map_dir(parser)
+
+
+def _add_maps(subparsers) -> None:
+    _map_dir(_command(subparsers, 'maps', commands.maps, 'list the maps that are found'))
+
+
+def _add_benchmark(subparsers) -> None:
+    parser = _command(subparsers, 'benchmark', commands.benchmark, 'measure what the README shows')
+    parser.add_argument('what', metavar='WHAT', help='see aprloc benchmark list')
+    parser.add_argument('rest', nargs=argparse.REMAINDER, help='options of that benchmark')
+
+
+def _add_place(subparsers) -> None:
+    parser = _command(subparsers, 'place', commands.place, 'write the synthetic capture of the demo place')
+    parser.add_argument('directory', type=Path, metavar='DIR')
+    parser.add_argument('--seed', type=int, default=0, help='of the place and its drives (default: 0)')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

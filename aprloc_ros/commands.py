@@ -1,0 +1,175 @@
+"""What each `aprloc` command does: options in, exit code out. Each loads what it needs, so that help is quick."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from aprloc_ros.errors import AprlocError
+
+PROGRESS_EVERY = 25   # frames
+
+
+def demo(options: argparse.Namespace) -> int:
+    from aprloc_ros.demo import run_demo
+
+    return 0 if run_demo(_held_out_drive(), options.map, options.map_dir, options.report, options.rate, _say) else 1
+
+
+def _held_out_drive():
+    """The drive through the demo place that its maps are not trained on: yields replay.BagFrame as it is rendered."""
+    import torch
+
+    from aprloc_ros.replay import BagFrame
+    from aprloc_ros.training.place.capture import CAMERA, photograph
+    from aprloc_ros.training.place.court import build_court
+    from aprloc_ros.training.place.drive import COURSES
+    from aprloc_ros.training.place.raycast import Renderer
+
+    course = next(course for course in COURSES if course.split == 'test')
+    _say(f'rendering {course.frames} frames of a drive that training never saw')
+    for index, (image, _, T_map_cam, stamp_s) in enumerate(photograph(Renderer(build_court()), course)):
+        if (index + 1) % PROGRESS_EVERY == 0:
+            _say(f'  {index + 1} of {course.frames} frames rendered')
+        yield BagFrame(round(stamp_s * 1e9), image, CAMERA, torch.from_numpy(T_map_cam))
+
+
+def play(options: argparse.Namespace) -> int:
+    from aprloc_ros.demo import run_play
+
+    return 0 if run_play(options.bag, options.map, options.map_dir, options.report, options.rate, _say) else 1
+
+
+def build(options: argparse.Namespace) -> int:
+    from aprloc_ros.training.build_map import build as build_map
+
+    directory = build_map(**{key: value for key, value in vars(options).items() if key != 'run'})
+    print(f'{directory}: {_describe(directory)}' if options.until == 'map' else f'{directory}: ready to go on')
+    return 0
+
+
+def localize(options: argparse.Namespace) -> int:
+    import cv2
+
+    from aprloc_ros.geometry import rotation_to_quaternion
+
+    pixels = cv2.imread(str(options.image), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None:
+        raise AprlocError(f'{options.image}: missing or not a readable image')
+    camera = parse_camera(options.camera, pixels.shape[1], pixels.shape[0]) if options.camera else None
+    estimate = _localizer(options).localize(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), camera)
+    std = estimate.covariance.diagonal().sqrt()
+    for name, unit, values in (('position', 'm', estimate.T_map_cam[:3, 3]),
+                               ('quaternion wxyz', '', rotation_to_quaternion(estimate.T_map_cam[:3, :3])),
+                               ('std of position', 'm, camera axes', std[:3]),
+                               ('std of rotation', 'deg, camera axes', std[3:].rad2deg())):
+        print(f'{name:16}', *(f'{value:10.4f}' for value in values.tolist()), f' {unit}')
+    print(f'{"status":16} {estimate.status}, score {estimate.score:.3f}, {estimate.timings_ms["total"]:.1f} ms')
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    from aprloc_ros import evaluation
+
+    if options.poses:
+        print(evaluation.scores_table(evaluation.score_file(options.poses)))
+        return 0
+    if not (options.map and options.data):
+        raise AprlocError('evaluate needs a map NAME and --data PATH, or --poses FILE.npz')
+    from aprloc_ros.training.datasets import read_capture
+
+    localizer = _localizer(options)
+    capture = read_capture(options.data)
+    records = evaluation.evaluate_map(localizer, capture.test, _progress(len(capture.test)))
+    scores = evaluation.score_with_baselines(records, [f.T_map_cam for f in capture.train], f'map {options.map}')
+    p50, p95 = evaluation.latency_p50_p95_ms(records)
+    facts = {'localize() p50 / p95': f'{p50:.1f} / {p95:.1f} ms on {localizer.device_name}'}
+    print(evaluation.scores_table(scores), *(f'{name}: {value}' for name, value in facts.items()), sep='\n')
+    if options.report:
+        from aprloc_ros.report import write_report
+
+        images = {frame.name: frame for frame in capture.test}
+        page = write_report(options.report, f'Map {options.map}, held-out images of {capture.name}', records, scores,
+                            facts, read_image=lambda record: images[record.name].read_image())
+        print(f'report: {page}')
+    return 0
+
+
+def bag(options: argparse.Namespace) -> int:
+    from aprloc_ros.replay import capture_frames, write_bag
+    from aprloc_ros.training.datasets import read_capture
+
+    count = write_bag(options.out, capture_frames(read_capture(options.data).test, options.rate))
+    print(f'wrote {count} frames to {options.out}')
+    return 0
+
+
+def maps(options: argparse.Namespace) -> int:
+    from aprloc_ros.map_bundle import list_maps, search_path
+
+    found = list_maps(options.map_dir)
+    if not found:
+        print(f'no map in {", ".join(map(str, search_path(options.map_dir)))}; build one with: '
+              'aprloc build NAME --data PATH')
+    for name, directory in found.items():
+        print(f'{name:16} {_describe(directory)}  {directory}')
+    return 0
+
+
+def benchmark(options: argparse.Namespace) -> int:
+    from aprloc_ros.training.benchmark import main as run
+
+    return run([options.what, *options.rest]) or 0
+
+
+def place(options: argparse.Namespace) -> int:
+    from aprloc_ros.training.place import write_capture
+
+    def show(done: int, total: int) -> None:
+        if done % PROGRESS_EVERY == 0 or done == total:
+            _say(f'{done} of {total} frames rendered')
+
+    write_capture(options.directory, options.seed, show)
+    print(f'wrote {options.directory}')
+    return 0
+
+
+def parse_camera(text: str, width: int, height: int):
+    """'fx,fy,cx,cy' in pixels -> a pinhole Camera of that size."""
+    from aprloc_ros.camera import Camera
+
+    try:
+        fx, fy, cx, cy = (float(part) for part in text.split(','))
+    except ValueError:
+        raise AprlocError(f'--camera {text!r} must be four numbers fx,fy,cx,cy in pixels') from None
+    return Camera(width, height, fx, fy, cx, cy)
+
+
+def _localizer(options: argparse.Namespace):
+    from aprloc_ros.localizer import Localizer
+    from aprloc_ros.map_bundle import find_map, load_map
+
+    return Localizer(load_map(find_map(options.map, options.map_dir), options.device), options.device)
+
+
+def _describe(directory: Path) -> str:
+    from aprloc_ros.manifest import FILE_NAME, read_manifest
+
+    try:
+        manifest = read_manifest(directory / FILE_NAME)
+    except AprlocError as error:
+        return f'BROKEN: {error}'
+    size_mb = sum(file.stat().st_size for file in directory.iterdir()) / 1e6
+    accuracy = ', '.join(f'{name} {value:.3g}' for name, value in manifest.accuracy.items())
+    return f'{size_mb:5.1f} MB  {manifest.build.preset}, field {manifest.field.kind}  {accuracy}'
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _progress(total: int):
+    def show(index: int, _record) -> None:
+        if (index + 1) % PROGRESS_EVERY == 0 or index + 1 == total:
+            print(f'{index + 1} of {total} frames', file=sys.stderr, flush=True)
+
+    return show

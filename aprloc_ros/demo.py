@@ -1,0 +1,56 @@
+"""`aprloc demo` and `aprloc play`: the real node over DDS beside the truth, as a table, a report and a verdict."""
+
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from aprloc_ros.drive import drive, frame_name, judge
+from aprloc_ros.evaluation import FrameRecord, mean_training_poses, score_poses, score_records, scores_table
+from aprloc_ros.manifest import FILE_NAME, read_manifest
+from aprloc_ros.map_bundle import find_map
+from aprloc_ros.replay import BagFrame, read_images, read_poses, write_bag
+from aprloc_ros.report import worst_records, write_report
+
+
+def run_demo(frames: Iterable[BagFrame], map_name: str, map_dir: Path | None, report_dir: Path, rate: float,
+             say: Callable[[str], None] = print) -> bool:
+    """Write the frames of a drive as a bag, play it through the node, report -> good or not."""
+    find_map(map_name, map_dir)   # complain before the work, not after it
+    with tempfile.TemporaryDirectory(prefix='aprloc_demo_') as scratch:
+        bag = Path(scratch) / 'drive'
+        count = write_bag(bag, frames)
+        say(f'wrote {count} frames as a rosbag2')
+        return run_play(bag, map_name, map_dir, report_dir, rate, say)
+
+
+def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, rate: float,
+             say: Callable[[str], None] = print) -> bool:
+    """Play a bag with `truth` through the node, print the table and the verdict, write the report -> good or not."""
+    directory = find_map(map_name, map_dir)
+    manifest = read_manifest(directory / FILE_NAME)
+    truth = read_poses(bag, 'truth')
+    report_dir.mkdir(parents=True, exist_ok=True)
+    say(f'playing {len(truth)} frames over DDS into the relocalize node, map {directory}')
+    result = drive(bag, truth, directory, rate, report_dir / 'node.log', say)
+    ours = score_records(result.records)
+    T_truth = torch.stack([record.T_truth for record in result.records])
+    scores = {f'node, map {map_name}': ours,
+              'mean pose of the drive': score_poses(mean_training_poses(T_truth, len(T_truth)), T_truth)}
+    verdict = judge(result, *scores.values(), manifest)
+    images = worst_images(bag, {stamp_ns: frame_name(index) for index, stamp_ns in enumerate(truth)}, result.records)
+    page = write_report(report_dir, f'Map {map_name}: the node over DDS', result.records, scores, result.facts(),
+                        verdict, lambda record: images[record.name])
+    say('\n' + scores_table(scores) + '\n')
+    for name, value in result.facts().items():
+        say(f'{name}: {value}')
+    say(f'\n{verdict.text()}\nreport: {page}')
+    return verdict.good
+
+
+def worst_images(bag: Path, names: dict[int, str], records: list[FrameRecord]) -> dict[str, np.ndarray]:
+    """Images of the worst records, by their names: one pass over the bag, few in memory. names: by stamp in ns."""
+    worst = {record.name for record in worst_records(records)}
+    return {names[stamp_ns]: image for stamp_ns, image in read_images(bag) if names.get(stamp_ns) in worst}

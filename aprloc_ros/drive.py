@@ -1,0 +1,114 @@
+"""A bag driven through the real node over DDS, compared with its truth and judged by what the map promises."""
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.evaluation import FrameRecord, PoseScores, Verdict, latency_p50_p95_ms, make_record
+from aprloc_ros.geometry import BODY_FROM_CV
+from aprloc_ros.manifest import Manifest
+
+# A bag may be another sample of the place than the frames that the map's accuracy was measured on (the demo's are the
+# same frames without JPEG): half as much again is allowed.
+ACCURACY_FACTOR = 1.5
+ACCOUNTED_SHARE = 0.95   # of the frames must be answered, or superseded by a newer one
+ANSWERED_SHARE = 0.5     # of the frames must be answered: a node that answers less often does not localise a robot
+
+
+@dataclass(frozen=True)
+class DriveResult:
+    """A drive's frames beside their truth, and what became of each image."""
+
+    records: list[FrameRecord]
+    sent: int
+    rejected: int
+    superseded: int
+
+    def facts(self) -> dict[str, str]:
+        p50, p95 = latency_p50_p95_ms(self.records)
+        return {'frames sent': str(self.sent), 'answered': str(len(self.records)), 'rejected': str(self.rejected),
+                'superseded by a newer frame': str(self.superseded),
+                'latency p50 / p95, image sent to pose received': f'{p50:.1f} / {p95:.1f} ms'}
+
+
+def drive(bag: Path, truth: dict[int, Tensor], map_directory: Path, rate: float, log_path: Path,
+          say: Callable[[str], None] = print) -> DriveResult:
+    """Play the bag into a node of its own process and compare its answers with the truth (stamp in ns -> [4, 4]).
+
+    The node stays invisible to other robots: it is heard on this machine alone, on a ROS domain of its own unless
+    ROS_DOMAIN_ID names one.
+    """
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
+    from aprloc_ros.player import node_process, play
+
+    parameters = {'map': map_directory.name, 'map_dir': str(map_directory.parent), 'reliability': 'reliable',
+                  'publish_tf': 'none', 'extrinsics': 'parameters', 'diagnostics_period_s': 0.2}
+    with node_process(parameters, log_path) as process:
+        def check_alive() -> None:
+            if process.poll() is not None:
+                raise AprlocError(f'the node ended with exit code {process.returncode}: {_last_line(log_path)}')
+
+        def progress(sent: int) -> None:
+            if sent % max(1, len(truth) // 10) == 0:
+                say(f'  {sent} of {len(truth)} frames sent')
+
+        playback = play(bag, rate, check_alive=check_alive, on_sent=progress)
+    if not playback.answers:
+        reason = playback.diagnostics.get('last rejection') or _last_line(log_path)
+        raise AprlocError(f'the node answered none of {playback.sent} frames: {reason}')
+    records = [_record(index, stamp_ns, playback.answers[stamp_ns], T_truth)
+               for index, (stamp_ns, T_truth) in enumerate(truth.items()) if stamp_ns in playback.answers]
+    return DriveResult(records, playback.sent, playback.rejected, playback.superseded)
+
+
+def frame_name(index: int) -> str:
+    """How the bag's frame with that index, counted from 0, is called in tables and pictures."""
+    return f'frame {index:04d}'
+
+
+def _record(index: int, stamp_ns: int, answer, T_truth: Tensor) -> FrameRecord:
+    """With default extrinsics the camera is the base in optical axes, so that only axes turn."""
+    T_map_cam = answer.T_map_base @ BODY_FROM_CV
+    R_cam_map = torch.block_diag(T_map_cam[:3, :3], T_map_cam[:3, :3]).T
+    return make_record(frame_name(index), stamp_ns / 1e9, T_truth, T_map_cam, answer.latency_s * 1000, 'answered',
+                       R_cam_map @ answer.covariance @ R_cam_map.T)
+
+
+def _last_line(log_path: Path) -> str:
+    lines = log_path.read_text(errors='replace').strip().splitlines()
+    return f'{lines[-1]} (log: {log_path})' if lines else f'its log {log_path} is empty'
+
+
+def judge(result: DriveResult, ours: PoseScores, mean_pose: PoseScores, manifest: Manifest) -> Verdict:
+    """Were the poses as good as the map promises?
+
+    Good means all of: median errors within ACCURACY_FACTOR times the held-out accuracy that the map's own manifest
+    states; both medians less than those of the drive's own mean pose; at least ACCOUNTED_SHARE of the frames answered
+    or superseded, and at least ANSWERED_SHARE answered.
+    """
+    checks = {}
+    for unit in ('m', 'deg'):
+        median, trivial = getattr(ours, f'median_{unit}'), getattr(mean_pose, f'median_{unit}')
+        bound = ACCURACY_FACTOR * _promised(manifest, f'median_{unit}')
+        checks[f'median error {median:.3f} {unit}, at most {bound:.3f} {unit} ({ACCURACY_FACTOR:g} times what the map '
+               'states for held-out frames)'] = median <= bound
+        checks[f'median error {median:.3f} {unit}, under the {trivial:.3f} {unit} of the mean pose'] = median < trivial
+    answered = len(result.records) / result.sent
+    accounted = answered + result.superseded / result.sent
+    checks[f'{accounted:.1%} of the frames answered or superseded, at least {ACCOUNTED_SHARE:.0%}'] = \
+        accounted >= ACCOUNTED_SHARE
+    checks[f'{answered:.1%} of the frames answered, at least {ANSWERED_SHARE:.0%}'] = answered >= ANSWERED_SHARE
+    return Verdict(checks)
+
+
+def _promised(manifest: Manifest, key: str) -> float:
+    if key not in manifest.accuracy:
+        raise AprlocError(f'the map {manifest.name} does not state its held-out {key}; rebuild it with aprloc build')
+    return manifest.accuracy[key]

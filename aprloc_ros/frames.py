@@ -1,0 +1,96 @@
+"""What the node does with one frame: message in, the robot's pose out, or a reason why there is none."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from geometry_msgs.msg import TransformStamped
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from torch import Tensor
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.covariance import to_base
+from aprloc_ros.device import resolve_device
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert
+from aprloc_ros.localizer import Estimate, Localizer
+from aprloc_ros.parameters import NodeParameters
+from aprloc_ros.ros_images import decode_image
+from aprloc_ros.ros_messages import camera_from_info
+from aprloc_ros.transforms import Extrinsics
+
+
+class FrameRejected(Exception):
+    """A frame that gets no pose: a word for the counts and a line for the user."""
+
+    def __init__(self, reason: str, text: str):
+        super().__init__(f'{reason}: {text}')
+        self.reason, self.text = reason, text
+
+
+@contextlib.contextmanager
+def rejecting(reason: str) -> Iterator[None]:
+    """Turns an AprlocError of the block into a FrameRejected for that reason."""
+    try:
+        yield
+    except AprlocError as error:
+        raise FrameRejected(reason, str(error)) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a configured node answers its frames with."""
+
+    parameters: NodeParameters
+    localizer: Localizer
+    map_frame: str
+    extrinsics: Extrinsics
+    send_transform: Callable[[TransformStamped], None] | None
+
+    @property
+    def on_cpu_instead(self) -> str:
+        """Says so when the localizer had to leave the device that was asked for; empty otherwise."""
+        wanted = str(resolve_device(self.parameters.device))
+        if self.localizer.device_name == wanted:
+            return ''
+        return f'{wanted} ran out of memory: localising on the {self.localizer.device_name}'
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The robot's pose at one image."""
+
+    T_map_base: Tensor   # [4, 4] float64
+    covariance: Tensor   # [6, 6] float64 of xi in T_true = T_map_base @ exp(xi), in the axes of base
+    estimate: Estimate   # of the camera
+
+
+def answer_frame(image: Image | CompressedImage, info: CameraInfo | None, setup: Setup) -> Answer:
+    """Raises FrameRejected with the reason 'camera_info', 'image', 'extrinsics' or 'localizer'."""
+    with rejecting('camera_info'):
+        camera = _camera(info, setup.parameters)
+    with rejecting('image'):
+        pixels = decode_image(image, setup.parameters.max_image_bytes)
+    with rejecting('camera_info'):
+        _check_sizes(pixels.shape[1], pixels.shape[0], camera)
+    with rejecting('extrinsics'):
+        T_base_cam = setup.extrinsics(image.header.frame_id, image.header.stamp)
+    with rejecting('localizer'):
+        estimate = setup.localizer.localize(pixels, camera)
+    T_cam_base = invert(T_base_cam)
+    return Answer(estimate.T_map_cam @ T_cam_base, to_base(estimate.covariance, T_cam_base), estimate)
+
+
+def _camera(info: CameraInfo | None, parameters: NodeParameters) -> Camera | None:
+    if info is not None:
+        return camera_from_info(info, parameters.rectified)
+    if parameters.require_camera_info:
+        raise AprlocError('none has arrived on the topic camera_info; publish it, or set the parameter '
+                          'require_camera_info to false to use the camera of the map')
+    return None
+
+
+def _check_sizes(width: int, height: int, camera: Camera | None) -> None:
+    if camera is not None and (width, height) != (camera.width, camera.height):
+        raise AprlocError(f'the image is {width}x{height} but camera_info is of {camera.width}x{camera.height}; they '
+                          f'must be of the same camera and mode')

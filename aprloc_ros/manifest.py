@@ -1,0 +1,131 @@
+"""What a map says about itself: `map.yaml`."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.config import from_mapping, to_mapping
+from aprloc_ros.covariance import check_covariance
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.scene import SceneNormalisation
+
+SCHEMA = 1
+FILE_NAME = 'map.yaml'
+_MAX_BYTES = 256 * 1024
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}')
+_FRAME_ID = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_/-]{0,255}')
+_COUNT = {'range': (0, None)}
+_NOT_NEGATIVE = {'range': (0.0, None)}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which network, with which arguments; sha256 is of its weights file and is filled in by save_map."""
+
+    kind: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ''
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The capture the map was built from. content_hash: of its poses and images; code_version: of this package."""
+
+    format: str
+    name: str
+    train_frames: int = field(metadata=_COUNT)
+    test_frames: int = field(metadata=_COUNT)
+    content_hash: str
+    seed: int
+    code_version: str
+
+
+@dataclass(frozen=True)
+class BuildFacts:
+    preset: str
+    seconds: float = field(metadata=_NOT_NEGATIVE)
+    peak_memory_mb: float = field(metadata=_NOT_NEGATIVE)
+    hardware: str
+    torch_version: str
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """Everything of a map but its weights."""
+
+    name: str
+    camera: Camera                 # rectified pinhole; its size is the regressor's input
+    scene: SceneNormalisation
+    regressor: ModelSpec
+    field: ModelSpec
+    data: Provenance
+    accuracy: dict[str, float]     # on held-out frames, the unit in each name: {'median_m': ..., 'psnr_db': ...}
+    covariance: Tensor = field(metadata={'shape': (6, 6)})   # of the regressor alone, see aprloc_ros.covariance
+    build: BuildFacts
+    history: dict[str, list[list[float]]] = field(default_factory=dict)   # how held-out scores moved with seconds
+    frame_id: str = 'map'
+    schema: int = SCHEMA
+
+    def __post_init__(self):
+        if self.schema != SCHEMA:
+            raise AprlocError(f'schema is {self.schema} but this version reads {SCHEMA}')
+        check_map_name(self.name)
+        if not _FRAME_ID.fullmatch(self.frame_id):
+            raise AprlocError(f'frame_id is {self.frame_id!r}; it must be a TF frame such as map')
+        if self.camera.model != 'pinhole':
+            raise AprlocError(f'camera.model is {self.camera.model!r}; it must be pinhole')
+        check_covariance(self.covariance)
+
+
+def check_map_name(name: str) -> str:
+    """The name of a map, which is also its directory's: no separators, no dots. AprlocError otherwise."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise AprlocError(f'map name {str(name)[:80]!r} is not allowed; use 1 to 64 letters, digits, _ and -, '
+                          f'a letter or digit first')
+    return name
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Parse and check map.yaml. AprlocError begins with the path and ends with the cure."""
+    try:
+        with path.open('rb') as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise AprlocError(f'{path}: is larger than {_MAX_BYTES} bytes')
+        return from_mapping(Manifest, yaml.load(content, _PlainLoader), str(path))
+    except OSError as error:
+        raise AprlocError(f'{path}: {error.strerror}; rebuild the map with aprloc build') from None
+    except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
+        raise AprlocError(f'{path}: not readable YAML ({_one_line(error)}); rebuild the map with aprloc build') from None
+    except AprlocError as error:
+        raise AprlocError(f'{error}; rebuild the map with aprloc build') from None
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The content of map.yaml. AprlocError where it would not be read again (a NaN in the accuracy, say)."""
+    mapping = to_mapping(manifest)
+    from_mapping(Manifest, mapping, FILE_NAME)
+    return yaml.dump(mapping, Dumper=_PlainDumper, sort_keys=False, width=120, default_flow_style=None)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses aliases: a few hundred bytes of nested ones stand for gigabytes."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError('aliases are not allowed')
+        return super().compose_node(parent, index)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    def ignore_aliases(self, data):
+        return True
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())[:200]

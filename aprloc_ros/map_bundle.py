@@ -1,0 +1,213 @@
+"""A map on disk: `map.yaml` and the weights of two networks. Save, find, verify, load; no code from a map runs."""
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from aprloc_ros.device import place, resolve_device
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.fields import build_field
+from aprloc_ros.manifest import FILE_NAME, Manifest, ModelSpec, check_map_name, manifest_text, read_manifest
+from aprloc_ros.networks import build_regressor
+
+REGRESSOR_FILE = 'regressor.safetensors'
+FIELD_FILE = 'field.safetensors'
+USER_MAPS = Path('~/.ros/aprloc/maps')
+_MAX_WEIGHTS_BYTES = 1 << 30
+_PUBLIC_SCENES = {
+    'Cambridge Landmarks': ('kings', 'KingsCollege', 'OldHospital', 'ShopFacade', 'StMarysChurch', 'GreatCourt'),
+    '7-Scenes': ('chess', 'fire', 'heads', 'office', 'pumpkin', 'redkitchen', 'stairs')}
+
+
+@dataclass(frozen=True, eq=False)
+class MapBundle:
+    """A loaded map: both networks in evaluation mode, float32."""
+
+    manifest: Manifest
+    regressor: nn.Module
+    field: nn.Module
+    directory: Path
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the whole map on disk."""
+        return sum((self.directory / name).stat().st_size for name in (FILE_NAME, REGRESSOR_FILE, FIELD_FILE))
+
+
+def search_path(map_dir: str | Path | None = None) -> list[Path]:
+    """The directories in which maps are looked for, in order."""
+    places = [Path(map_dir)] if map_dir else []
+    places += [Path(p) for p in os.environ.get('APRLOC_MAP_PATH', '').split(':') if p]
+    places.append(USER_MAPS)
+    prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(':') if p] + [sys.prefix]
+    places += [Path(prefix) / 'share/aprloc_ros/maps' for prefix in prefixes]
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / 'package.xml').is_file():
+        places.append(checkout / 'maps')
+    return list(dict.fromkeys(p.expanduser() for p in places))
+
+
+def list_maps(map_dir: str | Path | None = None) -> dict[str, Path]:
+    """Name -> directory of every map on the search path; the first of a name wins."""
+    found = {}
+    for directory in search_path(map_dir):
+        for path in sorted(directory.glob(f'*/{FILE_NAME}')):
+            if not path.parent.name.startswith('.'):
+                found.setdefault(path.parent.name, path.parent)
+    return found
+
+
+def find_map(name: str, map_dir: str | Path | None = None) -> Path:
+    """The directory of the named map, the first on the search path. AprlocError says how to build one."""
+    check_map_name(name)
+    places = search_path(map_dir)
+    for directory in places:
+        if (directory / name / FILE_NAME).is_file():
+            return directory / name
+    raise AprlocError(f'no map {name} in {", ".join(map(str, places))}; build it with: aprloc build {name} --data PATH'
+                      + _download_hint(name))
+
+
+def _download_hint(name: str) -> str:
+    for dataset, scenes in _PUBLIC_SCENES.items():
+        for scene in scenes:
+            if scene.lower() == name.lower():
+                scene = 'KingsCollege' if scene == 'kings' else scene
+                return f' (PATH: the scene {scene} of the {dataset} dataset, downloaded from its own site)'
+    return ''
+
+
+def load_map(directory: str | Path, device: str = 'auto') -> MapBundle:
+    """Verify and load a map. AprlocError names the file that is missing, damaged or does not fit, and the cure."""
+    directory = Path(directory)
+    target = resolve_device(device)
+    manifest = read_manifest(directory / FILE_NAME)
+    regressor = _load_model(build_regressor, manifest.regressor, directory / REGRESSOR_FILE)
+    field = _load_model(build_field, manifest.field, directory / FIELD_FILE)
+    place(field, place(regressor, target))
+    return MapBundle(manifest, regressor, field, directory)
+
+
+def _load_model(build: Callable[[str, dict], nn.Module], spec: ModelSpec, path: Path) -> nn.Module:
+    """Build the model and fill it with the weights, after their hash, names and shapes have been checked."""
+    cure = 'rebuild the map with aprloc build'
+    weights = _read_weights(path, spec.sha256, cure)
+    try:
+        model = build(spec.kind, spec.arguments)
+    except (AprlocError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise AprlocError(f'{path.parent / FILE_NAME}: no model {spec.kind[:80]!r}: {reason}; {cure}') from None
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        wanted, got = expected.get(name), weights.get(name)
+        if wanted is None or got is None:
+            raise AprlocError(f'{path}: the weights {name[:80]!r} are {"missing" if got is None else "unknown"}; {cure}')
+        if wanted.shape != got.shape or wanted.is_floating_point() != got.is_floating_point():
+            raise AprlocError(f'{path}: {name} is {got.dtype} {list(got.shape)} but the model {spec.kind} has '
+                              f'{wanted.dtype} {list(wanted.shape)}; {cure}')
+    model.load_state_dict(weights)
+    return model.eval().requires_grad_(False)
+
+
+def _read_weights(path: Path, sha256: str, cure: str) -> dict[str, Tensor]:
+    try:
+        size = path.stat().st_size
+        if not path.is_file() or size > _MAX_WEIGHTS_BYTES:
+            raise AprlocError(f'{path}: not a file of at most {_MAX_WEIGHTS_BYTES} bytes; {cure}')
+        content = path.read_bytes()
+    except OSError as error:
+        raise AprlocError(f'{path}: {error.strerror}; {cure}') from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise AprlocError(f'{path}: damaged or not of this map (its sha256 is not the one in {FILE_NAME}); {cure}')
+    try:
+        weights = safetensors.torch.load(content)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise AprlocError(f'{path}: not a safetensors file ({str(error).splitlines()[0]}); {cure}') from None
+    if not all(torch.isfinite(w).all() for w in weights.values()):
+        raise AprlocError(f'{path}: the weights hold NaN or infinity; {cure}')
+    return weights
+
+
+def check_target(directory: str | Path) -> Path:
+    """The absolute path of the directory when a map may be written there: it is absent, empty or a map."""
+    target = Path(directory).resolve()
+    if target.exists() and not (target / FILE_NAME).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise AprlocError(f'{target}: exists and is not a map; choose another name or remove it')
+    return target
+
+
+def save_map(directory: str | Path, manifest: Manifest, regressor: nn.Module, field: nn.Module,
+             curves: Mapping[str, bytes] = MappingProxyType({})) -> Path:
+    """Write the map, all or nothing, in place of the one that is there; returns its directory.
+
+    curves: content of training curves by file name (`field.csv`), kept beside the weights for whoever wants to see.
+
+    Everything is written and synchronised beside the target and renamed into place, so that a crash at any moment
+    leaves the old map, the new one or none. Weights are stored in half precision.
+    """
+    target = check_target(directory)
+    contents = {**curves, REGRESSOR_FILE: _pack(regressor), FIELD_FILE: _pack(field)}
+    hashes = {name: hashlib.sha256(contents[name]).hexdigest() for name in (REGRESSOR_FILE, FIELD_FILE)}
+    manifest = replace(manifest, regressor=replace(manifest.regressor, sha256=hashes[REGRESSOR_FILE]),
+                       field=replace(manifest.field, sha256=hashes[FIELD_FILE]))
+    contents[FILE_NAME] = manifest_text(manifest).encode()
+    partial, old = target.with_name(f'.{target.name}.partial'), target.with_name(f'.{target.name}.old')
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of an interrupted save
+        _write_directory(partial, contents)
+        _swap_in(partial, target, old)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise AprlocError(f'{target}: cannot write the map: {error.strerror}') from None
+    return target
+
+
+def _pack(model: nn.Module) -> bytes:
+    """Weights as safetensors, floating point ones in half precision where their range allows it."""
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        tensor = tensor.detach().cpu().contiguous()
+        if not torch.isfinite(tensor).all():
+            raise AprlocError(f'the weights {name} hold NaN or infinity; training diverged: lower the learning rate')
+        if tensor.is_floating_point():
+            half = tensor.half()
+            tensor = half if torch.isfinite(half).all() else tensor.float()
+        weights[name] = tensor.clone()
+    return safetensors.torch.save(weights)
+
+
+def _write_directory(directory: Path, contents: dict[str, bytes]) -> None:
+    directory.mkdir(parents=True)
+    for name, content in contents.items():
+        with (directory / name).open('wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    _sync(directory)
+
+
+def _swap_in(partial: Path, target: Path, old: Path) -> None:
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(target, old)
+    os.rename(partial, target)
+    _sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,197 @@
+"""`relocalize`: a lifecycle node around the Localizer. Configuring loads the map, activating opens the stream."""
+
+import signal
+import sys
+from collections.abc import Callable
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.frames import Setup
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.map_bundle import find_map, load_map
+from aprloc_ros.parameters import NodeParameters, check_changes, declare_parameters, read_parameters
+from aprloc_ros.ros_messages import diagnostics
+from aprloc_ros.stream import FrameStream
+from aprloc_ros.transforms import make_broadcaster, make_extrinsics
+
+_SPIN_S = 0.1
+
+
+class RelocalizeNode(LifecycleNode):
+    """The lifecycle, the parameters and the diagnostics; frames are the stream's business."""
+
+    def __init__(self):
+        super().__init__('relocalize')
+        declare_parameters(self)
+        self._pose = self.create_lifecycle_publisher(PoseStamped, 'pose', 10)
+        self._pose_with_covariance = self.create_lifecycle_publisher(
+            PoseWithCovarianceStamped, 'pose_with_covariance', 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._state, self._problem = 'unconfigured', ''
+        self._setup: Setup | None = None
+        self._stream: FrameStream | None = None
+        self._timer, self._send_transform, self._said = None, None, set()
+        self._report_every(self.get_parameter('diagnostics_period_s').value)
+        self.add_on_set_parameters_callback(self._on_parameters)
+
+    # Transitions. rclpy swallows what they raise, so each failure is said here, in one line.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if not self._succeeds('configure', self._prepare):
+            return TransitionCallbackReturn.FAILURE
+        self._enter('inactive')
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if not self._succeeds('activate', self._prepare_again_if_changed):
+            return TransitionCallbackReturn.FAILURE
+        result = super().on_activate(state)  # first: publishers are silent until then
+        self._stream = FrameStream(self, self._setup, self._pose, self._pose_with_covariance, self.report)
+        self._enter('active')
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        self._enter('inactive')
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._setup = None
+        self._enter('unconfigured')
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        self._setup = None
+        self._enter('finalized')
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        self._setup = None
+        self._enter('unconfigured')
+        return super().on_error(state)
+
+    def close(self) -> None:
+        """Stop listening and finish the frame in hand."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _succeeds(self, what: str, step: Callable[[], None]) -> bool:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001  rclpy would hide it
+            text = str(error) if isinstance(error, AprlocError) else f'{type(error).__name__}: {error}'
+            self._problem = f'cannot {what}: {text}'
+            self.get_logger().error(self._problem)
+            self.report()
+            return False
+        self._problem = ''
+        return True
+
+    def _enter(self, state: str) -> None:
+        self._state = state
+        self.get_logger().info(state)
+        self.report()
+
+    # Parameters.
+
+    def _prepare(self) -> None:
+        parameters = read_parameters(self)
+        if not parameters.map:
+            raise AprlocError('the parameter map is empty; name a map, as in -p map:=demo')
+        bundle = load_map(find_map(parameters.map, parameters.map_dir or None), parameters.device)
+        localizer = Localizer(bundle, parameters.device)
+        extrinsics, missing = make_extrinsics(self, parameters.extrinsics, parameters.base_frame,
+                                              parameters.camera_xyz_m, parameters.camera_rpy_rad)
+        self._say_once(missing)
+        self._setup = Setup(parameters, localizer, parameters.map_frame or bundle.manifest.frame_id, extrinsics,
+                            self._broadcaster(parameters))
+        self._report_every(parameters.diagnostics_period_s)
+        self.get_logger().info(f'map {bundle.manifest.name} of {bundle.directory} on {localizer.device_name}')
+
+    def _prepare_again_if_changed(self) -> None:
+        if read_parameters(self) != self._setup.parameters:
+            self._prepare()
+
+    def _broadcaster(self, parameters: NodeParameters) -> Callable | None:
+        if parameters.publish_tf == 'none':
+            return None
+        if self._send_transform is None:
+            self._send_transform, missing = make_broadcaster(self)
+            self._say_once(missing)
+        return self._send_transform
+
+    def _say_once(self, text: str) -> None:
+        if text and text not in self._said:
+            self.get_logger().warning(text)
+            self._said.add(text)
+
+    def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        try:
+            check_changes(changes, self.get_name(), self._state == 'active')
+        except AprlocError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    # Diagnostics.
+
+    def _report_every(self, period_s: float) -> None:
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+        # Real time: diagnostics also come while a simulation's clock stands still.
+        self._timer = self.create_timer(period_s, self.report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def report(self) -> None:
+        """Publish what the node is doing, and what it did with its frames."""
+        stream = self._stream
+        if self._problem:
+            level, text, values = DiagnosticStatus.ERROR, self._problem, {}
+        elif stream is not None:
+            level, text, values = stream.status()
+        else:
+            level, text, values = DiagnosticStatus.OK, self._state, {}
+        values = {'state': self._state, **values}
+        self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), self.get_fully_qualified_name().lstrip('/'),
+                                              level, text, values))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs the node until SIGINT or SIGTERM -> exit code."""
+    # A list, not an Event: its lock would be taken twice where a second signal interrupts the first one's handler.
+    interrupts = []
+    for interrupt in (signal.SIGINT, signal.SIGTERM):  # ours, not rclpy's: the worker still needs the context
+        signal.signal(interrupt, lambda number, _frame: interrupts.append(number))
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        node = RelocalizeNode()
+    except (AprlocError, RuntimeError) as error:  # RuntimeError: rcl on malformed --ros-args
+        print(f'aprloc: error: {str(error).splitlines()[0]}', file=sys.stderr)
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    if node.get_parameter('autostart').value and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        node.trigger_activate()
+    while not interrupts:
+        executor.spin_once(timeout_sec=_SPIN_S)
+    node.close()
+    node.destroy_node()
+    rclpy.shutdown()
+    for interrupt in (signal.SIGINT, signal.SIGTERM):  # the interpreter restores any other handler before it ends
+        signal.signal(interrupt, signal.SIG_IGN)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""Plays a bag over real DDS into the `relocalize` node, which runs as its own process, and records what it answers."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import rclpy
+import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Pose, PoseStamped, PoseWithCovarianceStamped
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, Image
+from torch import Tensor
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.replay import CAMERA_INFO, IMAGE, read_raw
+from aprloc_ros.ros_messages import rigid_transform, stamp_ns
+
+_RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+# DDS matches the answers' topics on its own time.
+_AFTER_MATCH_S = 0.5
+_ACKNOWLEDGE = Duration(seconds=5)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One published PoseWithCovarianceStamped."""
+
+    T_map_base: Tensor   # [4, 4] float64
+    covariance: Tensor   # [6, 6] float64, about the map's axes (geometry_msgs/PoseWithCovariance)
+    latency_s: float     # from the image's sending to the pose's arrival
+
+
+@dataclass(frozen=True)
+class Playback:
+    """What came of the images of a bag. Keys are stamps in nanoseconds."""
+
+    sent: int
+    answers: dict[int, Answer]
+    poses: dict[int, Tensor]      # [4, 4] of the PoseStamped topic
+    diagnostics: dict[str, str]   # the node's last words about its frames
+
+    @property
+    def rejected(self) -> int:
+        return int(self.diagnostics.get('frames rejected', 0))
+
+    @property
+    def superseded(self) -> int:
+        return int(self.diagnostics.get('frames superseded', 0))
+
+
+@contextlib.contextmanager
+def node_process(parameters: dict[str, str | float], log_path: Path) -> Iterator[subprocess.Popen]:
+    """The real node as its own process, logging to a file; interrupted, and if need be killed, on the way out."""
+    command = [sys.executable, '-m', 'aprloc_ros.relocalize', '--ros-args']
+    for name, value in parameters.items():
+        command += ['-p', f'{name}:={json.dumps(value)}']   # quoted, so that a map called 12 stays a text
+    with open(log_path, 'wb') as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            yield process
+        finally:
+            stop_process(process)
+
+
+def stop_process(process: subprocess.Popen) -> None:
+    """Ask politely, then firmly, and wait for the end; at once if the user presses Ctrl-C again."""
+    try:
+        for ask, patience_s in ((signal.SIGINT, 10), (signal.SIGTERM, 5)):
+            process.send_signal(ask)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(patience_s)
+                return
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def play(bag: Path, rate: float = 1.0, match_timeout_s: float = 60.0, settle_s: float = 3.0,
+         check_alive: Callable[[], None] = lambda: None, on_sent: Callable[[int], None] | None = None) -> Playback:
+    """Publish the bag's `image` and `camera_info` at `rate` times its pace and record the node's answers.
+
+    Waits until an active node listens. check_alive() may raise to stop. on_sent(count) is called after each image.
+    Returns when every frame is accounted for or nothing was heard for settle_s. Raises AprlocError for a bag without
+    images and if no node is found within match_timeout_s.
+    """
+    if not 0 < rate <= 100:
+        raise AprlocError(f'rate {rate} is outside 0 to 100')
+    if next(read_raw(bag, 'image', (IMAGE,)), None) is None:
+        raise AprlocError(f'{bag}: the topic image holds no message')
+    context = rclpy.Context()
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        player = _Player(context)
+        player.wait_for_node(match_timeout_s, check_alive)
+        player.send(bag, rate, check_alive, on_sent)
+        player.settle(settle_s, check_alive)
+        return player.playback()
+    finally:
+        context.try_shutdown()
+
+
+class _Player:
+    def __init__(self, context: rclpy.Context):
+        self._node = rclpy.create_node('aprloc_player', context=context)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self._node)
+        self._image = self._node.create_publisher(Image, 'image', _RELIABLE)
+        self._camera_info = self._node.create_publisher(CameraInfo, 'camera_info', _RELIABLE)
+        self._node.create_subscription(PoseWithCovarianceStamped, 'pose_with_covariance', self._on_answer, _RELIABLE)
+        self._node.create_subscription(PoseStamped, 'pose', self._on_pose, _RELIABLE)
+        self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, _RELIABLE)
+        self._sent_at_s, self._answers, self._poses, self._diagnostics = {}, {}, {}, {}
+        self._problem, self._heard_at_s = '', time.perf_counter()
+
+    def wait_for_node(self, timeout_s: float, check_alive: Callable[[], None]) -> None:
+        end_s = time.perf_counter() + timeout_s
+        while not self._node_listens():
+            check_alive()
+            if self._problem:
+                raise AprlocError(f'the node is {self._diagnostics.get("state")}: {self._problem}')
+            if time.perf_counter() > end_s:
+                raise AprlocError(f'no active relocalize node listens to image and camera_info after {timeout_s:g} s; '
+                                  'see its log, and whether ROS_DOMAIN_ID is the same')
+            self._executor.spin_once(timeout_sec=0.1)
+        self._spin_until(time.perf_counter() + _AFTER_MATCH_S)
+
+    def _node_listens(self) -> bool:
+        return (self._diagnostics.get('state') == 'active' and self._image.get_subscription_count() > 0
+                and self._camera_info.get_subscription_count() > 0)
+
+    def send(self, bag: Path, rate: float, check_alive: Callable[[], None], on_sent: Callable[[int], None] | None):
+        infos = {message.stamp_ns: message.data for message in read_raw(bag, 'camera_info', (CAMERA_INFO,))}
+        for data in list(infos.values())[:1]:   # the first image must not overtake the first camera_info
+            self._camera_info.publish(data)
+            self._camera_info.wait_for_all_acked(_ACKNOWLEDGE)
+        start_s = time.perf_counter()
+        for message in read_raw(bag, 'image', (IMAGE,)):
+            self._spin_until(start_s + message.time_s / rate)
+            check_alive()
+            if message.stamp_ns in infos:
+                self._camera_info.publish(infos[message.stamp_ns])
+            self._sent_at_s[message.stamp_ns] = time.perf_counter()
+            self._image.publish(message.data)
+            if on_sent:
+                on_sent(len(self._sent_at_s))
+
+    def settle(self, quiet_s: float, check_alive: Callable[[], None]) -> None:
+        self._heard_at_s = time.perf_counter()
+        while time.perf_counter() < self._heard_at_s + quiet_s and not self._all_accounted():
+            check_alive()
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def playback(self) -> Playback:
+        return Playback(len(self._sent_at_s), self._answers, self._poses, self._diagnostics)
+
+    def _all_accounted(self) -> bool:
+        known = self.playback()
+        return (len(known.answers) + known.rejected + known.superseded >= known.sent
+                and len(known.poses) >= len(known.answers))
+
+    def _spin_until(self, time_s: float) -> None:
+        while (left_s := time_s - time.perf_counter()) > 0:
+            self._executor.spin_once(timeout_sec=left_s)
+
+    def _on_answer(self, message: PoseWithCovarianceStamped) -> None:
+        self._heard_at_s = time.perf_counter()
+        sent = stamp_ns(message.header.stamp)
+        if sent in self._sent_at_s:
+            covariance = torch.tensor(message.pose.covariance, dtype=torch.float64).reshape(6, 6)
+            self._answers[sent] = Answer(_T(message.pose.pose), covariance, self._heard_at_s - self._sent_at_s[sent])
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        if stamp_ns(message.header.stamp) in self._sent_at_s:
+            self._poses[stamp_ns(message.header.stamp)] = _T(message.pose)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            values = {item.key: item.value for item in status.values}
+            if status.name.rpartition('/')[2] == 'relocalize':
+                self._diagnostics = values
+                self._problem = status.message if status.level == DiagnosticStatus.ERROR else ''
+
+
+def _T(message: Pose) -> Tensor:
+    return rigid_transform(message.position, message.orientation, 'published pose')

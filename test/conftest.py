@@ -1,0 +1,38 @@
+"""Every run has a ROS domain of its own, on this machine alone: no robot, no other run hears it."""
+
+import os
+import signal
+
+import pytest
+
+os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 101)
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+# A shell starts background jobs with SIGINT ignored, and every process that a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope='module')
+def one_thread():
+    """For trainings that are compared bit by bit: the number of threads decides the last bits of a sum."""
+    import torch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope='session')
+def tiny_map(tmp_path_factory):
+    """Directory of a map with random weights, named tiny."""
+    from tiny_map import save_tiny_map
+    return save_tiny_map(tmp_path_factory.mktemp('maps') / 'tiny')
+
+
+@pytest.fixture(scope='module')
+def peer():
+    """What talks to the node, over DDS."""
+    pytest.importorskip('rclpy', reason='ROS is not installed')
+    from ros_peer import Peer
+    peer = Peer()
+    yield peer
+    peer.close()

@@ -1,0 +1,106 @@
+"""Arrows point down only: every import of the package is one that its room may have (the table of the design)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / 'aprloc_ros'
+ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geometry_msgs', 'launch', 'launch_ros',
+       'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs',
+       'tf2_ros', 'visualization_msgs'}
+ROS_ROOMS = {'ros_messages', 'transforms', 'parameters', 'frames', 'stream', 'node', 'player'}
+FOUNDATION = {'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'covariance', 'scene'}
+# A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
+MAY_IMPORT = {
+    'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
+    'histogram': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'},
+    'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
+    'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
+    'manifest': FOUNDATION,
+    'map_bundle': FOUNDATION | {'manifest', 'networks', 'fields'},
+    'localizer': FOUNDATION | {'manifest', 'networks', 'fields', 'map_bundle'},
+    'worker': {'errors'}, 'ros_images': {'errors'},
+    'parameters': {'errors', 'config'},
+    'ros_messages': {'errors', 'geometry', 'camera'},
+    'transforms': {'errors', 'geometry', 'ros_messages'},
+    'frames': FOUNDATION | {'localizer', 'parameters', 'ros_images', 'ros_messages', 'transforms'},
+    'stream': {'errors', 'geometry', 'frames', 'ros_messages', 'transforms', 'worker'},
+    'node': {'errors', 'frames', 'localizer', 'map_bundle', 'parameters', 'ros_messages', 'stream', 'transforms'},
+    'relocalize': {'node'},
+}
+# The rooms that the command line is made of may reach for training and for ROS, inside functions alone.
+OUTER_ROOMS = {'cli', 'commands', 'demo', 'drive', 'benchmark'}
+
+
+def modules():
+    """Module name -> syntax tree, of aprloc_ros without training."""
+    paths = [path for path in PACKAGE.rglob('*.py') if 'training' not in path.relative_to(PACKAGE).parts]
+    return {'.'.join(path.relative_to(ROOT).with_suffix('').parts): ast.parse(path.read_text()) for path in paths}
+
+
+def imports(tree, at_top_only=False):
+    """Full names of what a tree imports."""
+    nodes = tree.body if at_top_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, 'imports are absolute'
+            yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def room(name):
+    """aprloc_ros.fields.nerf -> fields; the package itself -> ''."""
+    return (name.split('.') + [''])[1]
+
+
+def ours(names):
+    return {room(name) for name in names if name.split('.')[0] == 'aprloc_ros'} - {'', '__version__', '__init__'}
+
+
+MODULES = modules()
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_a_room_imports_only_what_it_may(name):
+    own = room(name)
+    used = ours(imports(MODULES[name]))
+    if own in MAY_IMPORT:
+        assert used <= MAY_IMPORT[own], f'{name} imports {used - MAY_IMPORT[own]}'
+    elif own not in OUTER_ROOMS | ROS_ROOMS:
+        assert not used & (ROS_ROOMS | OUTER_ROOMS | {'training'}), f'{name} imports {used & (ROS_ROOMS | OUTER_ROOMS)}'
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_ros_stays_in_its_rooms(name):
+    used = {imported.split('.')[0] for imported in imports(MODULES[name])} & ROS
+    if room(name) == 'ros_images':
+        used -= {'cv_bridge'}  # the last resort for rare encodings, where it is installed
+    assert room(name) in ROS_ROOMS or not used, f'{name} imports {used}'
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_training_is_imported_by_the_command_line_alone_and_lazily(name):
+    assert 'training' not in ours(imports(MODULES[name], at_top_only=True))
+    assert room(name) in OUTER_ROOMS or 'training' not in ours(imports(MODULES[name]))
+
+
+def test_no_module_is_called_training_at_the_top():
+    trees = [*MODULES.values(), *(ast.parse(path.read_text()) for path in (ROOT / 'training').rglob('*.py'))]
+    assert not [name for tree in trees for name in imports(tree) if name.split('.')[0] == 'training']
+
+
+def test_there_is_no_cycle():
+    below = {}
+    for name, tree in MODULES.items():
+        below.setdefault(room(name), set()).update(ours(imports(tree, at_top_only=True)) - {room(name)})
+
+    def visit(current, path):
+        assert current not in path, ' -> '.join([*path, current])
+        for lower in below.get(current, ()):
+            visit(lower, [*path, current])
+
+    for start in below:
+        visit(start, [])

@@ -1,0 +1,132 @@
+"""The whole way: a bag over DDS through the real node in its own process, judged against the truth."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_map import CAMERA, save_tiny_map
+
+from aprloc_ros.cli import main
+from aprloc_ros.drive import drive
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.map_bundle import load_map
+from aprloc_ros.replay import BagFrame, write_bag
+
+pytest.importorskip('rclpy', reason='ROS is not installed')
+
+
+@pytest.fixture(autouse=True)
+def own_domain(monkeypatch):
+    monkeypatch.setenv('ROS_DOMAIN_ID', '78')
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+
+
+@pytest.fixture(scope='module')
+def tiny_map(tmp_path_factory):
+    return save_tiny_map(tmp_path_factory.mktemp('maps') / '12')   # a name that YAML would take for a number
+
+
+def write_drive(path, map_directory, shift_m=0.0, count=8):
+    """A bag whose truth is what the localizer answers without ROS, moved along x."""
+    localizer = Localizer(load_map(map_directory, 'cpu'), 'cpu')
+    rng = np.random.default_rng(0)
+    frames = []
+    for index in range(count):
+        coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
+        image = np.kron(coarse, np.ones((CAMERA.height // 6, CAMERA.width // 8, 1), np.uint8))
+        T = localizer.localize(image, CAMERA).T_map_cam.clone()
+        T[0, 3] += shift_m
+        frames.append(BagFrame(10 ** 9 + index * 10 ** 8, image, CAMERA, T))
+    write_bag(path, frames)
+    return frames
+
+
+def test_the_node_answers_over_dds_what_the_localizer_answers(tmp_path, tiny_map, capsys):
+    frames = write_drive(tmp_path / 'bag', tiny_map)
+    code = main(['play', str(tmp_path / 'bag'), '--map', '12', '--map-dir', str(tiny_map.parent), '--report',
+                 str(tmp_path / 'report')])
+    output = capsys.readouterr().out
+    assert code == 0, output
+    assert 'the poses were good' in output and 'frames sent: 8' in output and 'median' in output
+    results = json.loads((tmp_path / 'report/results.json').read_text())
+    assert results['good'] and all(results['checks'].values())
+    assert results['scores']['node, map 12']['count'] == len(frames)
+    assert results['scores']['node, map 12']['max_m'] < 1e-6
+    assert results['scores']['node, map 12']['max_deg'] < 1e-3
+    assert (tmp_path / 'report/worst.png').is_file() and (tmp_path / 'report/calibration.png').is_file()
+
+
+def test_the_demo_runs_to_its_verdict(tmp_path, monkeypatch, capsys):
+    from aprloc_ros.training.place import drive as place
+
+    held_out = next(course for course in place.COURSES if course.split == 'test')
+    monkeypatch.setattr(place, 'COURSES', (dataclasses.replace(held_out, frames=4),))
+    save_tiny_map(tmp_path / 'maps' / 'demo')
+    assert main(['demo', '--map-dir', str(tmp_path / 'maps'), '--report', str(tmp_path / 'report')]) == 1
+    output = capsys.readouterr().out
+    assert 'frames sent: 4' in output and 'answered: 4' in output
+    assert 'the poses were NOT good' in output    # random weights
+    assert (tmp_path / 'report/index.html').is_file()
+
+
+def test_bad_poses_are_a_bad_exit_code(tmp_path, tiny_map, capsys):
+    write_drive(tmp_path / 'bag', tiny_map, shift_m=5.0)
+    assert main(['play', str(tmp_path / 'bag'), '--map', '12', '--map-dir', str(tiny_map.parent), '--rate', '5',
+                 '--report', str(tmp_path / 'report')]) == 1
+    output = capsys.readouterr().out
+    assert 'FAILED median error 5.000 m, at most 0.150 m' in output and 'the poses were NOT good' in output
+
+
+def test_covariances_come_back_in_camera_axes(tmp_path, tiny_map):
+    frames = write_drive(tmp_path / 'bag', tiny_map, count=3)
+    truth = {frame.stamp_ns: frame.T_map_cam for frame in frames}
+    result = drive(tmp_path / 'bag', truth, tiny_map, 1.0, tmp_path / 'node.log', say=lambda text: None)
+    expected = load_map(tiny_map, 'cpu').manifest.covariance
+    for record in result.records:
+        torch.testing.assert_close(record.covariance, expected, rtol=1e-6, atol=1e-12)
+
+
+def test_a_node_that_cannot_load_its_map_is_quoted(tmp_path, tiny_map):
+    frames = write_drive(tmp_path / 'bag', tiny_map, count=2)
+    broken = save_tiny_map(tmp_path / 'maps' / 'broken')
+    (broken / 'regressor.safetensors').write_bytes(b'damaged')
+    with pytest.raises(AprlocError, match='the node is unconfigured: cannot configure: .*regressor.safetensors'):
+        drive(tmp_path / 'bag', {f.stamp_ns: f.T_map_cam for f in frames}, broken, 1.0, tmp_path / 'node.log')
+
+
+def test_ctrl_c_is_one_line_and_leaves_no_process(tmp_path, tiny_map):
+    write_drive(tmp_path / 'bag', tiny_map)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'aprloc_ros.cli', 'play', tmp_path / 'bag', '--map', '12',
+         '--map-dir', tiny_map.parent, '--rate', '0.01', '--report', tmp_path / 'report'],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while 'frames sent' not in process.stdout.readline():
+        assert process.poll() is None
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    assert len(children) == 1
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and errors == 'aprloc: interrupted\n'
+    assert not Path(f'/proc/{children[0]}').exists()
+
+
+def test_a_node_that_dies_on_the_way_is_reported(tmp_path, tiny_map):
+    frames = write_drive(tmp_path / 'bag', tiny_map)
+
+    def kill_node(text):
+        if '1 of 8' in text:
+            pids = Path(f'/proc/self/task/{os.getpid()}/children').read_text().split()
+            for pid in pids:
+                if b'aprloc_ros.relocalize' in Path(f'/proc/{pid}/cmdline').read_bytes():
+                    os.kill(int(pid), signal.SIGKILL)
+
+    with pytest.raises(AprlocError, match='the node ended with exit code -9'):
+        drive(tmp_path / 'bag', {f.stamp_ns: f.T_map_cam for f in frames}, tiny_map, 1.0, tmp_path / 'log', kill_node)

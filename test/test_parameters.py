@@ -1,0 +1,81 @@
+"""The node's parameters: the file repeats the defaults, descriptions and ranges reach ROS, bad values are refused."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+rclpy = pytest.importorskip('rclpy', reason='ROS is not installed')
+from rclpy.parameter import Parameter
+
+from aprloc_ros.config import to_mapping
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.parameters import NodeParameters, check_changes, declare_parameters, read_parameters
+
+FILE = Path(__file__).parent.parent / 'config/relocalize.yaml'
+
+
+@pytest.fixture
+def make_node():
+    context = rclpy.Context()
+    nodes = []
+
+    def make(*arguments):
+        rclpy.init(context=context, args=['--ros-args', *arguments])
+        nodes.append(rclpy.create_node('relocalize', context=context))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    context.try_shutdown()
+
+
+def test_the_file_repeats_every_default():
+    assert yaml.safe_load(FILE.read_text())['/**']['ros__parameters'] == to_mapping(NodeParameters())
+
+
+def test_the_node_reads_the_file_and_gets_the_defaults(make_node):
+    node = make_node('--params-file', str(FILE))
+    declare_parameters(node)
+    assert read_parameters(node) == NodeParameters()
+
+
+def test_every_parameter_is_described_and_ranged(make_node):
+    node = make_node()
+    declare_parameters(node)
+    for parameter in dataclasses.fields(NodeParameters):
+        descriptor = node.describe_parameter(parameter.name)
+        assert descriptor.description == parameter.metadata['description']
+        if type(parameter.default) in (int, float):
+            limits = (descriptor.integer_range or descriptor.floating_point_range)[0]
+            assert (limits.from_value, limits.to_value) == parameter.metadata['range']
+        if 'choices' in parameter.metadata:
+            assert all(choice in descriptor.additional_constraints for choice in parameter.metadata['choices'])
+
+
+@pytest.mark.parametrize('override', ['diagnostics_period_s:=0.0', 'max_image_bytes:=10', 'map:=3', 'rectified:=1'])
+def test_an_override_that_is_not_allowed_is_one_line(make_node, override):
+    with pytest.raises(AprlocError, match=override.split(':')[0]) as caught:
+        declare_parameters(make_node('-p', override))
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('override', ['image_transport:=theora', 'camera_xyz_m:=[1.0]', 'camera_rpy_rad:=[9.0,0.0,0.0]'])
+def test_a_value_that_ros_cannot_refuse_is_refused_when_read(make_node, override):
+    node = make_node('-p', override)
+    declare_parameters(node)
+    with pytest.raises(AprlocError, match=f'relocalize: {override.split(":")[0]}'):
+        read_parameters(node)
+
+
+def test_changes_are_checked():
+    check_changes([Parameter('map', value='a'), Parameter('use_sim_time', value=True)], 'relocalize', active=False)
+    check_changes([Parameter('use_sim_time', value=True)], 'relocalize', active=True)
+    with pytest.raises(AprlocError, match='map can only change while the node is not active'):
+        check_changes([Parameter('map', value='a')], 'relocalize', active=True)
+    with pytest.raises(AprlocError, match='publish_tf is .* it must be one of'):
+        check_changes([Parameter('publish_tf', value='yes')], 'relocalize', active=False)
+    with pytest.raises(AprlocError, match='camera_xyz_m'):
+        check_changes([Parameter('camera_xyz_m', value=[1.0, 2.0])], 'relocalize', active=False)

@@ -1,0 +1,138 @@
+"""Triangulated points against the exact depth of rendered views."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from capture_fixtures import pixels
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert, se3_exp
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.depths import from_points
+from aprloc_ros.training.place.capture import CAMERA
+from aprloc_ros.training.place.court import build_court
+from aprloc_ros.training.place.drive import camera_poses
+from aprloc_ros.training.place.raycast import Renderer
+from aprloc_ros.training.triangulation import triangulate, view_pairs
+
+COUNT = 12
+
+
+def quiet(text: str):
+    pass
+
+
+@pytest.fixture(scope='module')
+def court(tmp_path_factory):
+    """Frames that walk sideways before a facade of the demo place, and their exact depths."""
+    pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+    directory = tmp_path_factory.mktemp('my court')      # with a space, as people's folders have
+    renderer = Renderer(build_court(0, 0.05))
+    along = np.linspace(0, 1, COUNT)
+    eye = np.stack([-4 + 4 * along, -3 + 0.3 * np.sin(7 * along), 1.4 + 0.2 * along], -1)
+    poses = camera_poses(eye, 1.3 + 0.25 * along, np.full(COUNT, 0.1), 0.05 * np.cos(9 * along))
+    frames, depths = [], []
+    for i, T in enumerate(poses):
+        radiance, depth = renderer.render(CAMERA, T)
+        path = directory / f'view {i}.png'
+        cv2.imwrite(str(path), np.clip(255 * (radiance / 2) ** 0.45, 0, 255).astype(np.uint8)[..., ::-1])
+        frames.append(Frame(path.name, path, torch.from_numpy(T), CAMERA))
+        depths.append(depth)
+    return tuple(frames), np.stack(depths)
+
+
+def test_points_lie_on_the_surfaces(court, tmp_path):
+    frames, depths = court
+    said = []
+    points = triangulate(frames, tmp_path / 'colmap', report=said.append)
+    sparse = from_points(frames, points)
+    errors, seen = [], 0
+    for xyz, frame, depth_m in zip(sparse.xyz, sparse.frame.tolist(), sparse.depth_m.tolist()):
+        T_cam_map = invert(frames[frame].T_map_cam)
+        (u, v), inside = CAMERA.project(T_cam_map[:3, :3] @ xyz + T_cam_map[:3, 3])
+        seen += bool(inside)
+        truth = depths[frame, min(max(round(v.item()), 0), 239), min(max(round(u.item()), 0), 319)]
+        errors.append(abs(depth_m / truth - 1) if truth else 1.0)
+    assert len(points.xyz) > 200 and seen == len(errors)
+    assert np.median(errors) < 0.01
+    assert np.quantile(errors, 0.8) < 0.05
+    assert any(f'SIFT on {COUNT} of {COUNT}' in text for text in said)
+    assert not (tmp_path / 'colmap').exists()
+
+
+def test_observations_name_the_frames_of_an_even_subset(court, tmp_path):
+    frames, _ = court
+    points = triangulate(frames, tmp_path / 'colmap', max_frames=6, report=quiet)
+    seen = set(points.observations[:, 0].tolist())
+    assert seen == {0, 2, 4, 7, 9, 11}
+    assert torch.bincount(points.observations[:, 1]).min() >= 3
+
+
+def test_wrong_poses_and_blank_images_are_refused_in_one_line(court, tmp_path):
+    frames, _ = court
+    blank = tmp_path / 'blank.png'
+    cv2.imwrite(str(blank), np.full((CAMERA.height, CAMERA.width, 3), 90, np.uint8))
+    blanks = []
+    for i, frame in enumerate(frames):
+        path = tmp_path / f'blank{i}.png'
+        path.write_bytes(blank.read_bytes())
+        blanks.append(Frame(path.name, path, frame.T_map_cam, CAMERA))
+    roll = se3_exp(torch.tensor([[0.0, 0, 0, 0, 0, 1.1 * i] for i in range(COUNT)]).double())
+    rolled = [Frame(f.name, f.image_path, f.T_map_cam @ R, CAMERA) for f, R in zip(frames, roll)]
+    for broken in (blanks, rolled):
+        with pytest.raises(AprlocError, match=r'only \d+ points could be triangulated \(at least 50') as caught:
+            triangulate(tuple(broken), tmp_path / 'colmap', report=quiet)
+        assert '\n' not in str(caught.value)
+
+
+def patch_correlation(first, second, uv_first, uv_second) -> float:
+    """Median correlation of 11 x 11 pixels around corresponding places of two grey images."""
+    a, b = (np.stack([cv2.getRectSubPix(image, (11, 11), tuple(map(float, p))).ravel().astype(float) for p in uv])
+            for image, uv in ((first, uv_first), (second, uv_second)))
+    a, b = (x - x.mean(1, keepdims=True) for x in (a, b))
+    return float(np.median((a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1) + 1e-9)))
+
+
+def test_points_of_real_photographs_look_alike_in_all_that_saw_them(tmp_path):
+    """fox, through its distorted lens; a few pixels aside they look alike no more."""
+    pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+    data = Path(os.environ.get('APRLOC_TEST_DATA') or Path(__file__).resolve().parents[2] / 'shared' / 'data')
+    if not (data / 'fox').is_dir():
+        pytest.skip(f'{data / "fox"} is not there')
+    train = read_capture(data / 'fox').train[:8]
+    points = triangulate(train, tmp_path / 'colmap', report=quiet)
+    alike, aside = [], []
+    for i in range(len(train) - 1):
+        sees = [set(points.observations[points.observations[:, 0] == j, 1].tolist()) for j in (i, i + 1)]
+        common = points.xyz[sorted(sees[0] & sees[1])].numpy()
+        if len(common) > 20:
+            images = [cv2.cvtColor(train[j].read_image(), cv2.COLOR_RGB2GRAY) for j in (i, i + 1)]
+            uv = [pixels(train[j], common) for j in (i, i + 1)]
+            alike.append(patch_correlation(*images, *uv))
+            aside.append(patch_correlation(*images, uv[0], uv[1] + 8))
+    assert len(points.xyz) > 300 and len(alike) > 2
+    assert np.median(alike) > 0.85 and np.median(aside) < 0.5
+
+
+def poses(*places_and_yaws) -> torch.Tensor:
+    xi = torch.tensor([[x, 0.0, 0.0, 0.0, 0.0, 0.0] for x, _ in places_and_yaws], dtype=torch.float64)
+    turn = torch.tensor([[0.0, 0.0, 0.0, 0.0, yaw, 0.0] for _, yaw in places_and_yaws], dtype=torch.float64)
+    return se3_exp(xi) @ se3_exp(turn)
+
+
+def test_pairs_look_the_same_way():
+    T = poses(*[(0.1 * i, 0.0) for i in range(4)], *[(0.1 * i + 0.05, 3.0) for i in range(4)])
+    pairs = view_pairs(T)
+    assert pairs == sorted(set(pairs)) and all(i < j for i, j in pairs)
+    assert set(pairs) <= {(i, j) for group in (range(4), range(4, 8)) for i in group for j in group if i < j}
+    assert {(0, 1), (1, 2), (4, 5)} <= set(pairs)
+
+
+def test_a_row_of_views_is_matched_near_and_far():
+    gaps = [j - i for i, j in view_pairs(poses(*[(0.1 * i, 0.0) for i in range(60)]))]
+    assert gaps.count(1) >= 55 and max(gaps) > 15 and len(gaps) < 60 * 9

@@ -1,0 +1,40 @@
+"""Augmentation that keeps pose and image consistent: exposure and colour, and rotations about the camera centre."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.geometry import so3_exp
+
+
+def jitter_colours(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Random gain, gamma and colour balance per image. [B, 3, H, W] in [0, 1] -> the same."""
+    def around_one(channels, spread):
+        u = torch.rand(len(images), channels, 1, 1, generator=generator, device=images.device)
+        return torch.exp((2 * u - 1) * spread * strength)
+    return ((images.clamp_min(1e-4) ** around_one(1, 0.3)) * around_one(1, 0.4) * around_one(3, 0.08)).clamp(0, 1)
+
+
+def random_rotations(count: int, limit_deg: float, generator: torch.Generator) -> Tensor:
+    """R_cam_new of up to limit_deg about each axis, [count, 3, 3] float64."""
+    u = torch.rand(count, 3, generator=generator, device=generator.device).double()
+    return so3_exp((2 * u - 1) * math.radians(limit_deg))
+
+
+def rotate_views(images: Tensor, camera: Camera, R_cam_new: Tensor) -> Tensor:
+    """What the camera would have seen had it been turned: an exact homography, as the centre stays.
+
+    images [B, 3, H, W], R_cam_new [B, 3, 3] float64 -> [B, 3, H, W]; what was not in the image is mirrored in.
+    """
+    # In double precision, which autocast leaves alone: bfloat16 would be off by pixels.
+    directions = camera.directions().to(R_cam_new).view(-1, 3)
+    turned = directions @ R_cam_new.transpose(-1, -2)          # [B, H * W, 3], in the old camera
+    turned = (turned / turned[..., 2:].clamp_min(1e-3)).to(images)
+    u = turned[..., 0] * camera.fx + camera.cx
+    v = turned[..., 1] * camera.fy + camera.cy
+    grid = torch.stack([(2 * u + 1) / camera.width - 1, (2 * v + 1) / camera.height - 1], -1)
+    return F.grid_sample(images, grid.view(len(images), camera.height, camera.width, 2), mode='bilinear',
+                         padding_mode='reflection', align_corners=False)

@@ -1,0 +1,55 @@
+"""A posed capture, the one form that every reader converts to."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image and its pose, OpenCV camera axes, metres."""
+
+    name: str                        # unique in the capture; shown in tables and messages
+    image_path: Path
+    T_map_cam: Tensor                # [4, 4] float64
+    camera: Camera                   # as captured, distortion included
+    stamp_s: float | None = None     # of the dataset's own clock
+    sequence: str = ''               # frames of one sequence are in the order of capture
+    depth_path: Path | None = None   # 16-bit image aligned with the colour image
+    depth_unit_m: float = 0.001      # metres per unit of the depth image
+
+    def read_image(self) -> np.ndarray:
+        """[H, W, 3] uint8 RGB, of the camera's size."""
+        image = cv2.imread(str(self.image_path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:
+            raise AprlocError(f'{self.image_path}: missing or not a readable image')
+        if image.shape[:2] != (self.camera.height, self.camera.width):
+            raise AprlocError(f'{self.image_path}: the image is {image.shape[1]}x{image.shape[0]} but the camera '
+                              f'says {self.camera.width}x{self.camera.height}')
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+@dataclass(frozen=True)
+class SparsePoints:
+    """Points of the place and which training frame saw which."""
+
+    xyz: Tensor            # [P, 3] float64, map frame
+    observations: Tensor   # [O, 2] int64: index into Capture.train, index into xyz
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Training and held-out frames of one place."""
+
+    name: str
+    format: str                                # the reader's name
+    root: Path
+    train: tuple[Frame, ...]
+    test: tuple[Frame, ...]
+    points: SparsePoints | None = field(default=None)

@@ -1,0 +1,100 @@
+"""What every reader needs: words with their file and line, checked numbers, poses and images."""
+
+import re
+from pathlib import Path
+
+import cv2
+import torch
+from torch import Tensor
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import check_pose, pose, quaternion_to_rotation
+from aprloc_ros.training.datasets.capture import Capture
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.JPG', '.JPEG', '.PNG')
+
+
+def read_text(path: Path) -> str:
+    """The whole file. AprlocError when it is missing, unreadable or not text."""
+    try:
+        return path.read_text(encoding='utf-8')
+    except UnicodeDecodeError:
+        raise AprlocError(f'{path}: not a text file; is it damaged?') from None
+    except OSError as error:
+        raise AprlocError(f'{path}: cannot be read ({error.strerror})') from None
+
+
+def read_rows(path: Path) -> list[tuple[str, list[str]]]:
+    """('file:line', words) of each line that is neither empty nor a # comment."""
+    rows = [(f'{path}:{number}', line.split()) for number, line in enumerate(read_text(path).splitlines(), 1)]
+    return [(where, words) for where, words in rows if words and not words[0].startswith('#')]
+
+
+def floats(words: list[str], where: str) -> list[float]:
+    """The words as numbers (NaN included: the pose check names it)."""
+    try:
+        return [float(word) for word in words]
+    except ValueError as error:
+        raise AprlocError(f'{where}: expected numbers, but {error}') from None
+
+
+def expect_count(words: list, count: int, meaning: str, where: str):
+    if len(words) != count:
+        raise AprlocError(f'{where}: {len(words)} values where {count} belong ({meaning}); is the file truncated?')
+
+
+def quaternion_pose(q_wxyz: list[float], translation: list[float], where: str) -> Tensor:
+    """Unit quaternion and translation -> checked pose [4, 4] float64."""
+    q = torch.tensor(q_wxyz, dtype=torch.float64)
+    length = q.norm().item()
+    if torch.isfinite(q).all() and abs(length - 1) > 0.01:
+        raise AprlocError(f'{where}: not a rotation: the quaternion has length {length:.4g} (must be 1 within 0.01)')
+    return check_pose(pose(quaternion_to_rotation(q), torch.tensor(translation, dtype=torch.float64)), where)
+
+
+def checked_camera(where: str, *values) -> Camera:
+    """Camera(*values), a mistake in which names the place."""
+    try:
+        return Camera(*values)
+    except AprlocError as error:
+        raise AprlocError(f'{where}: {error}') from None
+
+
+def check_image(path: Path, where: str) -> Path:
+    """The path, if a file of at least one byte lies there."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise AprlocError(f'{where}: image {path} is missing; restore it or remove the line') from None
+    if size == 0:
+        raise AprlocError(f'{where}: image {path} is empty (0 bytes); restore it or remove the line')
+    return path
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image file."""
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise AprlocError(f'{path}: not a readable image')
+    return image.shape[1], image.shape[0]
+
+
+def note_once(seen: dict[str, str], name: str, where: str):
+    """Remember where a frame was listed; refuse it the second time, in whichever split."""
+    if name in seen:
+        raise AprlocError(f'{where}: frame {name} was already listed at {seen[name]}; remove one of the two')
+    seen[name] = where
+
+
+def natural_key(name: str) -> list:
+    """Sort key that puts frame 2 before frame 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)]
+
+
+def checked_capture(capture: Capture, where: Path) -> Capture:
+    """The capture, if both splits hold frames. where: the file that should have named them."""
+    for split, frames in (('training', capture.train), ('test', capture.test)):
+        if not frames:
+            raise AprlocError(f'{where}: the {split} split is empty; it needs at least one frame')
+    return capture

@@ -1,0 +1,169 @@
+"""transforms.json of instant-ngp and nerfstudio: camera-to-world matrices with OpenGL axes (x right, y up, z back).
+
+Intrinsics stand once for the capture or in each frame: fl_x fl_y cx cy w h k1 k2 k3 k4 p1 p2, `camera_model` by
+COLMAP's names; instant-ngp's `camera_angle_x` and `is_fisheye` are understood. A split by train_filenames,
+test_filenames and val_filenames is kept: val is the test split where there is no other, and unused otherwise.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import torch
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import GL_FROM_CV, check_pose
+from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.intrinsics import make_camera
+from aprloc_ros.training.datasets.parsing import (
+    IMAGE_SUFFIXES,
+    check_image,
+    checked_capture,
+    image_size,
+    natural_key,
+    note_once,
+    read_text,
+)
+from aprloc_ros.training.datasets.splits import held_out
+
+FORMAT = 'transforms'
+LOOKED_FOR = 'transforms.json (instant-ngp, nerfstudio)'
+NUMBERS = ('fl_x', 'fl_y', 'cx', 'cy', 'w', 'h', 'k1', 'k2', 'k3', 'k4', 'p1', 'p2', 'camera_angle_x',
+           'camera_angle_y', 'depth_unit_scale_factor', 'timestamp')
+LARGEST = 1e30
+
+
+def recognises(path: Path) -> bool:
+    return path.name == 'transforms.json' or (path / 'transforms.json').is_file()
+
+
+def read(path: Path) -> Capture:
+    file = path if path.name == 'transforms.json' else path / 'transforms.json'
+    text = read_text(file)
+    meta = _parse(text, file)
+    places = _places(text, file, len(meta['frames']))
+    shared = {key: value for key, value in meta.items() if key != 'frames'}
+    frames, seen = {}, {}
+    for entry, where in zip(meta['frames'], places):
+        frame = _frame({**shared, **entry} if isinstance(entry, dict) else None, file.parent, where)
+        note_once(seen, frame.name, where)
+        frames[frame.name] = frame
+    train, test = _split(meta, frames, text, file)
+    return checked_capture(Capture(file.parent.name, FORMAT, file.parent, train, test), file)
+
+
+def _parse(text: str, file: Path) -> dict:
+    try:
+        meta = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise AprlocError(f'{file}:{error.lineno}: not JSON ({error.msg}); is the file truncated?') from None
+    if not isinstance(meta, dict) or not isinstance(meta.get('frames'), list) or not meta['frames']:
+        raise AprlocError(f'{file}:1: "frames" is missing or empty; it must be a list of frames')
+    return meta
+
+
+def _places(text: str, file: Path, count: int) -> list[str]:
+    """'file:line' of each frame's file_path; 'file, frame N' where the text does not tell."""
+    lines, offset, number = [], 0, 1
+    for match in re.finditer(r'"file_path"\s*:', text):
+        number += text.count('\n', offset, match.start())
+        offset = match.start()
+        lines.append(f'{file}:{number}')
+    return lines if len(lines) == count else [f'{file}, frame {index}' for index in range(count)]
+
+
+def _frame(entry: dict | None, root: Path, where: str) -> Frame:
+    """entry: the frame's own keys over those of the capture."""
+    if entry is None or not isinstance(entry.get('file_path'), str):
+        raise AprlocError(f'{where}: a frame needs "file_path", the path of its image')
+    for key in NUMBERS:
+        value = entry.get(key, 0)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < LARGEST:
+            raise AprlocError(f'{where}: "{key}" is {str(value)[:40]!r}, not a finite number')
+    name = Path(entry['file_path']).as_posix()
+    image_path = check_image(_image_path(root, name), where)
+    depth_path = entry.get('depth_file_path')
+    return Frame(
+        name, image_path, _pose(entry.get('transform_matrix'), where), _camera(entry, image_path, where),
+        stamp_s=float(entry['timestamp']) if 'timestamp' in entry else None,
+        sequence=Path(name).parent.as_posix(),
+        depth_path=check_image(root / depth_path, where) if depth_path else None,
+        depth_unit_m=float(entry.get('depth_unit_scale_factor', 0.001)))
+
+
+def _image_path(root: Path, name: str) -> Path:
+    """instant-ngp may leave the suffix out."""
+    if not (root / name).is_file():
+        for suffix in IMAGE_SUFFIXES:
+            if (root / (name + suffix)).is_file():
+                return root / (name + suffix)
+    return root / name
+
+
+def _pose(matrix, where: str) -> torch.Tensor:
+    """transform_matrix, 4x4 or 3x4 -> T_map_cam."""
+    try:
+        T_map_gl = torch.tensor(matrix, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise AprlocError(f'{where}: "transform_matrix" is missing or not a 4x4 matrix of numbers') from None
+    if T_map_gl.shape == (3, 4):
+        T_map_gl = torch.cat([T_map_gl, torch.tensor([[0.0, 0, 0, 1]], dtype=torch.float64)])
+    return check_pose(T_map_gl, where) @ GL_FROM_CV
+
+
+def _camera(entry: dict, image_path: Path, where: str) -> Camera:
+    width, height = (int(entry['w']), int(entry['h'])) if 'w' in entry and 'h' in entry else image_size(image_path)
+    fx = entry.get('fl_x') or _focal(entry.get('camera_angle_x'), width)
+    fy = entry.get('fl_y') or _focal(entry.get('camera_angle_y'), height) or fx
+    if fx is None:
+        raise AprlocError(f'{where}: no focal length: "fl_x" (pixels) or "camera_angle_x" (radians) must be given')
+    model = entry.get('camera_model', 'OPENCV_FISHEYE' if entry.get('is_fisheye') else 'OPENCV')
+    if not isinstance(model, str):
+        raise AprlocError(f'{where}: "camera_model" is {model!r}, not the name of a model')
+    values = {key: float(entry.get(key, 0)) for key in ('k1', 'k2', 'k3', 'k4', 'p1', 'p2')}
+    if not model.endswith('FISHEYE'):
+        if values['k4']:
+            raise AprlocError(f'{where}: k4 = {values["k4"]} with model {model}: only fisheye models have a k4 here; '
+                              f'undistort the images')
+        model = 'FULL_OPENCV' if model == 'OPENCV' and values['k3'] else model
+    centre = {'cx': float(entry.get('cx', width / 2)), 'cy': float(entry.get('cy', height / 2))}
+    return make_camera(model, width, height, {'fx': float(fx), 'fy': float(fy), **centre, **values}, where)
+
+
+def _focal(angle: float | None, pixels: int) -> float | None:
+    return 0.5 * pixels / math.tan(0.5 * angle) if angle else None
+
+
+def _split(meta: dict, frames: dict[str, Frame], text: str, file: Path):
+    """(train, test), frames of each in the order of capture."""
+    test_key = 'test_filenames' if 'test_filenames' in meta else 'val_filenames'
+    if 'train_filenames' not in meta and test_key not in meta:
+        return held_out(_in_order(frames.values()), str(file))
+    splits = []
+    seen = {}
+    for key in ('train_filenames', test_key):
+        names = meta.get(key)
+        where = f'{file}:{_line(text, key)}'
+        if not isinstance(names, list) or not names:
+            raise AprlocError(f'{where}: "{key}" is missing or empty, so that split is empty; list its file paths, '
+                              f'or remove all splits and blocks are held out')
+        split = []
+        for name in (Path(str(name)).as_posix() for name in names):
+            note_once(seen, name, f'{where} ({key})')
+            if name not in frames:
+                raise AprlocError(f'{where}: "{key}" names {name}, which is not among the frames')
+            split.append(frames[name])
+        splits.append(_in_order(split))
+    return tuple(splits)
+
+
+def _in_order(frames) -> tuple[Frame, ...]:
+    def key(frame: Frame):
+        return frame.sequence, frame.stamp_s is None, frame.stamp_s or 0.0, natural_key(frame.name)
+    return tuple(sorted(frames, key=key))
+
+
+def _line(text: str, key: str) -> int:
+    return text.count('\n', 0, max(0, text.find(f'"{key}"'))) + 1

@@ -1,0 +1,135 @@
+"""TUM RGB-D (Sturm et al., IROS 2012): rgb.txt, depth.txt and groundtruth.txt, each with stamps of its own.
+
+An image's pose is interpolated from groundtruth.txt; images that it does not cover are left out. Depth images are
+registered to the colour ones, 5000 units a metre. The axes are those of OpenCV, the pose is camera-to-world.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.parsing import (
+    check_image,
+    checked_camera,
+    checked_capture,
+    expect_count,
+    floats,
+    image_size,
+    note_once,
+    read_rows,
+    read_text,
+)
+from aprloc_ros.training.datasets.splits import held_out
+from aprloc_ros.training.datasets.trajectory import read_tum_trajectory
+
+FORMAT = 'tum'
+LOOKED_FOR = 'rgb.txt and groundtruth.txt (TUM RGB-D)'
+DEPTH_UNIT_M = 1 / 5000
+# Half of the period of the 30 Hz cameras, and a little.
+MAX_DEPTH_GAP_S = 0.02
+# fx fy cx cy, k1 k2 p1 p2 k3 of the dataset's own calibration of its three colour cameras.
+FREIBURG = {
+    '1': (517.3, 516.5, 318.6, 255.3, (0.2624, -0.9531, -0.0054, 0.0026, 1.1633)),
+    '2': (520.9, 521.0, 325.1, 249.7, (0.2312, -0.7849, -0.0033, -0.0001, 0.9172)),
+    '3': (535.4, 539.2, 320.1, 247.6, ()),
+}
+
+
+def recognises(path: Path) -> bool:
+    return (path / 'rgb.txt').is_file()
+
+
+def read(path: Path) -> Capture:
+    images = _read_list(path, path / 'rgb.txt')
+    if not images:
+        raise AprlocError(f'{path / "rgb.txt"}: lists no image; a line is "stamp filename"')
+    depths = _read_list(path, path / 'depth.txt') if (path / 'depth.txt').is_file() else []
+    stamps_s = torch.tensor([stamp for stamp, _ in images], dtype=torch.float64)
+    T_map_cam, known = read_tum_trajectory(path / 'groundtruth.txt').at(stamps_s)
+    if not known.any():
+        raise AprlocError(f'{path / "groundtruth.txt"}: covers none of the {len(images)} images of rgb.txt; '
+                          f'are the stamps of the same clock?')
+    camera = read_camera(path, image_size(images[0][1]))
+    depth_stamps = np.array([stamp for stamp, _ in depths])
+    frames = tuple(
+        Frame(image.relative_to(path).as_posix(), image, T, camera, stamp_s=stamp,
+              depth_path=_nearest(stamp, depth_stamps, depths), depth_unit_m=DEPTH_UNIT_M)
+        for (stamp, image), T, keep in zip(images, T_map_cam, known) if keep)
+    train, test = held_out(frames, str(path / 'rgb.txt'))
+    return checked_capture(Capture(path.name, FORMAT, path, train, test), path / 'rgb.txt')
+
+
+def _read_list(root: Path, file: Path) -> list[tuple[float, Path]]:
+    """(stamp, image) in the order of time."""
+    entries, seen = [], {}
+    for where, words in read_rows(file):
+        expect_count(words, 2, 'stamp filename', where)
+        stamp, = floats(words[:1], where)
+        if not np.isfinite(stamp):
+            raise AprlocError(f'{where}: stamp {words[0]} must be a finite number of seconds')
+        note_once(seen, words[1], where)
+        entries.append((stamp, check_image(root / words[1], where)))
+    return sorted(entries)
+
+
+def _nearest(stamp: float, stamps: np.ndarray, depths: list[tuple[float, Path]]) -> Path | None:
+    if len(stamps) == 0:
+        return None
+    index = np.abs(stamps - stamp).argmin()
+    return depths[index][1] if abs(stamps[index] - stamp) <= MAX_DEPTH_GAP_S else None
+
+
+def read_camera(path: Path, size: tuple[int, int]) -> Camera:
+    """camera.yaml or calibration.txt of the folder, else the Freiburg camera that its name tells."""
+    if (path / 'camera.yaml').is_file():
+        return _ros_camera(path / 'camera.yaml')
+    if (path / 'calibration.txt').is_file():
+        return _text_camera(path / 'calibration.txt', size)
+    match = re.search(r'(?:freiburg|fr)([123])(?!\d)', path.resolve().name)
+    if not match:
+        raise AprlocError(f'{path}: no intrinsics: write {path / "calibration.txt"} with one line '
+                          f'"fx fy cx cy k1 k2 p1 p2 k3" (pixels; the last five may be left out), or a ROS camera.yaml')
+    fx, fy, cx, cy, distortion = FREIBURG[match[1]]
+    if size != (640, 480):
+        raise AprlocError(f'{path}: images of {size[0]}x{size[1]}, but the Freiburg cameras have 640x480; '
+                          f'write calibration.txt with "fx fy cx cy"')
+    return Camera(640, 480, fx, fy, cx, cy, 'opencv' if distortion else 'pinhole', distortion)
+
+
+def _text_camera(file: Path, size: tuple[int, int]) -> Camera:
+    rows = read_rows(file)
+    if len(rows) != 1 or len(rows[0][1]) not in (4, 8, 9):
+        raise AprlocError(f'{rows[0][0] if rows else file}: must hold one line "fx fy cx cy" or '
+                          f'"fx fy cx cy k1 k2 p1 p2 k3"')
+    where, words = rows[0]
+    values = floats(words, where)
+    return _lens((*size, *values[:4]), tuple(values[4:]), 'opencv', where)
+
+
+def _ros_camera(file: Path) -> Camera:
+    """The file that ROS's camera_calibration writes."""
+    try:
+        info = yaml.safe_load(read_text(file))
+        k = [float(value) for value in info['camera_matrix']['data']]
+        distortion = tuple(float(value) for value in info['distortion_coefficients']['data'])
+        size, kind = (int(info['image_width']), int(info['image_height'])), info.get('distortion_model', 'plumb_bob')
+        fx, _, cx, _, fy, cy = k[:6]
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        reason = f'{type(error).__name__}: {str(error).splitlines()[0]}'
+        raise AprlocError(f'{file}: needs image_width, image_height, camera_matrix.data (9 numbers) and '
+                          f'distortion_coefficients.data ({reason})') from None
+    model = 'fisheye' if kind in ('equidistant', 'fisheye') else 'opencv'
+    return _lens((*size, fx, fy, cx, cy), distortion, model, str(file))
+
+
+def _lens(values: tuple, distortion: tuple[float, ...], model: str, where: str) -> Camera:
+    """A pinhole when no coefficient of a perspective lens is different from zero."""
+    if model == 'opencv' and not any(distortion):
+        return checked_camera(where, *values)
+    return checked_camera(where, *values, model, distortion)

@@ -1,0 +1,119 @@
+"""Sparse points of a capture, triangulated from its known poses with COLMAP's SIFT pipeline (pycolmap)."""
+
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert
+from aprloc_ros.training.datasets.capture import Frame, SparsePoints
+
+_COLMAP_MODEL = {0: 'PINHOLE', 4: 'OPENCV', 5: 'FULL_OPENCV', 8: 'FULL_OPENCV'}
+_PARTNER_RANKS = (1, 2, 3, 5, 8, 12, 18, 27, 40)  # near partners make tracks, far ones make baselines
+_MAX_VIEW_ANGLE_DEG = 60.0
+_MIN_POINTS = 50
+
+
+def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300, report=print) -> SparsePoints:
+    """Points seen by an even subset of `frames`, from SIFT matches between views that overlap.
+
+    work_dir holds COLMAP's database while it runs and is removed afterwards. Raises AprlocError when fewer than
+    50 points come out (too little texture, or poses that contradict the images).
+    """
+    import pycolmap  # an extra of the training side
+
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(max_frames, len(frames))).round().astype(int))
+    shutil.rmtree(work_dir, ignore_errors=True)
+    index_of = _link_images(frames, chosen, work_dir / 'images')
+    root, database = work_dir / 'images', work_dir / 'database.db'
+
+    report(f'triangulation: SIFT on {len(chosen)} of {len(frames)} training frames')
+    _extract(pycolmap, database, root, {name: frames[i].camera for name, i in index_of.items()})
+    pairs = view_pairs(torch.stack([frames[i].T_map_cam for i in chosen]))
+    names = list(index_of)
+    (work_dir / 'pairs.txt').write_text(''.join(f'{names[a]} {names[b]}\n' for a, b in pairs))
+    report(f'triangulation: matching {len(pairs)} pairs of views')
+    pycolmap.match_image_pairs(database, pairing_options=pycolmap.ImportedPairingOptions(
+        match_list_path=work_dir / 'pairs.txt'), device=pycolmap.Device.cpu)
+    posed = _posed_reconstruction(pycolmap, database, frames, index_of)
+    result = pycolmap.triangulate_points(posed, database, root, work_dir)
+    points = _collect(result, index_of)
+    shutil.rmtree(work_dir)
+    report(f'triangulation: {len(points.xyz)} points, {len(points.observations)} observations')
+    if len(points.xyz) < _MIN_POINTS:
+        raise AprlocError(f'only {len(points.xyz)} points could be triangulated (at least {_MIN_POINTS} needed): '
+                          'check that the poses belong to the images, or give a capture with points or depth')
+    return points
+
+
+def _link_images(frames: tuple[Frame, ...], chosen, directory: Path) -> dict[str, int]:
+    """Links to the chosen frames' images by names without spaces, which COLMAP's list of pairs cannot hold."""
+    directory.mkdir(parents=True)
+    index_of = {}
+    for i in map(int, chosen):
+        name = f'{i:06d}{frames[i].image_path.suffix}'
+        (directory / name).symlink_to(frames[i].image_path.absolute())
+        index_of[name] = i
+    return index_of
+
+
+def view_pairs(T_map_cam: torch.Tensor) -> list[tuple[int, int]]:
+    """Pairs of views that look the same way, [N, 4, 4] -> sorted (i, j) with i < j: a few near and a few far each."""
+    centres, axes = T_map_cam[:, :3, 3], T_map_cam[:, :3, 2]
+    angle_deg = torch.rad2deg(torch.acos((axes @ axes.T).clamp(-1, 1)))
+    distance = torch.cdist(centres, centres)
+    cost = distance / distance.median().clamp_min(1e-9) + angle_deg / _MAX_VIEW_ANGLE_DEG
+    cost[angle_deg > _MAX_VIEW_ANGLE_DEG] = torch.inf
+    ranked_cost, ranked = cost.sort(dim=1)
+    pairs = set()
+    for i in range(len(T_map_cam)):
+        for rank in _PARTNER_RANKS:
+            if rank < len(T_map_cam) and torch.isfinite(ranked_cost[i, rank]):
+                pairs.add(tuple(sorted((i, int(ranked[i, rank])))))
+    return sorted(pair for pair in pairs if pair[0] != pair[1])
+
+
+def _extract(pycolmap, database: Path, root: Path, cameras: dict[str, Camera]):
+    by_camera = defaultdict(list)
+    for name, camera in cameras.items():
+        by_camera[camera].append(name)
+    options = pycolmap.FeatureExtractionOptions()
+    options.max_image_size = 1000
+    options.sift.max_num_features = 2048
+    for camera, names in by_camera.items():
+        model = 'OPENCV_FISHEYE' if camera.model == 'fisheye' else _COLMAP_MODEL[len(camera.distortion)]
+        distortion = camera.distortion + (0.0,) * (8 - len(camera.distortion)) if model == 'FULL_OPENCV' \
+            else camera.distortion
+        # COLMAP puts the centre of the first pixel at (0.5, 0.5).
+        numbers = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5, *distortion)
+        reader = pycolmap.ImageReaderOptions(camera_model=model, camera_params=','.join(map(str, numbers)))
+        pycolmap.extract_features(database, root, image_names=names, camera_mode=pycolmap.CameraMode.SINGLE,
+                                  reader_options=reader, extraction_options=options, device=pycolmap.Device.cpu)
+
+
+def _posed_reconstruction(pycolmap, database: Path, frames, index_of: dict[str, int]):
+    reconstruction = pycolmap.Reconstruction()
+    with pycolmap.Database.open(database) as stored:
+        for camera in stored.read_all_cameras():
+            reconstruction.add_camera_with_trivial_rig(camera)
+        for image in stored.read_all_images():
+            T_cam_map = invert(frames[index_of[image.name]].T_map_cam)
+            bare = pycolmap.Image(name=image.name, camera_id=image.camera_id, image_id=image.image_id)
+            reconstruction.add_image_with_trivial_frame(bare, pycolmap.Rigid3d(T_cam_map[:3].numpy()))
+    return reconstruction
+
+
+def _collect(reconstruction, index_of: dict[str, int]) -> SparsePoints:
+    frame_of_image = {image_id: index_of[image.name] for image_id, image in reconstruction.images.items()}
+    xyz, observations = [], []
+    for point in reconstruction.points3D.values():
+        if point.error > 2.0 or point.track.length() < 3:
+            continue
+        observations += [(frame_of_image[element.image_id], len(xyz)) for element in point.track.elements]
+        xyz.append(point.xyz)
+    return SparsePoints(torch.tensor(np.array(xyz).reshape(-1, 3)), torch.tensor(observations).reshape(-1, 2))
