@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # DDS matches the answers' topics on its own time.
 _AFTER_MATCH_S = 0.5
 _ACKNOWLEDGE = Duration(seconds=5)
+_SLICE_S = 0.1   # longest wait in one call of rclpy: how soon a Ctrl-C or the node's death is noticed
 
 
 @dataclass(frozen=True)
@@ -98,20 +100,48 @@ def play(bag: Path, rate: float = 1.0, match_timeout_s: float = 60.0, settle_s: 
         raise AprlocError(f'rate {rate} is outside 0 to 100')
     if next(read_raw(bag, 'image', (IMAGE,)), None) is None:
         raise AprlocError(f'{bag}: the topic image holds no message')
-    context = rclpy.Context()
-    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    with _interrupt_between_calls() as check_interrupt:
+        def check() -> None:
+            check_interrupt()
+            check_alive()
+
+        context = rclpy.Context()
+        rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            player = _Player(context, check)
+            player.wait_for_node(match_timeout_s)
+            player.send(bag, rate, on_sent)
+            player.settle(settle_s)
+            return player.playback()
+        finally:
+            context.try_shutdown()
+
+
+@contextlib.contextmanager
+def _interrupt_between_calls() -> Iterator[Callable[[], None]]:
+    """Yields what raises KeyboardInterrupt after a Ctrl-C.
+
+    Python would raise it inside rclpy, whose binding makes a RuntimeError of an interrupt in a message's conversion.
+    """
+    presses = []   # not an Event: its lock would be taken twice where a second signal interrupts the first one's handler
+
+    def check() -> None:
+        if presses:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():   # only the main thread is ever interrupted
+        yield check
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: presses.append(number))
     try:
-        player = _Player(context)
-        player.wait_for_node(match_timeout_s, check_alive)
-        player.send(bag, rate, check_alive, on_sent)
-        player.settle(settle_s, check_alive)
-        return player.playback()
+        yield check
     finally:
-        context.try_shutdown()
+        signal.signal(signal.SIGINT, before)
 
 
 class _Player:
-    def __init__(self, context: rclpy.Context):
+    def __init__(self, context: rclpy.Context, check: Callable[[], None]):
+        self._check = check
         self._node = rclpy.create_node('aprloc_player', context=context)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self._node)
@@ -123,23 +153,23 @@ class _Player:
         self._sent_at_s, self._answers, self._poses, self._diagnostics = {}, {}, {}, {}
         self._problem, self._heard_at_s = '', time.perf_counter()
 
-    def wait_for_node(self, timeout_s: float, check_alive: Callable[[], None]) -> None:
+    def wait_for_node(self, timeout_s: float) -> None:
         end_s = time.perf_counter() + timeout_s
         while not self._node_listens():
-            check_alive()
+            self._check()
             if self._problem:
                 raise AprlocError(f'the node is {self._diagnostics.get("state")}: {self._problem}')
             if time.perf_counter() > end_s:
                 raise AprlocError(f'no active relocalize node listens to image and camera_info after {timeout_s:g} s; '
                                   'see its log, and whether ROS_DOMAIN_ID is the same')
-            self._executor.spin_once(timeout_sec=0.1)
+            self._executor.spin_once(timeout_sec=_SLICE_S)
         self._spin_until(time.perf_counter() + _AFTER_MATCH_S)
 
     def _node_listens(self) -> bool:
         return (self._diagnostics.get('state') == 'active' and self._image.get_subscription_count() > 0
                 and self._camera_info.get_subscription_count() > 0)
 
-    def send(self, bag: Path, rate: float, check_alive: Callable[[], None], on_sent: Callable[[int], None] | None):
+    def send(self, bag: Path, rate: float, on_sent: Callable[[int], None] | None) -> None:
         infos = {message.stamp_ns: message.data for message in read_raw(bag, 'camera_info', (CAMERA_INFO,))}
         for data in list(infos.values())[:1]:   # the first image must not overtake the first camera_info
             self._camera_info.publish(data)
@@ -147,7 +177,6 @@ class _Player:
         start_s = time.perf_counter()
         for message in read_raw(bag, 'image', (IMAGE,)):
             self._spin_until(start_s + message.time_s / rate)
-            check_alive()
             if message.stamp_ns in infos:
                 self._camera_info.publish(infos[message.stamp_ns])
             self._sent_at_s[message.stamp_ns] = time.perf_counter()
@@ -155,11 +184,11 @@ class _Player:
             if on_sent:
                 on_sent(len(self._sent_at_s))
 
-    def settle(self, quiet_s: float, check_alive: Callable[[], None]) -> None:
+    def settle(self, quiet_s: float) -> None:
         self._heard_at_s = time.perf_counter()
         while time.perf_counter() < self._heard_at_s + quiet_s and not self._all_accounted():
-            check_alive()
-            self._executor.spin_once(timeout_sec=0.1)
+            self._check()
+            self._executor.spin_once(timeout_sec=_SLICE_S)
 
     def playback(self) -> Playback:
         return Playback(len(self._sent_at_s), self._answers, self._poses, self._diagnostics)
@@ -170,8 +199,10 @@ class _Player:
                 and len(known.poses) >= len(known.answers))
 
     def _spin_until(self, time_s: float) -> None:
+        self._check()
         while (left_s := time_s - time.perf_counter()) > 0:
-            self._executor.spin_once(timeout_sec=left_s)
+            self._executor.spin_once(timeout_sec=min(left_s, _SLICE_S))
+            self._check()
 
     def _on_answer(self, message: PoseWithCovarianceStamped) -> None:
         self._heard_at_s = time.perf_counter()
