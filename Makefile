@@ -6,13 +6,16 @@ STAMP := $(VENV)/.installed
 # The environment alone counts, whatever ROS distribution or other environment the shell has sourced.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV LD_LIBRARY_PATH AMENT_PREFIX_PATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: demo test lint venv
+.PHONY: demo test test-slow lint venv
 
 demo: venv
 	$(VENV)/bin/aprloc demo
 
 test: venv
 	$(VENV)/bin/python -m pytest
+
+test-slow: venv
+	$(VENV)/bin/python -m pytest -m slow -s
 
 lint: venv
 	$(VENV)/bin/ruff check .

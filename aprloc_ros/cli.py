@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(subparsers)
     _add_bag(subparsers)
     _add_play(subparsers)
+    _add_replay(subparsers)
+    _add_view(subparsers)
+    _add_masks(subparsers)
     _add_maps(subparsers)
     _add_benchmark(subparsers)
     _add_place(subparsers)
@@ -95,7 +98,7 @@ def _add_build(subparsers) -> None:
     parser.add_argument('--seed', type=int, default=0, help='of every random choice (default: 0)')
     parser.add_argument('--imagenet', metavar='PATH|imagenet', default='none',
                         help='backbone weights: a checkpoint file, or imagenet to download them (default: none)')
-    parser.add_argument('--until', choices=('field', 'regressor', 'map'), default='map',
+    parser.add_argument('--until', choices=('field', 'regressor', 'descriptors', 'features', 'map'), default='map',
                         help='stop after a stage; the same command without it goes on from there (default: map)')
     _map_dir(parser, 'where the map is written (default: ~/.ros/aprloc/maps)')
     _device(parser)
@@ -116,8 +119,9 @@ def _add_evaluate(subparsers) -> None:
                       "score a map on a capture's held-out images, or published poses")
     parser.add_argument('map', nargs='?', metavar='NAME', help='of the map')
     parser.add_argument('--data', type=Path, metavar='PATH', help='the capture')
-    parser.add_argument('--poses', type=Path, metavar='FILE.npz',
-                        help='instead: arrays of N camera-to-world poses, one named truth, the others predictions')
+    parser.add_argument('--poses', type=Path, metavar='PATH',
+                        help='instead: an npz, or a folder of one for each scene, of arrays of N camera-to-world poses, '
+                             'one named truth, the others predictions')
     parser.add_argument('--report', type=Path, metavar='DIR', help='write pictures and a page there')
     _map_dir(parser)
     _device(parser)
@@ -139,6 +143,49 @@ def _add_play(subparsers) -> None:
     parser.add_argument('--report', type=Path, default=Path('report'), metavar='DIR', help='default: report')
     parser.add_argument('--rate', type=_rate, default=1.0, help='times the pace of the bag (default: 1)')
     _map_dir(parser)
+
+
+def _add_replay(subparsers) -> None:
+    parser = _command(subparsers, 'replay', commands.replay,
+                      'run a ROS 2 or ROS 1 bag through a map without ROS, and score it where truth is known')
+    parser.add_argument('bag', type=Path, metavar='BAG', help='rosbag2 (mcap, sqlite3) or ROS 1 bag')
+    parser.add_argument('--map', required=True, metavar='NAME')
+    parser.add_argument('--out', type=Path, default=Path('replay'), metavar='DIR',
+                        help='for index.html, results.json, estimates.csv, estimates.tum and the rosbag2 estimates '
+                             '(default: replay)')
+    parser.add_argument('--image', metavar='TOPIC', help='raw or compressed (default: the only one with colour images)')
+    parser.add_argument('--camera-info', metavar='TOPIC',
+                        help="default: the one beside the images, or the only one; without any, the map's camera")
+    parser.add_argument('--truth', metavar='TOPIC|FILE|tf',
+                        help='poses to score against: a topic of PoseStamped, PoseWithCovarianceStamped or Odometry, a '
+                             "TUM file, or tf (default: the topic truth, else what there is of poses in the map's frame)")
+    parser.add_argument('--truth-frame', metavar='FRAME',
+                        help="whose pose the truth is (default: Odometry's child_frame_id, else the camera's)")
+    parser.add_argument('--base-frame', default='base_link', metavar='FRAME',
+                        help='whose pose is written, if TF connects it with the camera (default: base_link)')
+    parser.add_argument('--max-gap-s', type=float, default=0.1, metavar='S',
+                        help='longest pause between two true poses that is interpolated (default: 0.1)')
+    parser.add_argument('--realtime', action='store_true',
+                        help="at the bag's pace: newest frame only, as the node would on this machine")
+    _map_dir(parser)
+    _device(parser)
+
+
+def _add_view(subparsers) -> None:
+    parser = _command(subparsers, 'view', commands.view, 'write a map as an interactive page, with a replay over it')
+    parser.add_argument('map', metavar='NAME')
+    parser.add_argument('--replay', type=Path, metavar='PATH',
+                        help='directory of a report or replay, its CSV, or a TUM file: truth green, estimates red')
+    parser.add_argument('--out', type=Path, default=Path('map.html'), metavar='FILE', help='default: map.html')
+    _map_dir(parser)
+    _device(parser)
+
+
+def _add_masks(subparsers) -> None:
+    parser = _command(subparsers, 'masks', commands.masks, 'mask what moves in the images of a capture, in masks/ beside them')
+    parser.add_argument('--data', type=Path, required=True, metavar='PATH', help='the capture')
+    parser.add_argument('--model', required=True, metavar='NAME|PATH', help='a panoptic segmentation model of transformers')
+    parser.add_argument('--device', default='auto', help='auto (CUDA if present), cpu or cuda')
 
 
 def _add_maps(subparsers) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from aprloc_ros.errors import AprlocError
 
 PROGRESS_EVERY = 25   # frames
+VIEW_RAYS = 60_000
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -16,10 +17,10 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def _held_out_drive():
-    """The drive through the demo place that its maps are not trained on: yields replay.BagFrame as it is rendered."""
+    """The drive through the demo place that its maps are not trained on: yields bags.BagFrame as it is rendered."""
     import torch
 
-    from aprloc_ros.replay import BagFrame
+    from aprloc_ros.bags import BagFrame
     from aprloc_ros.training.place.capture import CAMERA, photograph
     from aprloc_ros.training.place.court import build_court
     from aprloc_ros.training.place.drive import COURSES
@@ -71,10 +72,9 @@ def evaluate(options: argparse.Namespace) -> int:
     from aprloc_ros import evaluation
 
     if options.poses:
-        print(evaluation.scores_table(evaluation.score_file(options.poses)))
-        return 0
+        return _evaluate_poses(options.poses)
     if not (options.map and options.data):
-        raise AprlocError('evaluate needs a map NAME and --data PATH, or --poses FILE.npz')
+        raise AprlocError('evaluate needs a map NAME and --data PATH, or --poses PATH')
     from aprloc_ros.training.datasets import read_capture
 
     localizer = _localizer(options)
@@ -89,17 +89,67 @@ def evaluate(options: argparse.Namespace) -> int:
 
         images = {frame.name: frame for frame in capture.test}
         page = write_report(options.report, f'Map {options.map}, held-out images of {capture.name}', records, scores,
-                            facts, read_image=lambda record: images[record.name].read_image())
+                            facts, views=lambda record: {'query': images[record.name].read_image()})
         print(f'report: {page}')
     return 0
 
 
+def _evaluate_poses(path: Path) -> int:
+    from aprloc_ros.evaluation import scores_table
+    from aprloc_ros.predictions import medians_tables, score_folder
+
+    scenes = score_folder(path)
+    print(medians_tables(scenes))
+    if len(scenes) == 1:
+        print(f'\n{scores_table(scenes.popitem()[1])}')
+    return 0
+
+
+def replay(options: argparse.Namespace) -> int:
+    from aprloc_ros.localizer import Localizer
+    from aprloc_ros.map_bundle import find_map, load_map
+    from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget
+    from aprloc_ros.replay_report import ReplayOptions, run_replay
+    from aprloc_ros.truth import TruthOptions
+
+    bundle = load_map(find_map(options.map, options.map_dir), options.device)
+    # A time budget would let the machine's speed decide on the poses; only the pace of the recording needs one.
+    budget = DEFAULT_BUDGET if options.realtime else Budget(DEFAULT_BUDGET.iterations, float('inf'))
+    run_replay(options.bag, bundle, Localizer(bundle, options.device, budget=budget), options.out, ReplayOptions(
+        options.image, options.camera_info, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
+        options.base_frame, options.realtime), _say)
+    return 0
+
+
 def bag(options: argparse.Namespace) -> int:
-    from aprloc_ros.replay import capture_frames, write_bag
+    from aprloc_ros.bags import capture_frames, write_bag
     from aprloc_ros.training.datasets import read_capture
 
     count = write_bag(options.out, capture_frames(read_capture(options.data).test, options.rate))
     print(f'wrote {count} frames to {options.out}')
+    return 0
+
+
+def view(options: argparse.Namespace) -> int:
+    from aprloc_ros.cloud import map_cloud
+    from aprloc_ros.map_bundle import find_map, load_map
+    from aprloc_ros.viewer import read_track, write_page
+
+    track = read_track(options.replay) if options.replay else None
+    bundle = load_map(find_map(options.map, options.map_dir), options.device)
+    if bundle.points is None:
+        raise AprlocError(f'the map {options.map} keeps no poses of its views; rebuild it with aprloc build')
+    manifest, T_map_cam = bundle.manifest, bundle.points.view_poses
+    cloud = map_cloud(bundle.field, manifest.scene, manifest.camera, T_map_cam, rays=VIEW_RAYS)
+    print(write_page(options.out, f'Map {manifest.name}', cloud, manifest.camera, T_map_cam, track))
+    return 0
+
+
+def masks(options: argparse.Namespace) -> int:
+    from aprloc_ros.training.datasets import read_capture
+    from aprloc_ros.training.masks import write_masks
+
+    print(f'{write_masks(read_capture(options.data), options.model, options.device)} masks written')
     return 0
 
 

@@ -4,6 +4,7 @@ Order x y z rx ry rz (metres, radians), in the axes of the estimated frame.
 """
 
 import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,9 +12,14 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import adjoint, invert, se3_log
 
+# A regressor is never better than this, whatever few held-out frames say.
 FLOOR_M = 0.01
 FLOOR_DEG = 0.2
+# No covariance is reported below this: poses, clocks and mountings of a robot are not known better.
+LOWEST_M = 0.0005
+LOWEST_DEG = 0.01
 _SIZE = 6
+_LARGEST_ENTRY = 1e100   # of a Hessian: its products must stay finite
 # Weight of the diagonal prior, in observations: the least whole number for which the predictive covariance exists
 # without any data.
 _PRIOR_COUNT = _SIZE + 2
@@ -24,10 +30,78 @@ def residuals(T_estimate: Tensor, T_truth: Tensor) -> Tensor:
     return se3_log(invert(T_estimate) @ T_truth)
 
 
-def floor_covariance() -> Tensor:
-    """The least covariance that is ever reported, [6, 6] float64: 1 cm and 0.2 degrees of standard deviation."""
-    std = torch.tensor([FLOOR_M] * 3 + [math.radians(FLOOR_DEG)] * 3, dtype=torch.float64)
-    return torch.diag(std ** 2)
+def axis_groups(translation: float, rotation: float) -> Tensor:
+    """One number for the three axes of translation, one for those of rotation, [6] float64."""
+    return torch.tensor([translation] * 3 + [rotation] * 3, dtype=torch.float64)
+
+
+def floor_covariance(floor_m: float = FLOOR_M, floor_deg: float = FLOOR_DEG) -> Tensor:
+    """The diagonal covariance of these standard deviations, [6, 6] float64: by default the least of a regressor."""
+    return torch.diag(axis_groups(floor_m, math.radians(floor_deg)) ** 2)
+
+
+@dataclass(frozen=True)
+class HessianCovariance:
+    """How a refiner's Hessian H becomes a covariance; training.covariance_fit fits it on held-out frames.
+
+        covariance = (K^-1 H K^-1 + (p^2 P)^-1)^-1 + F,  K = exp(score_inflation (1 - score)) diag(k_t k_t k_t k_r k_r k_r)
+
+    P is the prior's covariance, F the floor. Residuals of neighbouring pixels are not independent, so H promises too
+    much: K tempers it. What H does not see (a singular direction) stays as uncertain as the prior, for there the refiner
+    left the pose as it was; or p times as uncertain, where refined poses turned out to stray from their priors.
+    """
+
+    translation_scale: float = field(metadata={'range': (1e-12, 1e12)})   # k_t, factor on the standard deviation
+    rotation_scale: float = field(metadata={'range': (1e-12, 1e12)})      # k_r
+    prior_scale: float = field(metadata={'range': (1.0, 1e6)})            # p
+    score_inflation: float = field(metadata={'range': (0.0, 100.0)})      # 0: the gate's score does not matter
+    floor_m: float = field(metadata={'range': (LOWEST_M, None)})
+    floor_deg: float = field(metadata={'range': (LOWEST_DEG, None)})
+    frames: int = field(metadata={'range': (0, None)})                    # that it was fitted on
+    outliers: int = field(metadata={'range': (0, None)})                  # of these, far outside what it says
+    supported: bool                                                       # whether the frames support a claim
+
+    def covariance(self, hessian: Tensor, prior: Tensor, score: float = 1.0) -> Tensor:
+        """Of a refined pose, in its own (camera) axes: [6, 6], [6, 6] -> [6, 6] float64, valid for any Hessian.
+
+        score: the gate's, 0 to 1. A Hessian that is not finite counts as having seen nothing.
+        """
+        scale = axis_groups(self.translation_scale, self.rotation_scale) * math.exp(self.score_inflation * (1 - score))
+        widest = self.prior_scale ** 2 * prior
+        return fuse(usable_hessian(hessian.double().cpu()), widest, scale) + floor_covariance(self.floor_m, self.floor_deg)
+
+    def describe(self) -> str:
+        """One line for the report of a build."""
+        if self.frames == 0:
+            return 'covariance of refined poses: not calibrated, too few held-out frames; the prior\'s is reported'
+        doubt = '' if self.supported else '; too few frames or too heavy tails to support a claim'
+        return (f'covariance of refined poses: Hessian x {self.translation_scale:.3g} (translation), x '
+                f'{self.rotation_scale:.3g} (rotation) in standard deviation, floor {1e3 * self.floor_m:.2g} mm and '
+                f'{self.floor_deg:.2g} degrees, from {self.frames} held-out frames with {self.outliers} outliers{doubt}')
+
+
+def usable_hessian(hessian: Tensor) -> Tensor:
+    """Symmetric and bounded, [..., 6, 6]; zero where it was not finite."""
+    finite = torch.isfinite(hessian).all(-1).all(-1)[..., None, None]
+    hessian = torch.where(finite, hessian, 0.0).clamp(-_LARGEST_ENTRY, _LARGEST_ENTRY)
+    return (hessian + hessian.transpose(-1, -2)) / 2
+
+
+def fuse(hessian: Tensor, prior: Tensor, scale: Tensor) -> Tensor:
+    """(K^-1 H K^-1 + P^-1)^-1 with K = diag(scale): H [..., 6, 6], P [..., 6, 6], scale [..., 6] -> [..., 6, 6].
+
+    Negative eigenvalues of H, which rounding leaves, count as zero. Differentiable in P and scale.
+    """
+    L = torch.linalg.cholesky(prior)
+    whitened = L / scale[..., None]                                  # K^-1 L, so that H = 0 gives L L^T = P
+    A = whitened.transpose(-1, -2) @ hessian @ whitened
+    with torch.no_grad():                                            # an inverse without cancellation, singular or not
+        values, vectors = torch.linalg.eigh(A)
+        inverse = vectors / (1 + values.clamp_min(0))[..., None, :] @ vectors.transpose(-1, -2)
+    if A.requires_grad:                                              # its first-order expansion carries the gradient
+        inverse = inverse - inverse @ (A - A.detach()) @ inverse
+    covariance = L @ inverse @ L.transpose(-1, -2)
+    return (covariance + covariance.transpose(-1, -2)) / 2
 
 
 def prior_covariance(xi: Tensor) -> Tensor:
@@ -62,7 +136,7 @@ def to_base(covariance_cam: Tensor, T_cam_base: Tensor) -> Tensor:
 
 
 def check_covariance(covariance: Tensor) -> Tensor:
-    """The covariance when it is [6, 6], finite, symmetric, positive definite and not below the floor, or AprlocError."""
+    """The covariance when it is [6, 6], finite, symmetric, positive definite and not below the lowest, or AprlocError."""
     if covariance.shape != (_SIZE, _SIZE) or not torch.isfinite(covariance).all():
         raise AprlocError(f'covariance must be 6x6 finite numbers, not of shape {tuple(covariance.shape)}')
     asymmetry = (covariance - covariance.T).abs().max().item()
@@ -72,7 +146,7 @@ def check_covariance(covariance: Tensor) -> Tensor:
     if smallest <= 0:
         raise AprlocError(f'covariance must be positive definite; its smallest eigenvalue is {smallest:.3g}')
     std = torch.diagonal(covariance).sqrt()
-    if (torch.diagonal(covariance) < torch.diagonal(floor_covariance()) * (1 - 1e-6)).any():
+    if (torch.diagonal(covariance) < torch.diagonal(floor_covariance(LOWEST_M, LOWEST_DEG)) * (1 - 1e-6)).any():
         raise AprlocError(f'covariance has standard deviations {[float(f"{s:.3g}") for s in std]} (m, rad); they must '
-                          f'be at least {FLOOR_M} m and {FLOOR_DEG} degrees')
+                          f'be at least {LOWEST_M} m and {LOWEST_DEG} degrees')
     return covariance

@@ -4,15 +4,19 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from aprloc_ros.drive import drive, frame_name, judge
+from aprloc_ros.bag_images import BagImage, choose_topics, frame_name, read_images
+from aprloc_ros.bags import BagFrame, write_bag
+from aprloc_ros.comparison import compare_views
+from aprloc_ros.drive import drive, judge
 from aprloc_ros.evaluation import FrameRecord, mean_training_poses, score_poses, score_records, scores_table
+from aprloc_ros.figures import worst_records
 from aprloc_ros.manifest import FILE_NAME, read_manifest
-from aprloc_ros.map_bundle import find_map
-from aprloc_ros.replay import BagFrame, read_images, read_poses, write_bag
-from aprloc_ros.report import worst_records, write_report
+from aprloc_ros.map_bundle import find_map, load_map
+from aprloc_ros.recording import open_recording
+from aprloc_ros.report import write_report
+from aprloc_ros.truth import OURS, read_poses
 
 
 def run_demo(frames: Iterable[BagFrame], map_name: str, map_dir: Path | None, report_dir: Path, rate: float,
@@ -31,7 +35,7 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
     """Play a bag with `truth` through the node, print the table and the verdict, write the report -> good or not."""
     directory = find_map(map_name, map_dir)
     manifest = read_manifest(directory / FILE_NAME)
-    truth = read_poses(bag, 'truth')
+    truth = read_poses(bag, OURS)
     report_dir.mkdir(parents=True, exist_ok=True)
     say(f'playing {len(truth)} frames over DDS into the relocalize node, map {directory}')
     result = drive(bag, truth, directory, rate, report_dir / 'node.log', say)
@@ -40,9 +44,10 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
     scores = {f'node, map {map_name}': ours,
               'mean pose of the drive': score_poses(mean_training_poses(T_truth, len(T_truth)), T_truth)}
     verdict = judge(result, *scores.values(), manifest)
-    images = worst_images(bag, {stamp_ns: frame_name(index) for index, stamp_ns in enumerate(truth)}, result.records)
+    images, bundle = worst_images(bag, list(truth), result.records), load_map(directory)
     page = write_report(report_dir, f'Map {map_name}: the node over DDS', result.records, scores, result.facts(),
-                        verdict, lambda record: images[record.name])
+                        verdict, lambda record: compare_views(bundle, images[record.name].pixels(),
+                                                              images[record.name].camera(), record.T_estimate))
     say('\n' + scores_table(scores) + '\n')
     for name, value in result.facts().items():
         say(f'{name}: {value}')
@@ -50,7 +55,10 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
     return verdict.good
 
 
-def worst_images(bag: Path, names: dict[int, str], records: list[FrameRecord]) -> dict[str, np.ndarray]:
-    """Images of the worst records, by their names: one pass over the bag, few in memory. names: by stamp in ns."""
+def worst_images(bag: Path, stamps_ns: list[int], records: list[FrameRecord]) -> dict[str, BagImage]:
+    """Images of the worst records, by their names: one pass over the bag, few in memory. stamps_ns: of all frames."""
     worst = {record.name for record in worst_records(records)}
-    return {names[stamp_ns]: image for stamp_ns, image in read_images(bag) if names.get(stamp_ns) in worst}
+    names = {stamp_ns: name for index, stamp_ns in enumerate(stamps_ns) if (name := frame_name(index)) in worst}
+    with open_recording(bag) as recording:
+        images = read_images(recording, choose_topics(recording, 'image', 'camera_info'))
+        return {names[image.stamp_ns]: image for image in images if image.stamp_ns in names}

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from aprloc_ros.bag_images import frame_name
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.evaluation import FrameRecord, PoseScores, Verdict, latency_p50_p95_ms, make_record
 from aprloc_ros.geometry import BODY_FROM_CV
@@ -27,12 +28,13 @@ class DriveResult:
 
     records: list[FrameRecord]
     sent: int
-    rejected: int
+    rejected: dict[str, int]   # reason -> frames
     superseded: int
 
     def facts(self) -> dict[str, str]:
         p50, p95 = latency_p50_p95_ms(self.records)
-        return {'frames sent': str(self.sent), 'answered': str(len(self.records)), 'rejected': str(self.rejected),
+        reasons = ', '.join(f'{count} for {reason}' for reason, count in sorted(self.rejected.items()))
+        return {'frames sent': str(self.sent), 'answered': str(len(self.records)), 'rejected': reasons or '0',
                 'superseded by a newer frame': str(self.superseded),
                 'latency p50 / p95, image sent to pose received': f'{p50:.1f} / {p95:.1f} ms'}
 
@@ -48,8 +50,9 @@ def drive(bag: Path, truth: dict[int, Tensor], map_directory: Path, rate: float,
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
     from aprloc_ros.player import node_process, play
 
+    # Every answer counts, the first one too: it is the map that is judged, not how long the node waits to be sure.
     parameters = {'map': map_directory.name, 'map_dir': str(map_directory.parent), 'reliability': 'reliable',
-                  'publish_tf': 'none', 'extrinsics': 'parameters', 'diagnostics_period_s': 0.2}
+                  'publish_tf': 'none', 'extrinsics': 'parameters', 'diagnostics_period_s': 0.2, 'confirmations': 1}
     with node_process(parameters, log_path) as process:
         def check_alive() -> None:
             if process.poll() is not None:
@@ -65,12 +68,7 @@ def drive(bag: Path, truth: dict[int, Tensor], map_directory: Path, rate: float,
         raise AprlocError(f'the node answered none of {playback.sent} frames: {reason}')
     records = [_record(index, stamp_ns, playback.answers[stamp_ns], T_truth)
                for index, (stamp_ns, T_truth) in enumerate(truth.items()) if stamp_ns in playback.answers]
-    return DriveResult(records, playback.sent, playback.rejected, playback.superseded)
-
-
-def frame_name(index: int) -> str:
-    """How the bag's frame with that index, counted from 0, is called in tables and pictures."""
-    return f'frame {index:04d}'
+    return DriveResult(records, playback.sent, playback.rejected_for, playback.superseded)
 
 
 def _record(index: int, stamp_ns: int, answer, T_truth: Tensor) -> FrameRecord:

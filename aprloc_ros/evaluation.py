@@ -1,10 +1,8 @@
 """Poses against truth: errors, scores, the two baselines that a map must beat, and a map's run over held-out frames."""
 
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -139,22 +137,6 @@ def score_with_baselines(records: Sequence[FrameRecord], T_train: Sequence[Tenso
             'mean training pose': score_poses(mean_training_poses(T_train, len(records)), T_truth)}
 
 
-def score_file(path: Path) -> dict[str, PoseScores]:
-    """Scores of published predictions: an npz of [N, 3, 4] or [N, 4, 4] camera-to-world arrays, one named `truth`."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            poses = {name: torch.from_numpy(np.asarray(file[name], np.float64)) for name in file.files}
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise AprlocError(f'{path}: missing or not an npz of poses ({str(error).splitlines()[0]})') from None
-    truth = poses.pop('truth', None)
-    if truth is None or not poses:
-        raise AprlocError(f'{path}: must hold an array named truth and others, not {", ".join(poses) or "truth alone"}')
-    try:
-        return {name: score_poses(estimate, truth) for name, estimate in poses.items()}
-    except AprlocError as error:
-        raise AprlocError(f'{path}: {error}') from None
-
-
 def latency_p50_p95_ms(records: Sequence[FrameRecord]) -> tuple[float, float]:
     """Median and 95th percentile of the frames' latency."""
     p50, p95 = np.percentile([record.latency_ms for record in records], (50, 95))
@@ -163,25 +145,48 @@ def latency_p50_p95_ms(records: Sequence[FrameRecord]) -> tuple[float, float]:
 
 def scores_table(scores: dict[str, PoseScores]) -> str:
     """One row per named PoseScores, aligned, for a terminal."""
-    header = ['', 'frames', 'median', 'p95', *RECALL_BOUNDS]
-    rows = [[name, str(s.count), f'{s.median_m:.3f} m {s.median_deg:6.2f} deg', f'{s.p95_m:.3f} m {s.p95_deg:6.2f} deg',
-             *(f'{s.recall[bound]:.1%}' for bound in RECALL_BOUNDS)] for name, s in scores.items()]
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    return '\n'.join('  '.join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in
-                                                          zip(row[1:], widths[1:]))]) for row in (header, *rows))
+    statistics = ('median', 'mean', 'p95', 'max')
+    rows = [['', 'frames', *statistics, *RECALL_BOUNDS]]
+    for name, s in scores.items():
+        errors = [f'{getattr(s, f"{key}_m"):.3f} m {getattr(s, f"{key}_deg"):6.2f} deg' for key in statistics]
+        rows.append([name, str(s.count), *errors, *(f'{s.recall[bound]:.1%}' for bound in RECALL_BOUNDS)])
+    return aligned(rows)
 
 
-def normalised_errors(records: Sequence[FrameRecord]) -> Tensor:
-    """xi^T covariance^-1 xi of T_truth = T_estimate @ exp(xi), [N]: chi-square with 6 degrees of freedom if calibrated.
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return '\n'.join('  '.join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(
+        row[1:], widths[1:], strict=True))]).rstrip() for row in rows)
 
-    Frames without a covariance are left out.
-    """
+
+def residuals_and_covariances(records: Sequence[FrameRecord]) -> tuple[Tensor, Tensor]:
+    """xi [N, 6] of T_truth = T_estimate @ exp(xi) and covariance [N, 6, 6], of the records that have one."""
     known = [record for record in records if record.covariance is not None]
-    if not known:
-        return torch.zeros(0, dtype=torch.float64)
     xi = residuals(torch.stack([r.T_estimate for r in known]), torch.stack([r.T_truth for r in known]))
-    covariance = torch.stack([record.covariance for record in known])
-    return (xi * torch.linalg.solve(covariance, xi)).sum(-1)
+    return xi, torch.stack([record.covariance for record in known])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two runs over the same images, on the frames that both answered."""
+
+    frames: int
+    max_m: float
+    max_deg: float
+
+
+def agreement(first: Sequence[FrameRecord], second: Sequence[FrameRecord]) -> Agreement:
+    """How far the estimates of two runs are apart; frames are the same that have the same stamp.
+
+    Raises AprlocError if the runs answered no frame in common.
+    """
+    others = {record.stamp_s: record for record in second}
+    both = [(record.T_estimate, others[record.stamp_s].T_estimate) for record in first if record.stamp_s in others]
+    if not both:
+        raise AprlocError(f'the runs have no frame in common, of {len(first)} and {len(second)}')
+    apart = score_poses(*(torch.stack(poses) for poses in zip(*both, strict=True)))
+    return Agreement(apart.count, apart.max_m, apart.max_deg)
 
 
 def evaluate_map(localizer, frames: Iterable, on_frame: Callable[[int, FrameRecord], None] | None = None

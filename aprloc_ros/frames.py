@@ -1,11 +1,16 @@
 """What the node does with one frame: message in, the robot's pose out, or a reason why there is none."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
+import cv2
+import numpy as np
 from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
@@ -14,6 +19,7 @@ from aprloc_ros.device import resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.localizer import Estimate, Localizer
+from aprloc_ros.odometry import OdometrySource
 from aprloc_ros.parameters import NodeParameters
 from aprloc_ros.ros_images import decode_image
 from aprloc_ros.ros_messages import camera_from_info
@@ -37,6 +43,14 @@ def rejecting(reason: str) -> Iterator[None]:
         raise FrameRejected(reason, str(error)) from None
 
 
+class Display(Protocol):
+    """Shows what was published to people."""
+
+    def show(self, pixels: np.ndarray, answer: 'Answer', header: Header, camera: Camera | None) -> None:
+        """pixels [H, W, 3] uint8 RGB, taken by camera (None: the map's own). Called on the worker's thread: be brief."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Setup:
     """What a configured node answers its frames with."""
@@ -45,7 +59,9 @@ class Setup:
     localizer: Localizer
     map_frame: str
     extrinsics: Extrinsics
+    odometry: OdometrySource | None
     send_transform: Callable[[TransformStamped], None] | None
+    display: Display | None = None
 
     @property
     def on_cpu_instead(self) -> str:
@@ -57,28 +73,53 @@ class Setup:
 
 
 @dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded image and what took it."""
+
+    pixels: np.ndarray      # [H, W, 3] uint8 RGB
+    camera: Camera | None   # None: the map's own
+    T_base_cam: Tensor      # [4, 4] float64, optical axes
+    decode_ms: float
+
+
+@dataclass(frozen=True, eq=False)
 class Answer:
     """The robot's pose at one image."""
 
     T_map_base: Tensor   # [4, 4] float64
     covariance: Tensor   # [6, 6] float64 of xi in T_true = T_map_base @ exp(xi), in the axes of base
     estimate: Estimate   # of the camera
+    timings_ms: dict[str, float] = field(default_factory=dict)   # 'decode' and the estimate's own
 
 
-def answer_frame(image: Image | CompressedImage, info: CameraInfo | None, setup: Setup) -> Answer:
-    """Raises FrameRejected with the reason 'camera_info', 'image', 'extrinsics' or 'localizer'."""
+def read_picture(image: Image | CompressedImage, info: CameraInfo | None, setup: Setup) -> Picture:
+    """Raises FrameRejected with the reason 'camera_info', 'image' or 'extrinsics'."""
+    start_s = time.perf_counter()
     with rejecting('camera_info'):
         camera = _camera(info, setup.parameters)
     with rejecting('image'):
         pixels = decode_image(image, setup.parameters.max_image_bytes)
+        _check_contrast(pixels, setup.parameters.min_contrast)
     with rejecting('camera_info'):
         _check_sizes(pixels.shape[1], pixels.shape[0], camera)
     with rejecting('extrinsics'):
         T_base_cam = setup.extrinsics(image.header.frame_id, image.header.stamp)
+    return Picture(pixels, camera, T_base_cam, 1e3 * (time.perf_counter() - start_s))
+
+
+def answer_picture(picture: Picture, T_map_base: Tensor | None, localizer: Localizer) -> Answer:
+    """T_map_base: [4, 4] where the robot should be, to refine from; None: anywhere.
+
+    Raises FrameRejected with the reason 'localizer' when it fails, 'unsure' when it does not believe its own answer.
+    """
+    starts = None if T_map_base is None else (T_map_base @ picture.T_base_cam)[None]
     with rejecting('localizer'):
-        estimate = setup.localizer.localize(pixels, camera)
-    T_cam_base = invert(T_base_cam)
-    return Answer(estimate.T_map_cam @ T_cam_base, to_base(estimate.covariance, T_cam_base), estimate)
+        estimate = localizer.localize(picture.pixels, picture.camera, starts=starts)
+    if estimate.status == 'rejected':
+        raise FrameRejected('unsure', f'the map does not believe its own answer, of score {estimate.score:.3f}')
+    T_cam_base = invert(picture.T_base_cam)
+    return Answer(estimate.T_map_cam @ T_cam_base, to_base(estimate.covariance, T_cam_base), estimate,
+                  {'decode': picture.decode_ms, **estimate.timings_ms})
 
 
 def _camera(info: CameraInfo | None, parameters: NodeParameters) -> Camera | None:
@@ -94,3 +135,11 @@ def _check_sizes(width: int, height: int, camera: Camera | None) -> None:
     if camera is not None and (width, height) != (camera.width, camera.height):
         raise AprlocError(f'the image is {width}x{height} but camera_info is of {camera.width}x{camera.height}; they '
                           f'must be of the same camera and mode')
+
+
+def _check_contrast(pixels: np.ndarray, min_contrast: float) -> None:
+    """A covered lens or a white wall shows nothing, yet a network has an answer to it."""
+    contrast = cv2.meanStdDev(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[1].item()
+    if contrast < min_contrast:
+        raise AprlocError(f'it shows next to nothing: its brightness varies by {contrast:.1f} grey levels, less than the '
+                          f'{min_contrast:g} of the parameter min_contrast; is the lens covered?')

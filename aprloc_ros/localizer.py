@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from aprloc_ros.geometry import nearest_rotation
 from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.networks import to_T
+from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget, Query, Refined
+from aprloc_ros.refiners import make_refiner, query_camera
 
 logger = logging.getLogger(__name__)
 
@@ -26,44 +28,73 @@ class Estimate:
 
     T_map_cam: Tensor              # [4, 4] float64, OpenCV camera axes
     covariance: Tensor             # [6, 6] float64 of xi in T_true = T_map_cam @ exp(xi); x y z rx ry rz, m and rad
-    status: str                    # 'prior': the regressor's word alone
-    score: float                   # 0 to 1, 1 is best: how near the regressed 3x3 is to a rotation
+    status: str                    # 'prior' (no refiner), 'refined', 'prior_kept' or 'rejected': do not use the pose
+    score: float                   # 0 to 1, 1 is best: the gate's, or how near the regressed 3x3 is to a rotation
     histogram: Tensor              # [10] float32, luminance of the query as the map's camera sees it
-    timings_ms: dict[str, float]   # 'prepare', 'regress', 'total'
+    timings_ms: dict[str, float]   # 'prepare', 'regress', 'refine' (with a refiner), 'total'
+    T_prior: Tensor                # [4, 4] float64, of the regressor
+    refined: Refined | None = None   # what the refiner said, whatever became of it
 
 
 class Localizer:
-    """Answers one query at a time, in evaluation mode and without gradients: equal images, equal answers."""
+    """Answers one query at a time, in evaluation mode: equal images and starts, equal answers."""
 
-    def __init__(self, bundle: MapBundle, device: str = 'auto'):
+    def __init__(self, bundle: MapBundle, device: str = 'auto', refiner: str = 'default', budget: Budget = DEFAULT_BUDGET):
+        """refiner: a name, 'none', or 'default': the one that the map was built for.
+
+        Raises AprlocError for a refiner that the map does not have.
+        """
         self.manifest = bundle.manifest
+        self.refiner_name = bundle.manifest.refiner if refiner == 'default' else refiner
+        self._bundle, self._budget = bundle, budget
         self._regressor = bundle.regressor.eval()
         self._device = place(self._regressor, resolve_device(device))
+        self._refiner = make_refiner(self.refiner_name, bundle, self._device)
 
     @property
     def device_name(self) -> str:
         """'cpu' or 'cuda:N'; becomes 'cpu' when CUDA's memory ran out."""
         return str(self._device)
 
-    def localize(self, image: np.ndarray, camera: Camera | None = None) -> Estimate:
+    def localize(self, image: np.ndarray, camera: Camera | None = None, starts: Tensor | None = None) -> Estimate:
         """image: [H, W, 3] uint8 RGB; camera: what took it (None: the map's own, scaled to the image).
 
+        starts: poses [S, 4, 4] T_map_cam to refine from besides the regressor's, the likeliest first (a tracked one).
         Raises AprlocError for an image that is none, a camera that contradicts it, and an answer that is not finite.
         """
-        start = time.perf_counter()
-        query = self._prepare(check_image(image), camera)
-        prepared = time.perf_counter()
-        raw = self._regress(query)
-        T_map_cam = self.manifest.scene.pose_to_map(to_T(raw[None])[0])
-        end = time.perf_counter()
-        timings_ms = {'prepare': 1e3 * (prepared - start), 'regress': 1e3 * (end - prepared), 'total': 1e3 * (end - start)}
-        return Estimate(T_map_cam, self.manifest.covariance, 'prior', rotation_score(raw[:, :3]),
-                        luminance_histogram(query), timings_ms)
+        clock = _Clock()
+        image = check_image(image)
+        source = camera or self._scaled_camera(image)
+        query = self._seen_by(self.manifest.camera, image, source)
+        clock.lap('prepare')
+        raw = self._regress(query.image)
+        T_prior = self.manifest.scene.pose_to_map(to_T(raw[None])[0])
+        clock.lap('regress')
+        score = rotation_score(raw[:, :3])
+        if self._refiner is None:
+            return Estimate(T_prior, self.manifest.covariance, 'prior', score, query.histogram, clock.total(), T_prior)
+        poses = T_prior[None] if starts is None else torch.cat([starts.double().cpu(), T_prior[None]])
+        refined = self._refine(self._seen_by(query_camera(self.manifest), image, source), poses)
+        judgement = self._judge(refined, T_prior, score)
+        clock.lap('refine')
+        return Estimate(*judgement, query.histogram, clock.total(), T_prior, refined)
 
-    def _prepare(self, image: np.ndarray, camera: Camera | None) -> Tensor:
-        """What the map's camera would have seen: [3, h, w] float32 in [0, 1]."""
-        warped = warp_image(image, camera or self._scaled_camera(image), self.manifest.camera)
-        return torch.tensor(warped).permute(2, 0, 1).float() / 255
+    def _judge(self, refined: Refined, T_prior: Tensor, prior_score: float) -> tuple[Tensor, Tensor, str, float]:
+        """Pose, covariance, status and score of what is reported."""
+        spec, prior = self.manifest.refiners.get(self.refiner_name), self.manifest.covariance
+        if spec is None:   # a refiner that the build did not calibrate: its word, and the regressor's uncertainty
+            status = 'prior_kept' if refined.failed else 'refined'
+            return (T_prior if refined.failed else refined.T_map_cam), prior, status, prior_score
+        judgement = spec.gate.judge(refined, T_prior, prior, prior_score)
+        if judgement.status == 'refined':
+            covariance = spec.covariance.covariance(refined.hessian, prior, judgement.score)
+            return refined.T_map_cam, covariance, judgement.status, judgement.score
+        return T_prior, prior, judgement.status, judgement.score
+
+    def _seen_by(self, target: Camera, image: np.ndarray, source: Camera) -> Query:
+        """What a camera of the map would have seen."""
+        warped = torch.tensor(warp_image(image, source, target)).permute(2, 0, 1).float() / 255
+        return Query(warped, target, luminance_histogram(warped))
 
     def _scaled_camera(self, image: np.ndarray) -> Camera:
         own = self.manifest.camera
@@ -82,9 +113,37 @@ class Localizer:
         except RuntimeError as error:
             if self._device.type == 'cpu' or not is_out_of_memory(error):
                 raise
+        self._leave_device()
+        return self._regress(query)
+
+    def _refine(self, query: Query, starts: Tensor) -> Refined:
+        try:
+            return self._refiner.refine(replace(query, image=query.image.to(self._device)), starts, self._budget)
+        except RuntimeError as error:
+            if self._device.type == 'cpu' or not is_out_of_memory(error):
+                raise
+        self._leave_device()
+        return self._refine(query, starts)
+
+    def _leave_device(self) -> None:
         logger.warning('%s is out of memory: continuing on the CPU', self._device)
         self._device = place(self._regressor, torch.device('cpu'))
-        return self._regress(query)
+        self._refiner = make_refiner(self.refiner_name, self._bundle, self._device)
+
+
+class _Clock:
+    """Laps of one query, in milliseconds."""
+
+    def __init__(self):
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._laps[name], self._last = 1e3 * (now - self._last), now
+
+    def total(self) -> dict[str, float]:
+        return {**self._laps, 'total': 1e3 * (self._last - self._start)}
 
 
 def check_image(image: np.ndarray) -> np.ndarray:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.config import from_mapping, to_mapping
-from aprloc_ros.covariance import check_covariance
+from aprloc_ros.covariance import HessianCovariance, check_covariance
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.gate import Gate
 from aprloc_ros.scene import SceneNormalisation
 
 SCHEMA = 1
@@ -30,6 +31,27 @@ class ModelSpec:
     kind: str
     arguments: dict[str, Any] = field(default_factory=dict)
     sha256: str = ''
+
+
+@dataclass(frozen=True)
+class DescriptorSpec:
+    """The descriptors that were learned on the place, and the points that have them."""
+
+    extractor: ModelSpec
+    camera: Camera             # rectified pinhole; its size is the extractor's input
+    points_sha256: str = ''    # of the points' file, filled in by save_map
+
+    def __post_init__(self):
+        if self.camera.model != 'pinhole':
+            raise AprlocError(f'camera.model is {self.camera.model!r}; it must be pinhole')
+
+
+@dataclass(frozen=True)
+class RefinerSpec:
+    """What the build learned about one refiner of this map."""
+
+    gate: Gate
+    covariance: HessianCovariance
 
 
 @dataclass(frozen=True)
@@ -68,6 +90,9 @@ class Manifest:
     covariance: Tensor = field(metadata={'shape': (6, 6)})   # of the regressor alone, see aprloc_ros.covariance
     build: BuildFacts
     history: dict[str, list[list[float]]] = field(default_factory=dict)   # how held-out scores moved with seconds
+    descriptors: DescriptorSpec | None = None
+    refiner: str = 'none'          # the one that is used where none is asked for
+    refiners: dict[str, RefinerSpec] = field(default_factory=dict)   # calibrated ones, by name
     frame_id: str = 'map'
     schema: int = SCHEMA
 
@@ -80,6 +105,8 @@ class Manifest:
         if self.camera.model != 'pinhole':
             raise AprlocError(f'camera.model is {self.camera.model!r}; it must be pinhole')
         check_covariance(self.covariance)
+        if self.refiner not in ('none', *self.refiners):
+            raise AprlocError(f'refiner is {self.refiner!r}; the map has none, {", ".join(self.refiners)}')
 
 
 def check_map_name(name: str) -> str:

@@ -19,11 +19,16 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields import build_field
 from aprloc_ros.manifest import FILE_NAME, Manifest, ModelSpec, check_map_name, manifest_text, read_manifest
 from aprloc_ros.networks import build_regressor
+from aprloc_ros.networks.extractor import build_extractor
+from aprloc_ros.points import MapPoints, pack_points, unpack_points
 
 REGRESSOR_FILE = 'regressor.safetensors'
 FIELD_FILE = 'field.safetensors'
+EXTRACTOR_FILE = 'extractor.safetensors'
+POINTS_FILE = 'points.safetensors'
 USER_MAPS = Path('~/.ros/aprloc/maps')
 _MAX_WEIGHTS_BYTES = 1 << 30
+_CURE = 'rebuild the map with aprloc build'
 _PUBLIC_SCENES = {
     'Cambridge Landmarks': ('kings', 'KingsCollege', 'OldHospital', 'ShopFacade', 'StMarysChurch', 'GreatCourt'),
     '7-Scenes': ('chess', 'fire', 'heads', 'office', 'pumpkin', 'redkitchen', 'stairs')}
@@ -31,17 +36,20 @@ _PUBLIC_SCENES = {
 
 @dataclass(frozen=True, eq=False)
 class MapBundle:
-    """A loaded map: both networks in evaluation mode, float32."""
+    """A loaded map: networks in evaluation mode, float32."""
 
     manifest: Manifest
     regressor: nn.Module
     field: nn.Module
     directory: Path
+    extractor: nn.Module | None = None   # None: a map without learned descriptors
+    points: MapPoints | None = None
 
     @property
     def size_bytes(self) -> int:
         """Of the whole map on disk."""
-        return sum((self.directory / name).stat().st_size for name in (FILE_NAME, REGRESSOR_FILE, FIELD_FILE))
+        names = (FILE_NAME, REGRESSOR_FILE, FIELD_FILE, *((EXTRACTOR_FILE, POINTS_FILE) if self.points else ()))
+        return sum((self.directory / name).stat().st_size for name in names)
 
 
 def search_path(map_dir: str | Path | None = None) -> list[Path]:
@@ -95,46 +103,51 @@ def load_map(directory: str | Path, device: str = 'auto') -> MapBundle:
     regressor = _load_model(build_regressor, manifest.regressor, directory / REGRESSOR_FILE)
     field = _load_model(build_field, manifest.field, directory / FIELD_FILE)
     place(field, place(regressor, target))
-    return MapBundle(manifest, regressor, field, directory)
+    if manifest.descriptors is None:
+        return MapBundle(manifest, regressor, field, directory)
+    extractor = _load_model(build_extractor, manifest.descriptors.extractor, directory / EXTRACTOR_FILE)
+    path = directory / POINTS_FILE
+    points = unpack_points(_read_weights(path, manifest.descriptors.points_sha256), f'{path}; {_CURE}')
+    place(extractor, target)
+    return MapBundle(manifest, regressor, field, directory, extractor, points)
 
 
 def _load_model(build: Callable[[str, dict], nn.Module], spec: ModelSpec, path: Path) -> nn.Module:
     """Build the model and fill it with the weights, after their hash, names and shapes have been checked."""
-    cure = 'rebuild the map with aprloc build'
-    weights = _read_weights(path, spec.sha256, cure)
+    weights = _read_weights(path, spec.sha256)
     try:
         model = build(spec.kind, spec.arguments)
     except (AprlocError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise AprlocError(f'{path.parent / FILE_NAME}: no model {spec.kind[:80]!r}: {reason}; {cure}') from None
+        raise AprlocError(f'{path.parent / FILE_NAME}: no model {spec.kind[:80]!r}: {reason}; {_CURE}') from None
     expected = model.state_dict()
     for name in sorted(expected.keys() | weights.keys()):
         wanted, got = expected.get(name), weights.get(name)
         if wanted is None or got is None:
-            raise AprlocError(f'{path}: the weights {name[:80]!r} are {"missing" if got is None else "unknown"}; {cure}')
+            raise AprlocError(f'{path}: the weights {name[:80]!r} are {"missing" if got is None else "unknown"}; {_CURE}')
         if wanted.shape != got.shape or wanted.is_floating_point() != got.is_floating_point():
             raise AprlocError(f'{path}: {name} is {got.dtype} {list(got.shape)} but the model {spec.kind} has '
-                              f'{wanted.dtype} {list(wanted.shape)}; {cure}')
+                              f'{wanted.dtype} {list(wanted.shape)}; {_CURE}')
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
 
 
-def _read_weights(path: Path, sha256: str, cure: str) -> dict[str, Tensor]:
+def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     try:
         size = path.stat().st_size
         if not path.is_file() or size > _MAX_WEIGHTS_BYTES:
-            raise AprlocError(f'{path}: not a file of at most {_MAX_WEIGHTS_BYTES} bytes; {cure}')
+            raise AprlocError(f'{path}: not a file of at most {_MAX_WEIGHTS_BYTES} bytes; {_CURE}')
         content = path.read_bytes()
     except OSError as error:
-        raise AprlocError(f'{path}: {error.strerror}; {cure}') from None
+        raise AprlocError(f'{path}: {error.strerror}; {_CURE}') from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise AprlocError(f'{path}: damaged or not of this map (its sha256 is not the one in {FILE_NAME}); {cure}')
+        raise AprlocError(f'{path}: damaged or not of this map (its sha256 is not the one in {FILE_NAME}); {_CURE}')
     try:
         weights = safetensors.torch.load(content)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise AprlocError(f'{path}: not a safetensors file ({str(error).splitlines()[0]}); {cure}') from None
-    if not all(torch.isfinite(w).all() for w in weights.values()):
-        raise AprlocError(f'{path}: the weights hold NaN or infinity; {cure}')
+        raise AprlocError(f'{path}: not a safetensors file ({str(error).splitlines()[0]}); {_CURE}') from None
+    if not all(torch.isfinite(w).all() for w in weights.values() if w.is_floating_point()):
+        raise AprlocError(f'{path}: the weights hold NaN or infinity; {_CURE}')
     return weights
 
 
@@ -147,20 +160,22 @@ def check_target(directory: str | Path) -> Path:
 
 
 def save_map(directory: str | Path, manifest: Manifest, regressor: nn.Module, field: nn.Module,
+             extractor: nn.Module | None = None, points: MapPoints | None = None,
              curves: Mapping[str, bytes] = MappingProxyType({})) -> Path:
     """Write the map, all or nothing, in place of the one that is there; returns its directory.
 
-    curves: content of training curves by file name (`field.csv`), kept beside the weights for whoever wants to see.
+    extractor, points: of a manifest with descriptors, both or neither. curves: content of training curves by file name (`field.csv`), kept beside the weights for whoever wants to see.
 
     Everything is written and synchronised beside the target and renamed into place, so that a crash at any moment
     leaves the old map, the new one or none. Weights are stored in half precision.
     """
     target = check_target(directory)
-    contents = {**curves, REGRESSOR_FILE: _pack(regressor), FIELD_FILE: _pack(field)}
-    hashes = {name: hashlib.sha256(contents[name]).hexdigest() for name in (REGRESSOR_FILE, FIELD_FILE)}
-    manifest = replace(manifest, regressor=replace(manifest.regressor, sha256=hashes[REGRESSOR_FILE]),
-                       field=replace(manifest.field, sha256=hashes[FIELD_FILE]))
-    contents[FILE_NAME] = manifest_text(manifest).encode()
+    contents = {REGRESSOR_FILE: _pack(regressor), FIELD_FILE: _pack(field)}
+    if manifest.descriptors is not None:
+        contents[EXTRACTOR_FILE] = _pack(extractor)
+        contents[POINTS_FILE] = safetensors.torch.save(pack_points(points))
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    contents = {**curves, **contents, FILE_NAME: manifest_text(_with_hashes(manifest, hashes)).encode()}
     partial, old = target.with_name(f'.{target.name}.partial'), target.with_name(f'.{target.name}.old')
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of an interrupted save
@@ -170,6 +185,16 @@ def save_map(directory: str | Path, manifest: Manifest, regressor: nn.Module, fi
         shutil.rmtree(partial, ignore_errors=True)
         raise AprlocError(f'{target}: cannot write the map: {error.strerror}') from None
     return target
+
+
+def _with_hashes(manifest: Manifest, hashes: Mapping[str, str]) -> Manifest:
+    manifest = replace(manifest, regressor=replace(manifest.regressor, sha256=hashes[REGRESSOR_FILE]),
+                       field=replace(manifest.field, sha256=hashes[FIELD_FILE]))
+    if manifest.descriptors is None:
+        return manifest
+    extractor = replace(manifest.descriptors.extractor, sha256=hashes[EXTRACTOR_FILE])
+    return replace(manifest, descriptors=replace(manifest.descriptors, extractor=extractor,
+                                                 points_sha256=hashes[POINTS_FILE]))
 
 
 def _pack(model: nn.Module) -> bytes:

@@ -1,7 +1,9 @@
 """`relocalize`: a lifecycle node around the Localizer. Configuring loads the map, activating opens the stream."""
 
+import dataclasses
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 import rclpy
@@ -10,39 +12,55 @@ from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
 
+from aprloc_ros.display import Display
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.frames import Setup
 from aprloc_ros.localizer import Localizer
-from aprloc_ros.map_bundle import find_map, load_map
+from aprloc_ros.map_bundle import MapBundle, find_map, load_map
+from aprloc_ros.odometry import OdometryBuffer, OdometrySource, TfOdometry
 from aprloc_ros.parameters import NodeParameters, check_changes, declare_parameters, read_parameters
+from aprloc_ros.refinement.refined import Budget
 from aprloc_ros.ros_messages import diagnostics
+from aprloc_ros.services import Services
 from aprloc_ros.stream import FrameStream
-from aprloc_ros.transforms import make_broadcaster, make_extrinsics
+from aprloc_ros.transforms import TfLookup, make_broadcaster, make_extrinsics, make_lookup
 
 _SPIN_S = 0.1
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class RelocalizeNode(LifecycleNode):
     """The lifecycle, the parameters and the diagnostics; frames are the stream's business."""
 
-    def __init__(self):
-        super().__init__('relocalize')
+    def __init__(self, context: Context | None = None):
+        """context: of rclpy; None: the default one."""
+        super().__init__('relocalize', context=context)
         declare_parameters(self)
         self._pose = self.create_lifecycle_publisher(PoseStamped, 'pose', 10)
         self._pose_with_covariance = self.create_lifecycle_publisher(
             PoseWithCovarianceStamped, 'pose_with_covariance', 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._state, self._problem = 'unconfigured', ''
+        self._status = self.create_publisher(String, '~/status', _LATCHED)
+        self._state, self._problem, self._said_status = 'unconfigured', '', ''
+        self._reporting = threading.Lock()
         self._setup: Setup | None = None
+        self._bundle: MapBundle | None = None
         self._stream: FrameStream | None = None
+        self._display: Display | None = None
         self._timer, self._send_transform, self._said = None, None, set()
+        self._lookup: TfLookup | None = None
+        Services(self, lambda: self._stream)
         self._report_every(self.get_parameter('diagnostics_period_s').value)
         self.add_on_set_parameters_callback(self._on_parameters)
+        self.add_post_set_parameters_callback(self._after_parameters)
 
     # Transitions. rclpy swallows what they raise, so each failure is said here, in one line.
 
@@ -56,7 +74,11 @@ class RelocalizeNode(LifecycleNode):
         if not self._succeeds('activate', self._prepare_again_if_changed):
             return TransitionCallbackReturn.FAILURE
         result = super().on_activate(state)  # first: publishers are silent until then
-        self._stream = FrameStream(self, self._setup, self._pose, self._pose_with_covariance, self.report)
+        self._display = Display(self, self._bundle, self._setup.map_frame)
+        if self._bundle.points is not None:
+            self._display.publish_map(self._bundle.points.view_poses)
+        setup = dataclasses.replace(self._setup, display=self._display)
+        self._stream = FrameStream(self, setup, self._pose, self._pose_with_covariance, self.report)
         self._enter('active')
         return result
 
@@ -66,19 +88,19 @@ class RelocalizeNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._setup = None
+        self._setup = self._bundle = None
         self._enter('unconfigured')
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close()
-        self._setup = None
+        self._setup = self._bundle = None
         self._enter('finalized')
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.close()
-        self._setup = None
+        self._setup = self._bundle = None
         self._enter('unconfigured')
         return super().on_error(state)
 
@@ -86,7 +108,8 @@ class RelocalizeNode(LifecycleNode):
         """Stop listening and finish the frame in hand."""
         if self._stream is not None:
             self._stream.close()
-            self._stream = None
+            self._display.close()
+            self._stream = self._display = None
 
     def _succeeds(self, what: str, step: Callable[[], None]) -> bool:
         try:
@@ -112,18 +135,33 @@ class RelocalizeNode(LifecycleNode):
         if not parameters.map:
             raise AprlocError('the parameter map is empty; name a map, as in -p map:=demo')
         bundle = load_map(find_map(parameters.map, parameters.map_dir or None), parameters.device)
-        localizer = Localizer(bundle, parameters.device)
-        extrinsics, missing = make_extrinsics(self, parameters.extrinsics, parameters.base_frame,
+        budget = Budget(parameters.refine_iterations, parameters.refine_ms)
+        localizer = Localizer(bundle, parameters.device, parameters.refiner, budget)
+        if self._lookup is None:
+            self._lookup = make_lookup(self)
+        extrinsics, missing = make_extrinsics(self._lookup, parameters.extrinsics, parameters.base_frame,
                                               parameters.camera_xyz_m, parameters.camera_rpy_rad)
         self._say_once(missing)
         self._setup = Setup(parameters, localizer, parameters.map_frame or bundle.manifest.frame_id, extrinsics,
-                            self._broadcaster(parameters))
+                            self._odometry(parameters), self._broadcaster(parameters))
+        self._bundle = bundle
         self._report_every(parameters.diagnostics_period_s)
         self.get_logger().info(f'map {bundle.manifest.name} of {bundle.directory} on {localizer.device_name}')
 
     def _prepare_again_if_changed(self) -> None:
         if read_parameters(self) != self._setup.parameters:
             self._prepare()
+
+    def _odometry(self, parameters: NodeParameters) -> OdometrySource | None:
+        if parameters.odometry == 'topic':
+            return OdometryBuffer(parameters.base_frame)
+        if parameters.odometry == 'tf' and self._lookup is None:
+            raise AprlocError("the parameter odometry is 'tf' but tf2_ros is not installed; set it to 'topic' or 'none'")
+        if parameters.odometry == 'tf':
+            return TfOdometry(self._lookup, parameters.odom_frame, parameters.base_frame)
+        if parameters.publish_tf == 'map_to_odom':
+            self._say_once("the parameter odometry is 'none', so that map_to_odom is unknown: TF is off")
+        return None
 
     def _broadcaster(self, parameters: NodeParameters) -> Callable | None:
         if parameters.publish_tf == 'none':
@@ -145,7 +183,13 @@ class RelocalizeNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
-    # Diagnostics.
+    def _after_parameters(self, changes: list[Parameter]) -> None:
+        if self._stream is not None:
+            parameters = read_parameters(self)
+            self._setup = dataclasses.replace(self._setup, parameters=parameters)
+            self._stream.retune(parameters)
+
+    # Diagnostics and status.
 
     def _report_every(self, period_s: float) -> None:
         if self._timer is not None:
@@ -154,17 +198,21 @@ class RelocalizeNode(LifecycleNode):
         self._timer = self.create_timer(period_s, self.report, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def report(self) -> None:
-        """Publish what the node is doing, and what it did with its frames."""
-        stream = self._stream
-        if self._problem:
-            level, text, values = DiagnosticStatus.ERROR, self._problem, {}
-        elif stream is not None:
-            level, text, values = stream.status()
-        else:
-            level, text, values = DiagnosticStatus.OK, self._state, {}
-        values = {'state': self._state, **values}
-        self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), self.get_fully_qualified_name().lstrip('/'),
-                                              level, text, values))
+        """Publish what the node is doing and what it did with its frames. From any thread."""
+        with self._reporting:
+            stream = self._stream
+            if self._problem:
+                level, text, values = DiagnosticStatus.ERROR, self._problem, {}
+            elif stream is not None:
+                level, text, values = stream.status()
+            else:
+                level, text, values = DiagnosticStatus.OK, self._state, {}
+            values = {'state': self._state, 'status': 'unconfigured', **values}
+            name = self.get_fully_qualified_name().lstrip('/')
+            self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), name, level, text, values))
+            if values['status'] != self._said_status:
+                self._said_status = values['status']
+                self._status.publish(String(data=self._said_status))
 
 
 def main(args: list[str] | None = None) -> int:

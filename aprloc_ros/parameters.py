@@ -3,7 +3,7 @@
 import array
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -12,50 +12,73 @@ from rclpy.parameter import Parameter
 
 from aprloc_ros.config import from_mapping
 from aprloc_ros.errors import AprlocError
-
-
-def _parameter(default: object, description: str, **allowed: tuple):
-    """A field of a parameter; allowed: `range` (lowest, highest) or `choices`, as in aprloc_ros.config."""
-    return field(default=default, metadata={'description': description, **allowed})
-
+from aprloc_ros.manifest import check_map_name
+from aprloc_ros.motion import option
+from aprloc_ros.tracking import TrackingOptions
 
 _DISTANCE_M = {'range': (-1000.0, 1000.0)}
 
 
 @dataclass(frozen=True)
-class NodeParameters:
-    """Parameters of `relocalize`, as ROS declares them and as config.from_mapping checks them."""
+class NodeParameters(TrackingOptions):
+    """Parameters of `relocalize`, as ROS declares them and as config.from_mapping checks them.
 
-    map: str = _parameter('', 'Name of the map to localise in')
-    map_dir: str = _parameter('', 'Directory of maps that is searched first; empty: only the usual places')
-    device: str = _parameter('auto', 'auto (CUDA if present), cpu, cuda or cuda:N')
-    autostart: bool = _parameter(True, 'Configure and activate at the start, without a lifecycle manager')
-    image_transport: str = _parameter(
+    Metadata: `live` ones may change while the node is active, `fixed` ones never after the start.
+    """
+
+    map: str = option('', 'Name of the map to localise in')
+    map_dir: str = option('', 'Directory of maps that is searched first; empty: only the usual places')
+    device: str = option('auto', 'auto (CUDA if present), cpu, cuda or cuda:N')
+    refiner: str = option('default', 'How the pose is refined: default (what the map was built for), none, or a name')
+    refine_iterations: int = option(50, 'Most iterations of the refiner', range=(0, 10_000))
+    refine_ms: float = option(300.0, 'Most milliseconds of the refiner', range=(0.0, 60_000.0))
+    autostart: bool = option(True, 'Configure and activate at the start, without a lifecycle manager', fixed=True)
+
+    image_transport: str = option(
         'raw', 'raw: sensor_msgs/Image on image; compressed: CompressedImage on image/compressed',
         choices=('raw', 'compressed'))
-    reliability: str = _parameter(
+    reliability: str = option(
         'best_effort', 'QoS of image and camera_info: best_effort (as sensors publish) or reliable',
         choices=('best_effort', 'reliable'))
-    require_camera_info: bool = _parameter(
+    require_camera_info: bool = option(
         True, 'Reject images until camera_info arrives; false: take the camera that the map was built with')
-    rectified: bool = _parameter(
+    rectified: bool = option(
         False, 'The images are rectified already (image_rect): use P of camera_info and no distortion')
-    max_image_bytes: int = _parameter(
+    max_image_bytes: int = option(
         100_000_000, 'Largest decoded image, width x height x 3 bytes', range=(1_000, 2_000_000_000))
-    map_frame: str = _parameter('', 'Frame of the poses; empty: the name that the map gives')
-    base_frame: str = _parameter('base_link', 'Frame of the robot whose pose is published')
-    extrinsics: str = _parameter(
+    min_contrast: float = option(
+        3.0, 'Reject images whose brightness varies less: standard deviation in grey levels of 255',
+        range=(0.0, 50.0), live=True)
+
+    map_frame: str = option('', 'Frame of the poses; empty: the name that the map gives')
+    base_frame: str = option('base_link', 'Frame of the robot whose pose is published')
+    extrinsics: str = option(
         'auto', 'Where the camera sits on base_frame: tf, parameters, or auto (tf where tf2_ros is installed)',
         choices=('auto', 'tf', 'parameters'))
-    camera_xyz_m: tuple[float, float, float] = _parameter(
+    camera_xyz_m: tuple[float, float, float] = option(
         (0.0, 0.0, 0.0), 'Position of the camera in base_frame, in metres', **_DISTANCE_M)
-    camera_rpy_rad: tuple[float, float, float] = _parameter(
+    camera_rpy_rad: tuple[float, float, float] = option(
         (0.0, 0.0, 0.0), 'Roll, pitch, yaw of the camera body (x forward, y left, z up) in base_frame, in radians',
         range=(-6.2832, 6.2832))
-    publish_tf: str = _parameter(
-        'map_to_odom', 'map_to_odom (needs the topic odom), map_to_base, or none',
+    odometry: str = option(
+        'topic', 'Where odometry comes from: topic (nav_msgs/Odometry on odom), tf (odom_frame to base_frame), or none',
+        choices=('topic', 'tf', 'none'))
+    odom_frame: str = option('odom', 'Frame of odometry, for odometry: tf; the topic names its own')
+
+    mode: str = option(
+        'continuous', 'continuous: answer every image; one_shot: only when ~/relocalize is called',
+        choices=('continuous', 'one_shot'))
+    relocalize_timeout_s: float = option(
+        5.0, 'How long a call of ~/relocalize waits for a pose', range=(0.1, 300.0), live=True)
+
+    publish_tf: str = option(
+        'map_to_odom', 'map_to_odom (needs odometry), map_to_base, or none',
         choices=('map_to_odom', 'map_to_base', 'none'))
-    diagnostics_period_s: float = _parameter(1.0, 'Time between two diagnostics, in seconds', range=(0.1, 60.0))
+    transform_tolerance_s: float = option(
+        0.1, 'map_to_odom is stamped so far ahead, in seconds', range=(0.0, 5.0), live=True)
+    tf_rate_hz: float = option(
+        20.0, 'How often map_to_odom is sent again between answers; 0: only with each answer', range=(0.0, 200.0))
+    diagnostics_period_s: float = option(1.0, 'Time between two diagnostics, in seconds', range=(0.1, 60.0))
 
 
 def declare_parameters(node: Node) -> None:
@@ -82,12 +105,15 @@ def read_parameters(node: Node) -> NodeParameters:
 
 
 def check_changes(changes: Iterable[Parameter], node_name: str, active: bool) -> None:
-    """Raises AprlocError for a value that is not allowed, and for any while active; use_sim_time and such pass."""
-    known = {parameter.name for parameter in dataclasses.fields(NodeParameters)}
-    changes = {change.name: _plain(change.value) for change in changes if change.name in known}
+    """Raises AprlocError for a value that is not allowed, and while active for any but the live; others' pass."""
+    fields = {parameter.name: parameter for parameter in dataclasses.fields(NodeParameters)}
+    changes = {change.name: _plain(change.value) for change in changes if change.name in fields}
     from_mapping(NodeParameters, changes, node_name)
-    if changes and active:
-        raise AprlocError(f'{", ".join(changes)} can only change while the node is not active; deactivate it first')
+    if changes.get('map'):
+        check_map_name(changes['map'])
+    settled = [name for name in changes if 'live' not in fields[name].metadata]
+    if settled and active:
+        raise AprlocError(f'{", ".join(settled)} can only change while the node is not active; deactivate it first')
 
 
 def _plain(value: object) -> object:
@@ -97,7 +123,7 @@ def _plain(value: object) -> object:
 
 def _descriptor(parameter: dataclasses.Field) -> ParameterDescriptor:
     allowed = parameter.metadata
-    descriptor = ParameterDescriptor(description=allowed['description'])
+    descriptor = ParameterDescriptor(description=allowed['description'], read_only='fixed' in allowed)
     if 'choices' in allowed:
         descriptor.additional_constraints = f'one of: {", ".join(allowed["choices"])}'
     if 'range' in allowed:

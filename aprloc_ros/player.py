@@ -22,8 +22,9 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 from torch import Tensor
 
+from aprloc_ros.bag_messages import CAMERA_INFO, IMAGE
+from aprloc_ros.bags import read_raw
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.replay import CAMERA_INFO, IMAGE, read_raw
 from aprloc_ros.ros_messages import rigid_transform, stamp_ns
 
 _RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -54,6 +55,12 @@ class Playback:
     @property
     def rejected(self) -> int:
         return int(self.diagnostics.get('frames rejected', 0))
+
+    @property
+    def rejected_for(self) -> dict[str, int]:
+        """Reason -> frames."""
+        prefix = 'rejected: '
+        return {key.removeprefix(prefix): int(value) for key, value in self.diagnostics.items() if key.startswith(prefix)}
 
     @property
     def superseded(self) -> int:
@@ -98,7 +105,7 @@ def play(bag: Path, rate: float = 1.0, match_timeout_s: float = 60.0, settle_s: 
     """
     if not 0 < rate <= 100:
         raise AprlocError(f'rate {rate} is outside 0 to 100')
-    if next(read_raw(bag, 'image', (IMAGE,)), None) is None:
+    if next(read_raw(bag, 'image', IMAGE), None) is None:
         raise AprlocError(f'{bag}: the topic image holds no message')
     with _interrupt_between_calls() as check_interrupt:
         def check() -> None:
@@ -170,12 +177,12 @@ class _Player:
                 and self._camera_info.get_subscription_count() > 0)
 
     def send(self, bag: Path, rate: float, on_sent: Callable[[int], None] | None) -> None:
-        infos = {message.stamp_ns: message.data for message in read_raw(bag, 'camera_info', (CAMERA_INFO,))}
+        infos = {message.stamp_ns: message.data for message in read_raw(bag, 'camera_info', CAMERA_INFO)}
         for data in list(infos.values())[:1]:   # the first image must not overtake the first camera_info
             self._camera_info.publish(data)
             self._camera_info.wait_for_all_acked(_ACKNOWLEDGE)
         start_s = time.perf_counter()
-        for message in read_raw(bag, 'image', (IMAGE,)):
+        for message in read_raw(bag, 'image', IMAGE):
             self._spin_until(start_s + message.time_s / rate)
             if message.stamp_ns in infos:
                 self._camera_info.publish(infos[message.stamp_ns])

@@ -89,7 +89,7 @@ def _convert(pixels: np.ndarray, code: int, encoding: str) -> np.ndarray:
         return cv2.cvtColor(pixels, code)
     except cv2.error:
         raise AprlocError(f'an image of {pixels.shape[1]}x{pixels.shape[0]} cannot be {encoding}: '
-                          f'its sides must be even') from None
+                          f'its width must be even, since two columns share their colour') from None
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:

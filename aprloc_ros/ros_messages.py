@@ -21,6 +21,12 @@ def stamp_ns(stamp: Time) -> int:
     return stamp.sec * 10**9 + stamp.nanosec
 
 
+def time_message(time_ns: int) -> Time:
+    """The inverse of stamp_ns."""
+    seconds, nanoseconds = divmod(time_ns, 10**9)
+    return Time(sec=seconds, nanosec=nanoseconds)
+
+
 def camera_from_info(info: CameraInfo, rectified: bool = False) -> Camera:
     """The camera of the image that comes with this CameraInfo, its binning and region of interest applied.
 
@@ -117,6 +123,13 @@ def covariance_about_map_axes(covariance: Tensor, T_map_base: Tensor) -> Tensor:
     """
     R = torch.block_diag(T_map_base[:3, :3], T_map_base[:3, :3])
     turned = R @ covariance @ R.T
+    return (turned + turned.T) / 2
+
+
+def covariance_in_base_axes(covariance: Tensor, T_map_base: Tensor) -> Tensor:
+    """The inverse of covariance_about_map_axes. [6, 6], [4, 4] -> [6, 6]."""
+    R = torch.block_diag(T_map_base[:3, :3], T_map_base[:3, :3])
+    turned = R.T @ covariance @ R
     return (turned + turned.T) / 2
 
 

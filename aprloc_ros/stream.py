@@ -1,26 +1,42 @@
-"""An active node's frames: its subscriptions, the worker that answers the newest frame, and what it publishes."""
+"""An active node's frames: the worker that answers the newest one, what is believed of it, and what is published."""
 
-import threading
+import dataclasses
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from nav_msgs.msg import Odometry
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecyclePublisher
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Header
+from rclpy.task import Future
+from sensor_msgs.msg import CompressedImage, Image
+from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.frames import Answer, FrameRejected, Setup, answer_frame
-from aprloc_ros.geometry import invert
-from aprloc_ros.ros_messages import pose_stamped, pose_with_covariance, stamp_ns, transform_stamped
-from aprloc_ros.transforms import OdometryBuffer
+from aprloc_ros.frames import FrameRejected, Setup, answer_picture, read_picture
+from aprloc_ros.initial_pose import TOPIC, InitialPose
+from aprloc_ros.inputs import Inputs
+from aprloc_ros.odometry import OdometryPose
+from aprloc_ros.parameters import NodeParameters
+from aprloc_ros.ros_messages import pose_stamped, pose_with_covariance, stamp_ns
+from aprloc_ros.services import Outcome, PendingCalls
+from aprloc_ros.tf_output import TfOutput
+from aprloc_ros.tracking import LOCALIZED, LOST, Tracker
 from aprloc_ros.worker import FrameCounts, NewestFrameWorker, StampOrder
 
 _LOG_EVERY_S = 5.0
 _CAMERA_INFO_WAIT_S = 1.0   # how long a frame waits for the very first camera_info
+_WATCH_PERIOD_S = 0.1       # between two looks for a robot that is lost and for calls that waited too long
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    image: Image | CompressedImage
+    arrived_ns: int    # on the node's clock
+    arrived_s: float   # on time.perf_counter()
 
 
 class FrameStream:
@@ -31,108 +47,167 @@ class FrameStream:
         """report is called, from any thread, when something worth a diagnostic happened."""
         self._node, self._setup, self._report = node, setup, report
         self._pose, self._pose_with_covariance = pose, pose_with_covariance
-        self._counts, self._order = FrameCounts(), StampOrder()
-        self._camera_info: CameraInfo | None = None
-        self._has_camera_info = threading.Event()
-        self._odometry = OdometryBuffer(setup.parameters.base_frame)
-        self._tf_problem = ''
-        self._timings: dict[str, str] = {}
-        self._on_cpu_instead = setup.on_cpu_instead
+        self._counts, self._order, self._calls = FrameCounts(), StampOrder(), PendingCalls()
+        self._tracker = Tracker(setup.parameters)
+        self._state = self._tracker.state   # as it was reported last
+        self._odometry_problem, self._on_cpu_instead = '', setup.on_cpu_instead
+        self._facts: dict[str, str] = {}    # of the last pose
+        self._oldest_ms = 0.0
+        self._last: PoseWithCovarianceStamped | None = None   # published
+        self._good_ns = 0                                     # the node's clock at the last pose
+        self._tf = None
+        if setup.send_transform is not None:
+            self._tf = TfOutput(node, setup.parameters, setup.map_frame, setup.send_transform)
+        self._initial_pose = InitialPose(node, setup.map_frame, self._expect)
+        # Real time: a call waits no longer while a simulation's clock stands still.
+        self._watch = node.create_timer(_WATCH_PERIOD_S, self._look_after, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._worker = NewestFrameWorker(self._answer, self._counts.supersede)
-        self._subscriptions = self._subscribe()
+        self._inputs = Inputs(node, setup.parameters, setup.odometry, self._on_image)
+
+    @property
+    def state(self) -> str:
+        """'searching', 'localized' or 'lost'."""
+        return self._tracker.state
 
     def close(self) -> None:
         """Stop listening, finish the frame in hand, drop the one that waits."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        self._inputs.close()
+        self._node.destroy_timer(self._watch)
         self._worker.stop()
+        self._initial_pose.close()
+        if self._tf is not None:
+            self._tf.close()
+        self._calls.settle(Outcome(False, 'the node was deactivated'))
+
+    def retune(self, parameters: NodeParameters) -> None:
+        """Go on with other live parameters."""
+        self._setup = dataclasses.replace(self._setup, parameters=parameters)
+        self._tracker.options = parameters
+        if self._tf is not None:
+            self._tf.parameters = parameters
+
+    def relocalize(self) -> Future:
+        """Forget the robot's pose and find it anew -> the Outcome to come."""
+        self._tracker.search()
+        call = self._calls.add(self._setup.parameters.relocalize_timeout_s)
+        self._say_state()
+        return call
+
+    def publish_initialpose(self) -> Outcome:
+        """Tell AMCL or Nav2 the last pose, once."""
+        if self.state != LOCALIZED or self._last is None:
+            return Outcome(False, f'the robot is {self.state}: there is no pose to publish; wait, or call ~/relocalize')
+        self._initial_pose.publish(self._last)
+        return Outcome(True, f'published on {TOPIC}: {_described(self._last)}')
 
     def status(self) -> tuple[bytes, str, dict[str, str]]:
         """Level, text and values of a diagnostic."""
-        values = {'map': self._setup.localizer.manifest.name, 'device': self._setup.localizer.device_name,
-                  **self._counts.values(), **self._timings}
+        values = {'status': self.state, 'map': self._setup.localizer.manifest.name,
+                  'device': self._setup.localizer.device_name, **self._counts.values(), **self._facts}
+        if self.state == LOST:
+            return DiagnosticStatus.WARN, f'lost; the last rejection was {self._counts.last_rejection or "none"}', values
         if self._counts.rejected_last:
             return DiagnosticStatus.WARN, self._counts.last_rejection, values
         if self._setup.on_cpu_instead:
             return DiagnosticStatus.WARN, self._setup.on_cpu_instead, values
-        if self._tf_problem:
-            return DiagnosticStatus.WARN, f'no transform is published: {self._tf_problem}', values
+        if self._odometry_problem and self._tf is not None and self._setup.parameters.publish_tf == 'map_to_odom':
+            return DiagnosticStatus.WARN, f'no transform is published: {self._odometry_problem}', values
         if not self._counts.received:
             return DiagnosticStatus.WARN, 'waiting for the first image', values
-        return DiagnosticStatus.OK, 'localising', values
-
-    def _subscribe(self) -> list:
-        parameters, node = self._setup.parameters, self._node
-        reliable = parameters.reliability == 'reliable'
-        qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT)
-        # camera_info first: of two topics with messages, an executor serves the older subscription first.
-        subscriptions = [node.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, qos)]
-        if parameters.publish_tf == 'map_to_odom':
-            subscriptions.append(node.create_subscription(Odometry, 'odom', self._on_odometry, qos_profile_sensor_data))
-        image_type, topic = Image, 'image'
-        if parameters.image_transport == 'compressed':
-            image_type, topic = CompressedImage, node.resolve_topic_name('image') + '/compressed'
-        return [*subscriptions, node.create_subscription(image_type, topic, self._on_image, qos)]
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self._camera_info = message
-        self._has_camera_info.set()
-
-    def _on_odometry(self, message: Odometry) -> None:
-        try:
-            self._odometry.add(message)
-        except AprlocError as error:
-            self._node.get_logger().warning(str(error), throttle_duration_sec=_LOG_EVERY_S)
+        return DiagnosticStatus.OK, self.state, values
 
     def _on_image(self, message: Image | CompressedImage) -> None:
+        if self._setup.parameters.mode == 'one_shot' and not self._calls:
+            return
         self._counts.receive()
         refusal = self._order.refusal(stamp_ns(message.header.stamp))
         if refusal:
             self._reject('stamp', refusal)
         else:
-            self._worker.submit(message)
+            self._worker.submit(_Frame(message, self._now_ns(), time.perf_counter()))
+
+    def _expect(self, T_map_base: Tensor, covariance: Tensor) -> None:
+        self._tracker.expect(T_map_base, covariance)
+        self._say_state()
+
+    def _look_after(self) -> None:
+        parameters = self._setup.parameters
+        unseen_s = (self._now_ns() - self._good_ns) / 1e9
+        if self._state == LOCALIZED and parameters.mode == 'continuous' and unseen_s > parameters.lost_after_s:
+            self._tracker.lose()
+            self._say_state()
+        self._calls.settle_overdue(Outcome(False, f'no pose within {parameters.relocalize_timeout_s:g} s: {self.state}; '
+                                           f'the last rejection was {self._counts.last_rejection or "none"}'))
+
+    def _now_ns(self) -> int:
+        return self._node.get_clock().now().nanoseconds
 
     # On the worker's thread.
 
-    def _answer(self, image: Image | CompressedImage) -> None:
-        if self._setup.parameters.require_camera_info:
-            self._has_camera_info.wait(_CAMERA_INFO_WAIT_S)
-        start_s = time.perf_counter()
+    def _answer(self, frame: _Frame) -> None:
         try:
-            answer = answer_frame(image, self._camera_info, self._setup)
-            self._publish(image.header, answer)
+            self._facts = self._localize(frame)
         except FrameRejected as rejection:
             self._reject(rejection.reason, rejection.text)
-            return
         except Exception as error:  # noqa: BLE001  whatever fails in a driver or a library costs a frame, not the node
             self._reject('internal', f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}')
-            return
-        self._timings = {'localize ms': f'{answer.estimate.timings_ms["total"]:.1f}',
-                         'answer ms': f'{1e3 * (time.perf_counter() - start_s):.1f}',
-                         'score': f'{answer.estimate.score:.3f}'}
-        self._counts.answer()
+        else:
+            self._counts.answer()
+        self._say_state()
         self._say_if_on_cpu()
 
-    def _publish(self, header: Header, answer: Answer) -> None:
-        frame = self._setup.map_frame
-        self._pose.publish(pose_stamped(header.stamp, frame, answer.T_map_base))
-        self._pose_with_covariance.publish(
-            pose_with_covariance(header.stamp, frame, answer.T_map_base, answer.covariance))
-        self._publish_transform(header, answer)
+    def _localize(self, frame: _Frame) -> dict[str, str]:
+        """Answer the frame and publish the pose, if it is believed -> what a diagnostic says of it."""
+        setup, header = self._setup, frame.image.header
+        info = self._inputs.camera_info(_CAMERA_INFO_WAIT_S if setup.parameters.require_camera_info else 0.0)
+        start_s = time.perf_counter()
+        picture = read_picture(frame.image, info, setup)
+        odometry = self._odometry_at(header.stamp)
+        attempt = self._tracker.begin(stamp_ns(header.stamp) / 1e9, None if odometry is None else odometry.T_odom_base)
+        answer = answer_picture(picture, attempt.start, setup.localizer)
+        verdict = self._tracker.judge(attempt, answer.T_map_base, answer.covariance)
+        if not verdict.accepted:
+            raise FrameRejected(verdict.reason, verdict.text)
+        self._good_ns = self._now_ns()
+        judged_s = time.perf_counter()
+        self._pose.publish(pose_stamped(header.stamp, setup.map_frame, answer.T_map_base))
+        self._last = pose_with_covariance(header.stamp, setup.map_frame, answer.T_map_base, answer.covariance)
+        self._pose_with_covariance.publish(self._last)
+        if self._tf is not None:
+            self._tf.update(header.stamp, frame.arrived_ns, answer.T_map_base, odometry)
+        end_s = time.perf_counter()
+        if setup.display is not None:
+            setup.display.show(picture.pixels, answer, header, picture.camera)
+        if self.state == LOCALIZED:   # otherwise somebody called just now: the call is for the frames to come
+            self._calls.settle(Outcome(True, _described(self._last)))
+        self._oldest_ms = max(self._oldest_ms, 1e3 * (end_s - frame.arrived_s))
+        timings_ms = {**answer.timings_ms, 'publish': 1e3 * (end_s - judged_s), 'answer': 1e3 * (end_s - start_s),
+                      'age': 1e3 * (end_s - frame.arrived_s), 'age max': self._oldest_ms}
+        return {'score': f'{answer.estimate.score:.3f}', 'answer by': answer.estimate.status,
+                **{f'{name} ms': f'{value:.1f}' for name, value in timings_ms.items()}}
 
-    def _publish_transform(self, header: Header, answer: Answer) -> None:
-        if self._setup.send_transform is None:
+    def _odometry_at(self, stamp) -> OdometryPose | None:
+        if self._setup.odometry is None:
+            return None
+        try:
+            odometry = self._setup.odometry.at(stamp)
+        except AprlocError as error:
+            self._odometry_problem = str(error)
+            return None
+        self._odometry_problem = ''
+        return odometry
+
+    # On any thread.
+
+    def _say_state(self) -> None:
+        before, self._state = self._state, self._tracker.state
+        if self._state == before:
             return
-        child, T_map_child = self._setup.parameters.base_frame, answer.T_map_base
-        if self._setup.parameters.publish_tf == 'map_to_odom':
-            try:
-                child, T_odom_base = self._odometry.at(stamp_ns(header.stamp))
-            except AprlocError as error:
-                self._tf_problem = str(error)
-                return
-            T_map_child = answer.T_map_base @ invert(T_odom_base)
-        self._tf_problem = ''
-        self._setup.send_transform(transform_stamped(header.stamp, self._setup.map_frame, child, T_map_child))
+        if self._state == LOST:
+            self._node.get_logger().warning(self._state)
+        else:
+            self._node.get_logger().info(self._state)
+        self._report()
 
     def _say_if_on_cpu(self) -> None:
         if self._setup.on_cpu_instead and not self._on_cpu_instead:
@@ -145,3 +220,11 @@ class FrameStream:
         self._node.get_logger().warning(f'frame rejected, {reason}: {text}', throttle_duration_sec=_LOG_EVERY_S)
         if is_news:
             self._report()
+
+
+def _described(message: PoseWithCovarianceStamped) -> str:
+    """Where, and how sure: x y z in metres, quaternion x y z w, standard deviations of x y z."""
+    p, q, covariance = message.pose.pose.position, message.pose.pose.orientation, message.pose.covariance
+    std_m = ' '.join(f'{covariance[index] ** 0.5:.3f}' for index in (0, 7, 14))
+    return (f'localized at {p.x:.3f} {p.y:.3f} {p.z:.3f} m, quaternion {q.x:.4f} {q.y:.4f} {q.z:.4f} {q.w:.4f}, '
+            f'standard deviations {std_m} m')

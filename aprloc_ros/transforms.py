@@ -1,12 +1,9 @@
-"""Where the camera sits on the robot, where odometry says the robot is, and TF through whatever is installed."""
+"""Where the camera sits on the robot, and TF in and out through whatever is installed."""
 
-import threading
-from collections import deque
 from collections.abc import Callable
 
 import torch
 from geometry_msgs.msg import TransformStamped
-from nav_msgs.msg import Odometry
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -14,12 +11,11 @@ from rclpy.time import Time
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import BODY_FROM_CV, invert, pose, se3_exp, se3_log, so3_exp
-from aprloc_ros.ros_messages import rigid_transform, stamp_ns
+from aprloc_ros.geometry import BODY_FROM_CV, pose, so3_exp
+from aprloc_ros.ros_messages import rigid_transform
 
-TF_WAIT_S = 0.1           # how long a frame waits for the camera's transform
-ODOMETRY_MAX_GAP_S = 0.2  # odometry further from the image's stamp than this is not used
-_ODOMETRY_KEPT = 1000
+TF_WAIT_S = 0.1   # how long a frame waits for a transform
+_NAME_LENGTH = 80   # of a frame from a message, in what is said to the user
 
 # Takes the frame and stamp of an image to T_base_cam [4, 4] (optical axes) or raises AprlocError.
 Extrinsics = Callable[[str, object], Tensor]
@@ -43,40 +39,59 @@ def extrinsics_from_parameters(base_frame: str, xyz_m: tuple, rpy_rad: tuple) ->
     return lookup
 
 
-class TfExtrinsics:
-    """The transform base_frame <- the image's frame at the image's stamp. Raises ImportError without tf2_ros."""
+class TfLookup:
+    """Transforms at an image's stamp. Raises ImportError without tf2_ros."""
 
-    def __init__(self, node: Node, base_frame: str):
+    def __init__(self, node: Node):
         import tf2_ros
-        self._base_frame = base_frame
         self._no_transform = tf2_ros.TransformException
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
 
-    def __call__(self, frame_id: str, stamp: object) -> Tensor:
-        if frame_id == self._base_frame:
-            return torch.eye(4, dtype=torch.float64)
-        wait = Duration(seconds=TF_WAIT_S)
+    def __call__(self, target: str, source: str, stamp: object) -> Tensor:
+        """T_target_source [4, 4]; waits for it up to TF_WAIT_S. Raises AprlocError."""
         try:
-            found = self._buffer.lookup_transform(self._base_frame, frame_id, Time.from_msg(stamp), wait).transform
+            found = self._buffer.lookup_transform(
+                target, source, Time.from_msg(stamp), Duration(seconds=TF_WAIT_S)).transform
         except self._no_transform as error:
-            raise AprlocError(f'no transform from the camera {frame_id!r} to {self._base_frame!r}: {error}; publish '
-                              f'it, or set the parameter extrinsics to parameters') from None
-        return rigid_transform(found.translation, found.rotation, f'TF {self._base_frame} <- {frame_id}')
+            raise AprlocError(f'no transform from {source[:_NAME_LENGTH]!r} to {target!r}: '
+                              f'{(str(error).splitlines() or [""])[0]}') from None
+        return rigid_transform(found.translation, found.rotation, f'TF {target} <- {source[:_NAME_LENGTH]}')
 
 
-def make_extrinsics(node: Node, choice: str, base_frame: str, xyz_m: tuple, rpy_rad: tuple) -> tuple[Extrinsics, str]:
-    """choice: 'tf', 'parameters' or 'auto' -> the lookup, and what is missing in one line ('' if nothing)."""
-    parameters = extrinsics_from_parameters(base_frame, xyz_m, rpy_rad)
-    if choice == 'parameters':
-        return parameters, ''
+def make_lookup(node: Node) -> TfLookup | None:
+    """None without tf2_ros."""
     try:
-        return TfExtrinsics(node, base_frame), ''
+        return TfLookup(node)
     except ImportError:
-        if choice == 'tf':
-            raise AprlocError("the parameter extrinsics is 'tf' but tf2_ros is not installed; set it to 'parameters'"
-                              ) from None
-    return parameters, 'tf2_ros is not installed: the camera sits where camera_xyz_m and camera_rpy_rad say'
+        return None
+
+
+def extrinsics_from_tf(base_frame: str, lookup: TfLookup) -> Extrinsics:
+    """The transform base_frame <- the image's frame at the image's stamp."""
+    def look_up(frame_id: str, stamp: object) -> Tensor:
+        if frame_id == base_frame:
+            return torch.eye(4, dtype=torch.float64)
+        try:
+            return lookup(base_frame, frame_id, stamp)
+        except AprlocError as error:
+            raise AprlocError(f'{error}; publish it, or set the parameter extrinsics to parameters') from None
+
+    return look_up
+
+
+def make_extrinsics(lookup: TfLookup | None, choice: str, base_frame: str, xyz_m: tuple, rpy_rad: tuple,
+                    ) -> tuple[Extrinsics, str]:
+    """choice: 'tf', 'parameters' or 'auto' -> the extrinsics, and what is missing in one line ('' if nothing).
+
+    lookup: None without tf2_ros. Raises AprlocError where 'tf' needs it.
+    """
+    if choice != 'parameters' and lookup is not None:
+        return extrinsics_from_tf(base_frame, lookup), ''
+    if choice == 'tf':
+        raise AprlocError("the parameter extrinsics is 'tf' but tf2_ros is not installed; set it to 'parameters'")
+    missing = 'tf2_ros is not installed: the camera sits where camera_xyz_m and camera_rpy_rad say'
+    return extrinsics_from_parameters(base_frame, xyz_m, rpy_rad), '' if choice == 'parameters' else missing
 
 
 def make_broadcaster(node: Node) -> tuple[Callable[[TransformStamped], None] | None, str]:
@@ -93,43 +108,3 @@ def make_broadcaster(node: Node) -> tuple[Callable[[TransformStamped], None] | N
     publisher = node.create_publisher(TFMessage, '/tf', QoSProfile(depth=100))
     return (lambda transform: publisher.publish(TFMessage(transforms=[transform])),
             'tf2_ros is not installed: TF is published through tf2_msgs alone')
-
-
-class OdometryBuffer:
-    """The latest odometry, to ask where the robot was at an image's stamp. Thread-safe."""
-
-    def __init__(self, base_frame: str):
-        self._base_frame = base_frame
-        self._lock = threading.Lock()
-        self._poses: deque[tuple[int, Tensor]] = deque(maxlen=_ODOMETRY_KEPT)
-        self._frame_id = ''
-
-    def add(self, message: Odometry) -> None:
-        """Raises AprlocError for a pose of another frame than the base, or one that is no pose."""
-        if message.child_frame_id != self._base_frame:
-            raise AprlocError(f'odom is of {message.child_frame_id!r}, not of the base_frame {self._base_frame!r}')
-        pose_message = message.pose.pose
-        T_odom_base = rigid_transform(pose_message.position, pose_message.orientation, 'odom')
-        now_ns = stamp_ns(message.header.stamp)
-        with self._lock:
-            if self._poses and (now_ns <= self._poses[-1][0] or message.header.frame_id != self._frame_id):
-                self._poses.clear()  # the clock was set back, or another odometry took over
-            self._frame_id = message.header.frame_id
-            self._poses.append((now_ns, T_odom_base))
-
-    def at(self, time_ns: int) -> tuple[str, Tensor]:
-        """The odometry's frame and T_odom_base [4, 4] at that time, at constant velocity between the messages and shortly after the last.
-
-        Raises AprlocError when there is no odometry within ODOMETRY_MAX_GAP_S.
-        """
-        with self._lock:
-            frame_id, poses = self._frame_id, tuple(self._poses)
-        gap_s = min((abs(time_ns - t) for t, _ in poses), default=float('inf')) / 1e9
-        if gap_s > ODOMETRY_MAX_GAP_S:
-            raise AprlocError(f'no odometry within {ODOMETRY_MAX_GAP_S} s of the image' +
-                              (f', the nearest is {gap_s:.2f} s away' if poses else ': nothing on the topic odom'))
-        if len(poses) == 1:
-            return frame_id, poses[0][1]
-        after = next((i for i, (t, _) in enumerate(poses) if t >= time_ns), len(poses) - 1)
-        (t0, T0), (t1, T1) = poses[max(after, 1) - 1], poses[max(after, 1)]
-        return frame_id, T0 @ se3_exp((time_ns - t0) / (t1 - t0) * se3_log(invert(T0) @ T1))

@@ -3,28 +3,29 @@
 import torch
 from torch import nn
 
+from aprloc_ros.fields.field import Field
 from aprloc_ros.fields.rendering import RayBatch, Samples
 
 NEAR, FAR = 0.5, 4.5
 
 
-class Analytic(nn.Module):
-    """A field whose density and colour are functions of the points; the coarse pass sees the same density."""
+class Analytic(Field):
+    """A field whose density, colour and features are functions of the points; the coarse pass sees the same density."""
 
-    reuses_coarse_samples = False
     beta_min = 0.05
 
-    def __init__(self, density, rgb=lambda points: points.sigmoid(), coarse_samples=64, fine_samples=0):
+    def __init__(self, density, rgb=lambda points: points.sigmoid(), coarse_samples=64, fine_samples=0, feature=None):
         super().__init__()
-        self.density, self.rgb = density, rgb
+        self.density, self.rgb, self.feature = density, rgb, feature
+        self.feature_channels = 0 if feature is None else feature(torch.zeros(1, 3)).shape[-1]
         self.coarse_samples, self.fine_samples = coarse_samples, fine_samples
         self.unused = nn.Parameter(torch.zeros(1))
 
     def coarse(self, points, directions, histogram):
         return Samples(self.density(points), None)
 
-    def fine(self, points, directions, histogram, *, transient):
-        return Samples(self.density(points), self.rgb(points))
+    def fine(self, points, directions, histogram, *, transient, features=False):
+        return Samples(self.density(points), self.rgb(points), features=self.feature(points) if features else None)
 
 
 def seeded(seed=0):

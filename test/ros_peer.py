@@ -1,6 +1,7 @@
 """The other side of the node in its tests: starts it as a process, talks to it over DDS, remembers what it said."""
 
 import array
+import contextlib
 import itertools
 import signal
 import subprocess
@@ -17,8 +18,11 @@ from nav_msgs.msg import Odometry
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
 from tiny_map import CAMERA
 
 from aprloc_ros.ros_messages import stamp_ns
@@ -44,6 +48,32 @@ def image_message(pixels, time_ns=0, encoding='rgb8', frame_id='camera'):
                     step=pixels.nbytes // pixels.shape[0], data=array.array('B', pixels.tobytes()))
     message.header.frame_id = frame_id
     return set_stamp(message, time_ns)
+
+
+# A place along a line: the brighter the image, the further along x, 2 cm for each grey level. Where the node starts
+# from, if anywhere, is told as the score.
+LINE = '''
+import dataclasses, sys
+import torch
+from aprloc_ros import localizer, relocalize
+answer = localizer.Localizer.localize
+def localize(self, image, camera=None, starts=None):
+    estimate = answer(self, image, camera)
+    T_map_cam = estimate.T_map_cam.clone()
+    T_map_cam[0, 3] = 0.02 * image.mean()
+    return dataclasses.replace(estimate, T_map_cam=T_map_cam, score=-1.0 if starts is None else starts[0, 0, 3].item())
+localizer.Localizer.localize = localize
+sys.exit(relocalize.main())
+'''
+LINE_M = 0.02
+_NOISE = PIXELS // 8
+
+
+def line_pixels(x_m):
+    """What the camera sees at x_m on the line, from 0.4 to 4.8 m."""
+    pixels = _NOISE + round(x_m / LINE_M - _NOISE.mean())
+    assert pixels.min() >= 0 and pixels.max() <= 255
+    return pixels.astype(np.uint8)
 
 
 def camera_info_message(camera):
@@ -72,6 +102,26 @@ def interrupt(process, times=1):
         process.kill()
 
 
+@contextlib.contextmanager
+def running_nodes(directory, peer, tiny_map):
+    """Yields what starts a node with the tiny map, which publishes its first answer; each must leave quietly at the end."""
+    running = []
+
+    def start(script=None, **parameters):
+        peer.forget()
+        log = directory / f'node{len(running)}.log'
+        defaults = {'map': 'tiny', 'map_dir': tiny_map.parent, 'device': 'cpu', 'reliability': 'reliable',
+                    'diagnostics_period_s': 0.1, 'extrinsics': 'parameters', 'confirmations': 1}
+        running.append((start_node(log, {**defaults, **parameters}, script), log))
+        return log
+
+    start.process = lambda: running[-1][0]
+    yield start
+    for process, log in running:
+        code = process.poll() if process.poll() is not None else interrupt(process)
+        assert code == 0 and 'Traceback' not in log.read_text(), log.read_text()
+
+
 class Peer:
     """Publishes to the node and remembers its poses by stamp and its diagnostics."""
 
@@ -83,11 +133,15 @@ class Peer:
         self._executor.add_node(self._node)
         self._publishers = {}
         self.poses, self.full_poses, self.diagnostics, self.heard = {}, {}, deque(maxlen=1000), []
+        self.statuses = []
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._node.create_subscription(
+            String, 'relocalize/status', lambda message: self.statuses.append(message.data), latched)
         self._node.create_subscription(PoseStamped, 'pose', self._on_pose, 100)
         self._node.create_subscription(PoseWithCovarianceStamped, 'pose_with_covariance', self._on_full_pose, 100)
         self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 100)
         for topic, message_type in (('image', Image), ('camera_info', CameraInfo), ('odom', Odometry),
-                                    ('image/compressed', CompressedImage)):
+                                    ('image/compressed', CompressedImage), ('initialpose', PoseWithCovarianceStamped)):
             self._publishers[topic] = self._node.create_publisher(message_type, topic, 100)
 
     def _on_pose(self, message):
@@ -103,7 +157,7 @@ class Peer:
     def forget(self):
         """Also what a node that has ended said last and has not been heard yet."""
         self.spin_for(0.3)
-        for memory in (self.poses, self.full_poses, self.diagnostics, self.heard):
+        for memory in (self.poses, self.full_poses, self.diagnostics, self.heard, self.statuses):
             memory.clear()
 
     def close(self):
@@ -140,13 +194,17 @@ class Peer:
         self.wait_for(lambda: any(map(condition, self.diagnostics)), what)
         return next(filter(condition, self.diagnostics))
 
-    def call(self, service_type, name, request):
+    def call(self, service_type, name, request, meanwhile=lambda: None):
+        """The service's answer; meanwhile() is called again and again while it is awaited."""
         client = self._node.create_client(service_type, name)
         self.wait_for(client.service_is_ready, f'the service {name}')
         future = client.call_async(request)
-        self.wait_for(future.done, f'an answer of {name}')
+        self.wait_for(lambda: future.done() or meanwhile(), f'an answer of {name}')
         self._node.destroy_client(client)
         return future.result()
+
+    def trigger(self, name, meanwhile=lambda: None):
+        return self.call(Trigger, f'relocalize/{name}', Trigger.Request(), meanwhile)
 
     def state(self):
         return self.call(GetState, 'relocalize/get_state', GetState.Request()).current_state.label
@@ -166,9 +224,9 @@ def frame_counts(peer):
     return [int(peer.values().get(f'frames {key}', 0)) for key in ('received', 'answered', 'superseded', 'rejected')]
 
 
-def assert_answers(peer):
+def assert_answers(peer, stamp=None):
     """The node still answers a good image, with the good image's stamp, which is returned."""
-    stamp = next_stamp()
+    stamp = stamp or next_stamp()
     peer.publish('camera_info', camera_info_message(CAMERA))
     peer.publish('image', image_message(PIXELS, stamp))
     peer.wait_for(lambda: stamp in peer.poses and stamp in peer.full_poses, 'the pose of a good image')

@@ -10,24 +10,50 @@ PACKAGE = ROOT / 'aprloc_ros'
 ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geometry_msgs', 'launch', 'launch_ros',
        'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs',
        'tf2_ros', 'visualization_msgs'}
-ROS_ROOMS = {'ros_messages', 'transforms', 'parameters', 'frames', 'stream', 'node', 'player'}
-FOUNDATION = {'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'covariance', 'scene'}
+ROS_ROOMS = {'ros_messages', 'transforms', 'odometry', 'parameters', 'inputs', 'frames', 'initial_pose', 'services',
+             'tf_output', 'display', 'stream', 'node', 'player'}
+FOUNDATION = {'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'covariance', 'scene', 'points'}
+JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
+LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
+BAG = {'errors', 'camera', 'geometry', 'recording', 'message_fields', 'bag_messages', 'trajectory', 'tf_tree'}
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'histogram': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'},
+    'histogram': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'}, 'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
-    'manifest': FOUNDATION,
+    'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
+    'gate': {'errors', 'geometry', 'covariance', 'refinement'},
+    'manifest': FOUNDATION | {'gate'},
     'map_bundle': FOUNDATION | {'manifest', 'networks', 'fields'},
-    'localizer': FOUNDATION | {'manifest', 'networks', 'fields', 'map_bundle'},
+    'refiners': LOADED,
+    'localizer': LOADED | {'refiners'},
+    # What was estimated, and how sure it was.
+    'distributions': set(), 'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
+    'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance'},
+    # What was recorded.
+    'recording': {'errors'}, 'message_fields': {'errors', 'camera', 'geometry'}, 'bag_messages': {'camera', 'geometry'},
+    'trajectory': {'errors', 'geometry'}, 'tf_tree': {'errors', 'geometry', 'message_fields', 'trajectory'},
+    'truth': BAG, 'bags': BAG, 'bag_images': BAG | {'ros_images'},
+    # What is shown.
+    'overlay': set(), 'cloud': {'camera', 'fields', 'histogram', 'scene'},
+    'viewer': {'camera', 'cloud', 'errors', 'geometry'},
+    # The node.
     'worker': {'errors'}, 'ros_images': {'errors'},
-    'parameters': {'errors', 'config'},
-    'ros_messages': {'errors', 'geometry', 'camera'},
+    'motion': {'geometry'}, 'tracking': {'geometry', 'distributions', 'motion'},
+    'parameters': {'errors', 'config', 'manifest', 'motion', 'tracking'},
+    'ros_messages': {'errors', 'geometry', 'camera'}, 'services': set(),
+    'initial_pose': {'errors', 'ros_messages'},
     'transforms': {'errors', 'geometry', 'ros_messages'},
-    'frames': FOUNDATION | {'localizer', 'parameters', 'ros_images', 'ros_messages', 'transforms'},
-    'stream': {'errors', 'geometry', 'frames', 'ros_messages', 'transforms', 'worker'},
-    'node': {'errors', 'frames', 'localizer', 'map_bundle', 'parameters', 'ros_messages', 'stream', 'transforms'},
+    'odometry': {'errors', 'geometry', 'ros_messages', 'transforms', 'worker'},
+    'inputs': {'errors', 'odometry', 'parameters'},
+    'tf_output': {'geometry', 'odometry', 'parameters', 'ros_messages'},
+    'frames': FOUNDATION | {'localizer', 'odometry', 'parameters', 'ros_images', 'ros_messages', 'transforms'},
+    'display': {'camera', 'cloud', 'fields', 'frames', 'map_bundle', 'overlay', 'ros_messages', 'worker'},
+    'stream': {'errors', 'geometry', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'ros_messages',
+               'services', 'tf_output', 'tracking', 'transforms', 'worker'},
+    'node': {'display', 'errors', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters', 'refinement',
+             'ros_messages', 'services', 'stream', 'transforms'},
     'relocalize': {'node'},
 }
 # The rooms that the command line is made of may reach for training and for ROS, inside functions alone.

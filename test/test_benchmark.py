@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
-from tiny_capture import SETTINGS, TEST, TRAIN, write_wall
+from tiny_capture import TEST, TRAIN, write_settings, write_wall
 from tiny_map import save_tiny_map, tiny_manifest, tiny_models
 
 from aprloc_ros.camera import warp_image
@@ -55,7 +54,7 @@ def test_maps_are_a_row_each(maps, capsys):
     assert len(header) == len(good) == len(bare)
     cells = dict(zip(header, good))
     assert cells['map'] == 'good' and cells['held-out frames'] == '5' and cells['PSNR dB'] == '21.3'
-    assert cells['median m / deg'] == '0.123 / 2.35' and cells['p95 m / deg'] == '0.500 / 9.00'
+    assert cells['median m / deg'] == '0.1234 / 2.35' and cells['p95 m / deg'] == '0.5000 / 9.00'
     assert cells['build s (preset)'] == '2 (small)'
     size = sum(path.stat().st_size for path in (maps / 'good').iterdir())
     assert float(cells['map MB']) == pytest.approx(size / 1e6, abs=0.006)
@@ -100,10 +99,7 @@ def test_wrong_options_are_a_usage_error(capsys, arguments):
 @pytest.fixture(scope='module')
 def tiny_yaml(tmp_path_factory) -> Path:
     """A handful of steps."""
-    path = tmp_path_factory.mktemp('settings') / 'tiny.yaml'
-    path.write_text(yaml.safe_dump({'field': {**SETTINGS['field'], 'steps': 4},
-                                    'regressor': {**SETTINGS['regressor'], 'steps': 3}}))
-    return path
+    return write_settings(tmp_path_factory.mktemp('settings') / 'tiny.yaml', field={'steps': 4}, regressor={'steps': 3})
 
 
 @pytest.mark.parametrize('with_depth', [True, False])
@@ -115,7 +111,8 @@ def test_the_ablation_prints_every_variant(tmp_path, capsys, tiny_yaml, with_dep
     if not with_depth:     # the wall has too few pixels to be triangulated
         exact = benchmark.Build(benchmark.Request('w', benchmark.read_capture(write_wall(tmp_path / 'deep')), 'small',
                                                   load_preset('small', tiny_yaml), 0, 'none'), tmp_path / 'd', 'cpu')
-        monkeypatch.setattr(benchmark.Build, '_find_depths', lambda build, depths=exact.depths: depths)
+        found = [exact.depths.frame, exact.depths.xyz, exact.depths.depth_m]
+        monkeypatch.setattr(benchmark.Build, '_find_depths', lambda build: found)
     command = ['ablation', '--data', wall, '--config', tiny_yaml, '--seeds', 0, 5, '--work', work, '--device', 'cpu']
     out = run(capsys, *command)
     fields, regressors = rows(out)[:3], rows(out)[3:]

@@ -274,7 +274,7 @@ def test_an_unknown_preset_is_a_usage_error(capsys):
     assert caught.value.code == 2 and 'huge' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('stage', ['field', 'regressor'])
+@pytest.mark.parametrize('stage', ['field', 'regressor', 'descriptors', 'features'])
 def test_a_stage_runs_as_a_module(stage):
     shown = subprocess.run([sys.executable, '-m', f'aprloc_ros.training.{stage}', '--help'], cwd=REPOSITORY,
                            capture_output=True, text=True, check=False)

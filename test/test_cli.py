@@ -75,7 +75,9 @@ def test_evaluate_poses_scores_each_array(tmp_path, capsys):
     moved[:, 0, 3] += 0.2
     np.savez(tmp_path / 'poses.npz', truth=truth, perfect=truth, moved=moved)
     assert main(['evaluate', '--poses', str(tmp_path / 'poses.npz')]) == 0
-    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    medians, table = capsys.readouterr().out.split('\n\n')
+    rows = {line.split()[0]: line for line in table.splitlines()}
+    assert 'moved' in medians and '0.20/0.00' in medians
     assert '0.200 m' in rows['moved'] and '0.000 m' in rows['perfect'] and rows['perfect'].endswith('100.0%')
 
 
@@ -96,6 +98,9 @@ def test_evaluate_poses_scores_each_array(tmp_path, capsys):
     (['evaluate', '--poses', '{tmp}/empty.npz'], 'must hold an array named truth'),
     (['bag', '--data', '{tmp}/nowhere', '--out', '{tmp}/bag'], 'nowhere'),
     (['play', '{tmp}/nowhere', '--map', 'tiny'], 'no such bag'),
+    (['replay', '{tmp}/nowhere', '--map', 'tiny'], 'no such bag'),
+    (['replay', '{tmp}/text.png', '--map', 'tiny'], 'not a readable bag'),
+    (['replay', '{tmp}/nowhere', '--map', 'nowhere'], 'no map nowhere'),
     (['play', '{tmp}/nowhere', '--map', 'nowhere'], 'no map nowhere'),
     (['demo', '--map', 'nowhere'], 'no map nowhere'),
     (['build', 'x', '--data', '{tmp}/nowhere', '--map-dir', '{tmp}/built'], 'nowhere')])
@@ -123,7 +128,7 @@ def test_a_nan_in_an_npz_is_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('arguments', [[], ['fly'], ['localize'], ['build', 'x'], ['demo', '--rate', 'fast'],
-                                       ['demo', '--rate', '0'], ['play', 'bag', '--map', 'x', '--rate', 'nan'],
+                                       ['demo', '--rate', '0'], ['replay', 'bag'], ['play', 'bag', '--map', 'x', '--rate', 'nan'],
                                        ['build', 'x', '--data', 'y', '--preset', 'huge']])
 def test_misspelt_commands_exit_with_two(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -137,7 +142,7 @@ def test_version_and_help_come_without_torch():
     version = subprocess.run([sys.executable, '-c', code, '--version'], capture_output=True, text=True, check=True)
     assert version.stdout == f'aprloc {__version__}\n'
     helped = subprocess.run([sys.executable, '-c', code, '--help'], capture_output=True, text=True, check=True)
-    for command in ('demo', 'build', 'localize', 'evaluate', 'bag', 'play', 'maps', 'benchmark', 'place'):
+    for command in ('demo', 'build', 'localize', 'evaluate', 'bag', 'play', 'replay', 'maps', 'benchmark', 'place'):
         assert command in helped.stdout
 
 
@@ -161,10 +166,11 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
 
 
 def test_a_missing_extra_is_named(monkeypatch, capsys, tmp_path):
-    monkeypatch.delitem(sys.modules, 'aprloc_ros.replay', raising=False)
-    monkeypatch.setitem(sys.modules, 'rosbags.highlevel', None)
+    for name in ('bags', 'bag_messages', 'recording'):
+        monkeypatch.delitem(sys.modules, f'aprloc_ros.{name}', raising=False)
+    monkeypatch.setitem(sys.modules, 'rosbags.rosbag2', None)
     text = complaint(capsys, ['bag', '--data', tmp_path, '--out', tmp_path / 'bag'])
-    assert 'the module rosbags.highlevel is missing; install aprloc_ros with its extras' in text
+    assert 'the module rosbags.rosbag2 is missing; install aprloc_ros with its extras' in text
 
 
 def test_a_report_that_cannot_be_written_is_named(maps, monkeypatch, capsys, tmp_path):

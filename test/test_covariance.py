@@ -3,7 +3,18 @@ import math
 import pytest
 import torch
 
-from aprloc_ros.covariance import check_covariance, floor_covariance, prior_covariance, residuals, to_base
+from aprloc_ros.config import from_mapping, to_mapping
+from aprloc_ros.covariance import (
+    LOWEST_DEG,
+    LOWEST_M,
+    HessianCovariance,
+    check_covariance,
+    floor_covariance,
+    fuse,
+    prior_covariance,
+    residuals,
+    to_base,
+)
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp
 
@@ -115,7 +126,80 @@ def spoiled(row, column, value):
     (spoiled(0, 1, 1e-4), 'symmetric'),
     (spoiled(5, 5, -1e-3), 'positive definite'),
     (torch.zeros(6, 6), 'positive definite'),
-    (spoiled(2, 2, 1e-5), 'at least 0.01 m and 0.2 degrees')])
+    (spoiled(2, 2, 1e-7), 'at least 0.0005 m and 0.01 degrees')])
 def test_what_is_no_covariance_is_refused(covariance, complaint):
     with pytest.raises(AprlocError, match=complaint):
         check_covariance(covariance)
+
+
+def hessian_covariance(translation=3.0, rotation=2.0, prior=1.0, inflation=0.0, floor_m=0.002, floor_deg=0.05):
+    return HessianCovariance(translation, rotation, prior, inflation, floor_m, floor_deg, 50, 0, True)
+
+
+def test_a_hessian_becomes_the_covariance_of_the_formula():
+    generator = torch.Generator().manual_seed(5)
+    H, P = torch.linalg.inv(correlated(generator) / 1e4), correlated(generator)
+    K_inverse = torch.diag(torch.tensor([1 / 3] * 3 + [1 / 2] * 3, dtype=torch.float64))
+    expected = torch.linalg.inv(K_inverse @ H @ K_inverse + torch.linalg.inv(P)) + floor_covariance(0.002, 0.05)
+    torch.testing.assert_close(hessian_covariance().covariance(H, P), expected)
+    torch.testing.assert_close(hessian_covariance(prior=2.0).covariance(H, P / 4), expected)
+
+
+def test_a_hessian_of_samples_gives_the_spread_of_the_least_squares_estimate():
+    """Linear residuals J xi + noise: the estimate spreads as (J^T J)^-1, by the Gauss-Markov theorem."""
+    generator = torch.Generator().manual_seed(6)
+    J = torch.randn(40, 6, generator=generator, dtype=torch.float64) * torch.tensor([9, 9, 9, 40, 40, 40.0])
+    noise = torch.randn(20_000, 40, generator=generator, dtype=torch.float64)
+    xi = torch.linalg.lstsq(J, noise.T).solution.T
+    covariance = hessian_covariance(1.0, 1.0, 1.0, 0.0, LOWEST_M, LOWEST_DEG).covariance(J.T @ J, 1e6 * torch.eye(6).double())
+    assert mahalanobis(xi, covariance).mean().item() == pytest.approx(6, rel=0.03)
+
+
+def test_what_the_hessian_does_not_see_stays_as_uncertain_as_the_prior():
+    generator = torch.Generator().manual_seed(7)
+    P = correlated(generator)
+    blind = torch.nn.functional.normalize(torch.randn(6, generator=generator, dtype=torch.float64), dim=0)
+    seen = torch.eye(6, dtype=torch.float64) - torch.outer(blind, blind)
+    covariance = fuse(1e9 * seen, P, torch.ones(6, dtype=torch.float64))
+    left = 1 / (blind @ torch.linalg.inv(P) @ blind)          # variance along `blind`, all else being known
+    assert (blind @ covariance @ blind).item() == pytest.approx(left.item(), rel=1e-5)
+    assert (covariance - left * torch.outer(blind, blind)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize('hessian', [
+    torch.zeros(6, 6), torch.full((6, 6), torch.nan), torch.full((6, 6), torch.inf), 1e300 * torch.ones(6, 6),
+    torch.diag(torch.tensor([1e20, 1e12, 1e-20, 0, 1e6, 1])), -1e6 * torch.eye(6), 1e-300 * torch.eye(6),
+    torch.diag(torch.tensor([1e6] * 6)) + torch.triu(torch.ones(6, 6), 1)])
+@pytest.mark.parametrize('prior_scale', [1e-3, 1.0, 1e3])
+def test_any_hessian_gives_a_valid_covariance_between_floor_and_prior(hessian, prior_scale):
+    generator = torch.Generator().manual_seed(8)
+    P = prior_scale ** 2 * correlated(generator)
+    covariance = check_covariance(hessian_covariance(floor_m=LOWEST_M, floor_deg=LOWEST_DEG).covariance(hessian, P))
+    floor = floor_covariance(LOWEST_M, LOWEST_DEG)
+    slack = 1e-9 * P.diagonal().max() * torch.eye(6)
+    assert torch.linalg.eigvalsh(P + floor + slack - covariance)[0] >= 0
+    assert torch.linalg.eigvalsh(covariance - floor + slack)[0] >= 0
+
+
+def test_a_low_score_widens_and_a_full_one_does_not():
+    H, P = 1e6 * torch.eye(6, dtype=torch.float64), 1e3 * torch.eye(6, dtype=torch.float64)
+    plain, scored = hessian_covariance(), hessian_covariance(inflation=2.0)
+    torch.testing.assert_close(scored.covariance(H, P, 1.0), plain.covariance(H, P, 0.3))
+    floor = floor_covariance(0.002, 0.05)
+    widened = (scored.covariance(H, P, 0.5) - floor).diagonal() / (plain.covariance(H, P) - floor).diagonal()
+    torch.testing.assert_close(widened, torch.full_like(widened, math.exp(2.0)), rtol=1e-5, atol=0)   # e^(2 * 0.5), squared
+
+
+def test_fuse_has_the_gradient_of_its_formula():
+    generator = torch.Generator().manual_seed(9)
+    H, P = torch.linalg.inv(correlated(generator)), correlated(generator)
+    scale = torch.rand(6, generator=generator, dtype=torch.float64) + 0.5
+    assert torch.autograd.gradcheck(lambda s, p: fuse(H, p * P, s), (scale.requires_grad_(), torch.ones(1).double().requires_grad_()))
+
+
+def test_the_calibration_survives_the_manifest():
+    calibration = hessian_covariance(inflation=0.25)
+    assert from_mapping(HessianCovariance, to_mapping(calibration), 'map.yaml') == calibration
+    assert '50 held-out frames' in calibration.describe()
+    with pytest.raises(AprlocError, match='floor_m is 0.0001; it must be at least 0.0005'):
+        from_mapping(HessianCovariance, {**to_mapping(calibration), 'floor_m': 1e-4}, 'map.yaml')

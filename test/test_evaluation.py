@@ -1,7 +1,5 @@
-"""Scores against numpy and scipy, the published poses of NeFeS, and a localizer with known answers."""
+"""Scores against numpy, scipy and evo, and a localizer with known answers."""
 
-import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,17 +11,17 @@ from scipy.stats import chi2, kstest
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.evaluation import (
+    agreement,
     evaluate_map,
     make_record,
     nearest_training_poses,
-    normalised_errors,
+    residuals_and_covariances,
     score_poses,
     score_with_baselines,
     scores_table,
 )
 from aprloc_ros.geometry import se3_exp
-
-DATA = Path(os.environ.get('APRLOC_TEST_DATA', Path(__file__).parents[2] / 'shared/data'))
+from aprloc_ros.uncertainty import squared_mahalanobis
 
 
 def random_poses(count, seed, spread_m=3.0):
@@ -57,22 +55,6 @@ def test_scores_equal_numpy_and_scipy():
     assert 'median' in table[0] and f'{np.median(metres):.3f} m' in table[1]
 
 
-@pytest.mark.parametrize('scene, apr, refined', [
-    ('KingsCollege', (0.73, 2.37), (0.37, 0.54)),
-    ('redkitchen', (0.066, 1.72), (0.020, 0.57)),
-    ('ShopFacade', (0.67, 2.20), (0.15, 0.53))])
-def test_published_poses_give_the_published_medians(scene, apr, refined):
-    path = DATA / 'published_poses' / f'{scene}.npz'
-    if not path.is_file():
-        pytest.skip('the published poses are not here')
-    poses = {name: torch.from_numpy(array) for name, array in np.load(path).items()}
-    for name, (median_m, median_deg) in (('dfnet', apr), ('nefes50', refined)):
-        scores = score_poses(poses[name], poses['truth'])
-        digits = 3 if median_m < 0.1 else 2
-        assert round(scores.median_m, digits) == median_m
-        assert round(scores.median_deg, 2) == median_deg
-
-
 def test_nearest_training_pose_is_brute_force_nearest():
     train, test = random_poses(40, 2), random_poses(15, 3)
     nearest = nearest_training_poses(torch.from_numpy(train), torch.from_numpy(test)).numpy()
@@ -91,14 +73,41 @@ def test_what_cannot_be_scored_says_so(estimate, truth, says):
         score_poses(torch.from_numpy(estimate), torch.from_numpy(truth))
 
 
-def test_normalised_errors_of_sampled_poses_follow_chi_square():
+def test_residuals_of_sampled_poses_follow_chi_square():
     rng = np.random.default_rng(4)
     factor = rng.normal(size=(6, 6)) * 0.02
     covariance = torch.from_numpy(factor @ factor.T + 1e-6 * np.eye(6))
     samples = torch.from_numpy(rng.multivariate_normal(np.zeros(6), covariance.numpy(), size=500))
     estimates = torch.from_numpy(random_poses(500, 5))
     records = [make_record('', 0.0, T @ se3_exp(xi), T, 0.0, 'prior', covariance) for T, xi in zip(estimates, samples)]
-    assert kstest(normalised_errors(records).numpy(), chi2(6).cdf).pvalue > 0.01
+    records.append(make_record('', 0.0, estimates[0], estimates[0], 0.0, 'prior'))   # without a covariance: left out
+    squared = squared_mahalanobis(*residuals_and_covariances(records))
+    assert len(squared) == 500 and kstest(squared.numpy(), chi2(6).cdf).pvalue > 0.01
+
+
+def test_errors_equal_those_of_evo():
+    metrics = pytest.importorskip('evo.core.metrics')
+    from evo.core.trajectory import PosePath3D
+
+    truth, estimate = random_poses(30, 7), random_poses(30, 8)
+    scores = score_poses(torch.from_numpy(estimate), torch.from_numpy(truth))
+    for relation, unit in ((metrics.PoseRelation.translation_part, 'm'), (metrics.PoseRelation.rotation_angle_deg, 'deg')):
+        error = metrics.APE(relation)
+        error.process_data((PosePath3D(poses_se3=list(truth)), PosePath3D(poses_se3=list(estimate))))
+        for statistic in ('median', 'mean', 'max'):
+            expected = error.get_statistic(metrics.StatisticsType[statistic])
+            assert getattr(scores, f'{statistic}_{unit}') == pytest.approx(expected, rel=1e-9)
+
+
+def test_two_runs_are_compared_on_the_frames_that_both_answered():
+    T = torch.from_numpy(random_poses(6, 9))
+    turn = se3_exp(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, np.radians(3)], dtype=torch.float64))
+    first = [make_record('', i / 10, T[i], T[i], 0.0, 'prior') for i in (0, 1, 2, 4)]
+    second = [make_record('', i / 10, T[0], T[i] @ turn if i == 2 else T[i], 0.0, 'prior') for i in (1, 2, 3)]
+    found = agreement(first, second)
+    assert found.frames == 2 and found.max_m < 1e-12 and found.max_deg == pytest.approx(3)
+    with pytest.raises(AprlocError, match='no frame in common, of 1 and 1'):
+        agreement(first[:1], second[:1])
 
 
 class ShiftedLocalizer:

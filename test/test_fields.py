@@ -20,6 +20,8 @@ SMALL = {
     'nerf': {'bands': 3, 'direction_bands': 2, 'depth': 6, 'width': 16, 'coarse_samples': 12},
     'nerf_hist': {'bands': 3, 'direction_bands': 2, 'depth': 6, 'width': 16, 'coarse_samples': 8, 'fine_samples': 6,
                   'static_embedding': 5, 'transient_embedding': 4},
+    'nefes': {'bands': 3, 'direction_bands': 2, 'depth': 6, 'width': 16, 'coarse_samples': 8, 'fine_samples': 6,
+              'transient_embedding': 4, 'feature_channels': 5, 'fusion_hidden': 4},
     'planes': {'bounds': BOUNDS, 'plane_sizes': [8, 16], 'grid_size': 6, 'features': 3, 'hidden': 16,
                'proposal_size': 8, 'coarse_samples': 12, 'fine_samples': 7, 'embedding': 5}}
 KINDS = list(SMALL)
@@ -55,7 +57,7 @@ def test_encoding_is_fully_on_when_nothing_is_said():
     assert torch.equal(encoding(x), before)
 
 
-# ---- the three kinds
+# ---- the four kinds
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_one_interface(kind):
@@ -79,7 +81,7 @@ def test_stratified_samples_follow_their_seed(kind):
 
 
 @pytest.mark.parametrize('kind, arguments, complaint', [
-    ('gaussians', {}, "field kind 'gaussians' is not one of nerf, nerf_hist, planes"),
+    ('gaussians', {}, "field kind 'gaussians' is not one of nerf, nerf_hist, nefes, planes"),
     ('nerf', {'colour': 3}, "field nerf: unknown argument 'colour'; allowed: bands, direction_bands, depth, width"),
     ('nerf', {'width': 'wide'}, "field nerf: width is 'wide'; it must be a whole number from 1"),
     ('nerf', {'width': -4}, 'width is -4; it must be a whole number from 1'),
@@ -88,6 +90,11 @@ def test_stratified_samples_follow_their_seed(kind):
     ('nerf_hist', {'beta_min': 0.0}, 'beta_min is 0.0; it must be a number above 0'),
     ('nerf_hist', {'beta_min': math.nan}, 'beta_min is nan; it must be a number above 0'),
     ('nerf_hist', {'width': 10 ** 12}, 'do not build'),
+    ('nefes', {'feature_channels': -1}, 'feature_channels is -1; it must be a whole number from 0'),
+    ('nefes', {'exposure': 'sun'}, "exposure is 'sun'; it must be one of embedding, act, none"),
+    ('nefes', {'exposure': ['act']}, 'it must be one of embedding, act, none'),
+    ('planes', {**SMALL['planes'], 'fusion_hidden': True}, 'fusion_hidden is True; it must be a whole number from 0'),
+    ('planes', {**SMALL['planes'], 'feature_plane_sizes': [0]}, 'feature_plane_sizes .0. must be whole numbers from 1'),
     ('planes', {}, 'do not build: .*bounds'),
     ('planes', {**SMALL['planes'], 'bounds': [[0, 0, 0]]}, 'do not build'),
     ('planes', {**SMALL['planes'], 'bounds': [[0, 0], [1, 1]]}, 'must be the lowest, then the highest corner'),
@@ -130,7 +137,7 @@ def test_parameter_counts_of_the_papers_sizes():
     assert build_field('nerf', {}).coarse_samples == 128
 
 
-@pytest.mark.parametrize('kind', ['nerf_hist', 'planes'])
+@pytest.mark.parametrize('kind', ['nerf_hist', 'nefes', 'planes'])
 def test_without_transients_the_static_scene_is_left(kind):
     field, rays = small_field(kind), some_rays()
     both = render_rays(field, rays, NEAR, FAR, transient=True)
@@ -144,7 +151,7 @@ def test_without_transients_the_static_scene_is_left(kind):
     assert torch.equal(render_rays(field, rays, NEAR, FAR).rgb, before.rgb)
 
 
-@pytest.mark.parametrize('kind', ['nerf_hist', 'planes'])
+@pytest.mark.parametrize('kind', ['nerf_hist', 'nefes', 'planes'])
 def test_histogram_changes_colour_but_not_density(kind):
     field, rays = small_field(kind), some_rays()
     dark, bright = (replace(rays, histogram=torch.eye(10)[i].expand(20, 10)) for i in (0, 9))
@@ -171,7 +178,7 @@ def test_direction_changes_colour_but_not_density(kind):
     torch.testing.assert_close(longer.rgb, a.rgb)  # how long a direction is means nothing
 
 
-@pytest.mark.parametrize('kind', ['nerf', 'nerf_hist'])
+@pytest.mark.parametrize('kind', ['nerf', 'nerf_hist', 'nefes'])
 def test_the_schedule_starts_without_high_frequencies(kind):
     field, rays = small_field(kind), some_rays()
 
@@ -194,8 +201,11 @@ def test_the_schedule_starts_without_high_frequencies(kind):
 @pytest.mark.parametrize('kind', KINDS)
 def test_training_reaches_every_parameter(kind):
     field = small_field(kind)
-    rendering = render_rays(field, some_rays(400), NEAR, FAR, transient=True, generator=seeded())
+    rendering = render_rays(field, some_rays(400), NEAR, FAR, transient=True, features=True, generator=seeded())
     loss = rendering.rgb.square().sum()
+    if field.fusion is not None:
+        loss = loss + field.fusion(rendering.static_rgb.T.view(1, 3, 20, 20),
+                                   rendering.features.T.view(1, -1, 20, 20)).pow(3).sum()
     if rendering.beta is not None:
         loss = loss + rendering.beta.sum() + rendering.transient_density.sum()
     if rendering.coarse is not None:  # a proposal learns from its weights, a base network from its colours

@@ -30,7 +30,8 @@ def active(peer, tiny_map, tmp_path_factory):
     peer.forget()
     process = start_node(log, {
         'map': 'tiny', 'map_dir': tiny_map.parent, 'device': 'cpu', 'reliability': 'reliable',
-        'diagnostics_period_s': 0.1, 'extrinsics': 'parameters', 'publish_tf': 'none', 'max_image_bytes': 100_000})
+        'diagnostics_period_s': 0.1, 'extrinsics': 'parameters', 'publish_tf': 'none', 'max_image_bytes': 100_000,
+        'confirmations': 1})
     peer.wait_until_active()
     peer.publish('camera_info', camera_info_message(CAMERA))
     yield peer

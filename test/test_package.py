@@ -133,10 +133,16 @@ def test_no_generic_name_is_installed(installed):
 def test_share_and_the_ament_index(installed):
     share = installed / 'share/aprloc_ros'
     assert (installed / 'share/ament_index/resource_index/packages/aprloc_ros').is_file()
-    for name in ('package.xml', 'launch/relocalize.launch.py', 'config/relocalize.yaml'):
+    for name in ('package.xml', 'launch/relocalize.launch.py', 'launch/replay.launch.py', 'config/relocalize.yaml',
+                 'config/relocalize.rviz', 'config/foxglove.json', 'config/sros2/policy.xml'):
         assert (share / name).read_bytes() == (ROOT / name).read_bytes()
     for path in (ROOT / 'maps').rglob('*.*') if (ROOT / 'maps').is_dir() else ():
         assert (share / path.relative_to(ROOT)).is_file()
+
+
+def test_the_page_of_the_viewer_is_beside_its_module(installed):
+    page = site_packages(installed) / 'aprloc_ros/view.html'
+    assert page.read_bytes() == (ROOT / 'aprloc_ros/view.html').read_bytes()
 
 
 def run_installed(installed, *command):

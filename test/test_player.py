@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from aprloc_ros.bags import BagFrame, write_bag
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.replay import BagFrame, write_bag
 
 player = pytest.importorskip('aprloc_ros.player', reason='ROS is not installed')
 

@@ -35,7 +35,7 @@ def test_a_preset_survives_yaml_and_its_models_can_be_built(name):
 def test_the_paper_preset_has_the_papers_numbers():
     preset = load_preset('paper')
     field, regressor = preset.field, preset.regressor
-    assert (field.kind, field.epochs, field.total_steps(1000)) == ('nerf_hist', 600, 600_000)
+    assert (field.kind, field.epochs, field.total_steps(1000)) == ('nefes', 600, 600_000)
     assert (regressor.arguments['backbone'], regressor.learning_rate, regressor.patience) == ('vgg16', 1e-4, 200)
     assert regressor.total_steps(100) == regressor.epochs * 25 and regressor.epoch_steps(100) == 25
 

@@ -24,7 +24,7 @@ class Given(Analytic):
         super().__init__(None, coarse_samples=samples.density.shape[1])
         self.samples = samples
 
-    def fine(self, points, directions, histogram, *, transient):
+    def fine(self, points, directions, histogram, *, transient, features=False):
         return self.samples
 
 

@@ -1,116 +1,118 @@
-"""Bags that come back as they went in, in the types of a real distribution."""
+"""Which frames are answered, and when: at full speed, and as a node with the same durations would."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from rosbags.highlevel import AnyReader
-from rosbags.typesys import Stores, get_typestore
-from scipy.spatial.transform import Rotation
+from tiny_map import CAMERA
 
-from aprloc_ros.camera import Camera
+from aprloc_ros.bag_images import BagImage
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.replay import BagFrame, frame_stamps_ns, read_images, read_poses, read_raw, write_bag
+from aprloc_ros.replay import replay
 
-CAMERA = Camera(37, 23, 30.5, 31.5, 18.25, 11.75, 'opencv', (0.1, -0.2, 0.001, -0.002))
-STAMPS_NS = [1_700_000_000_000_000_001, 1_700_000_000_033_333_334, 1_700_000_001_999_999_999]
+PIXELS = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
 
 
-def bag_frames(camera=CAMERA, stamps_ns=STAMPS_NS):
+class Machine:
+    """A localizer and the clock by which it takes its time."""
+
+    def __init__(self, seconds):
+        self.seconds, self.now_s, self.status = iter(seconds), 0.0, 'prior'
+
+    def localize(self, pixels, camera):
+        self.now_s += next(self.seconds)
+        return SimpleNamespace(T_map_cam=torch.eye(4), status=self.status, score=0.25)
+
+    def clock(self):
+        return self.now_s
+
+
+def bag_image(index, arrival_s, stamp_s=None, data=None):
+    message = SimpleNamespace(width=CAMERA.width, height=CAMERA.height, encoding='rgb8', step=3 * CAMERA.width,
+                              is_bigendian=0, data=PIXELS.tobytes() if data is None else data)
+    stamp_s = arrival_s if stamp_s is None else stamp_s
+    return BagImage(index, 5 * 10**9 + round(arrival_s * 1e9), 10**12 + round(stamp_s * 1e9), 'cam', message, None, False)
+
+
+def outcomes(arrivals_s, seconds, realtime):
+    machine = Machine(seconds)
+    images = [bag_image(index, arrival_s) for index, arrival_s in enumerate(arrivals_s)]
+    return list(replay(images, machine, realtime, machine.clock))
+
+
+def test_at_full_speed_every_frame_is_answered_and_takes_its_own_time():
+    frames = outcomes([0, 0.1, 0.2], [0.5, 0.25, 0.125], realtime=False)
+    assert [frame.outcome for frame in frames] == ['answered'] * 3
+    assert [frame.latency_ms for frame in frames] == pytest.approx([500, 250, 125])
+    assert [frame.arrived_s for frame in frames] == pytest.approx([0, 0.1, 0.2])
+
+
+def test_in_real_time_the_newest_frame_is_next():
+    # The first is in hand until 0.25: of the two that come meanwhile the later one is taken, until 0.35, and so on.
+    frames = outcomes([0, 0.1, 0.2, 0.3, 0.5, 0.55], [0.25, 0.1, 0.05, 0.2, 0.1], realtime=True)
+    assert [(f.index, f.outcome) for f in frames] == [
+        (0, 'answered'), (1, 'superseded'), (2, 'answered'), (3, 'answered'), (4, 'answered'), (5, 'answered')]
+    latencies = {f.index: f.latency_ms for f in frames if f.outcome == 'answered'}
+    # 2: waits from 0.2 to 0.25, then 0.1; 3: from 0.3 to 0.35, then 0.05; 4: at once; 5: from 0.55 to 0.7, then 0.1.
+    assert latencies == pytest.approx({0: 250, 2: 150, 3: 100, 4: 200, 5: 250})
+
+
+def simulate(arrivals_s, duration_s, step_s=1e-3):
+    """NewestFrameWorker in small steps of time: indices of the answered frames."""
+    answered, waiting, busy_until = [], None, -1.0
+    for tick in range(round((arrivals_s[-1] + 10 * duration_s) / step_s)):
+        now = tick * step_s
+        arrived = [i for i, arrival in enumerate(arrivals_s) if round(arrival / step_s) == tick]
+        waiting = arrived[-1] if arrived else waiting
+        if waiting is not None and busy_until <= now + 1e-9:
+            answered.append(waiting)
+            waiting, busy_until = None, now + duration_s
+    return answered
+
+
+@pytest.mark.parametrize('duration_s', [0.02, 0.045, 0.07, 0.211])
+def test_real_time_equals_a_simulation_in_small_steps(duration_s):
     rng = np.random.default_rng(0)
-    for stamp_ns in stamps_ns:
-        T = np.eye(4)
-        T[:3, :3], T[:3, 3] = Rotation.random(rng=rng).as_matrix(), rng.normal(size=3)
-        yield BagFrame(stamp_ns, rng.integers(0, 256, (camera.height, camera.width, 3), np.uint8), camera,
-                       torch.from_numpy(T))
+    arrivals_s = np.cumsum(rng.integers(10, 80, 60)) / 1000
+    arrivals_s -= arrivals_s[0]
+    frames = outcomes(arrivals_s.tolist(), [duration_s] * 60, realtime=True)
+    assert sorted(frame.index for frame in frames) == list(range(60))
+    assert [f.index for f in frames if f.outcome == 'answered'] == simulate(arrivals_s.tolist(), duration_s)
 
 
-@pytest.fixture(scope='module')
-def bag(tmp_path_factory):
-    path = tmp_path_factory.mktemp('bags') / 'drive'
-    assert write_bag(path, bag_frames()) == 3
-    return path
+@pytest.mark.parametrize('realtime', [False, True])
+def test_each_rejection_has_its_reason(realtime):
+    machine = Machine([0.01] * 9)
+    images = [bag_image(0, 0.0), bag_image(1, 0.1, data=b'short'), bag_image(2, 0.2, stamp_s=0.05), bag_image(3, 0.3)]
+    wrong_size = bag_image(4, 0.4)
+    object.__setattr__(wrong_size, 'info', SimpleNamespace(
+        width=10, height=8, k=CAMERA.matrix.ravel(), d=(), distortion_model='plumb_bob', binning_x=0, binning_y=0,
+        roi=SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)))
+    frames = sorted(replay([*images, wrong_size], machine, realtime, machine.clock), key=lambda frame: frame.index)
+    assert [(f.outcome, f.reason) for f in frames] == [
+        ('answered', ''), ('rejected', 'image'), ('rejected', 'stamp'), ('answered', ''), ('rejected', 'camera_info')]
+    assert '5 bytes' in frames[1].text and 'is not after' in frames[2].text and '10x8' in frames[4].text
 
 
-def test_images_and_stamps_come_back_exactly(bag):
-    read = list(read_images(bag))
-    assert [stamp_ns for stamp_ns, _ in read] == STAMPS_NS
-    for (_, image), frame in zip(read, bag_frames(), strict=True):
-        np.testing.assert_array_equal(image, frame.image)
+def test_an_answer_that_the_localizer_does_not_trust_is_rejected():
+    machine = Machine([0.01] * 2)
+    machine.status = 'rejected'
+    frame, = replay([bag_image(0, 0.0)], machine, clock=machine.clock)
+    assert (frame.outcome, frame.reason) == ('rejected', 'estimate') and 'score 0.250' in frame.text
 
 
-def test_truth_comes_back(bag):
-    poses = read_poses(bag, '/truth')
-    assert list(poses) == STAMPS_NS
-    for T, frame in zip(poses.values(), bag_frames(), strict=True):
-        torch.testing.assert_close(T, frame.T_map_cam, rtol=0, atol=1e-14)
+def test_an_error_of_the_localizer_costs_one_frame(monkeypatch):
+    machine = Machine([0.01] * 3)
+    localize, calls = machine.localize, []
 
+    def sometimes(pixels, camera):
+        calls.append(camera)
+        if len(calls) == 2:
+            raise AprlocError('the pose holds NaN')
+        return localize(pixels, camera)
 
-def test_a_second_reader_sees_the_types_of_a_distribution(bag):
-    jazzy = get_typestore(Stores.ROS2_JAZZY)
-    with AnyReader([bag]) as reader:
-        types = {connection.topic: (connection.msgtype, connection.digest) for connection in reader.connections}
-        infos = [reader.deserialize(data, connection.msgtype) for connection, _, data in reader.messages()
-                 if connection.topic == 'camera_info']
-    assert types == {topic: (f'{package}/msg/{name}', jazzy.hash_rihs01(f'{package}/msg/{name}'))
-                     for topic, package, name in (('image', 'sensor_msgs', 'Image'),
-                                                  ('camera_info', 'sensor_msgs', 'CameraInfo'),
-                                                  ('truth', 'geometry_msgs', 'PoseStamped'))}
-    assert (infos[0].width, infos[0].height, infos[0].distortion_model) == (37, 23, 'plumb_bob')
-    np.testing.assert_array_equal(infos[0].d, [*CAMERA.distortion, 0])
-    np.testing.assert_array_equal(infos[0].k.reshape(3, 3), CAMERA.matrix)
-    assert infos[0].header.frame_id == 'camera_optical_frame'
-
-
-@pytest.mark.parametrize('camera, name, count', [
-    (Camera(9, 7, 5, 5, 4, 3), 'plumb_bob', 5),
-    (Camera(9, 7, 5, 5, 4, 3, 'opencv', (0.1,) * 8), 'rational_polynomial', 8),
-    (Camera(9, 7, 5, 5, 4, 3, 'fisheye', (0.1,) * 4), 'equidistant', 4)])
-def test_camera_models_have_ros_names(tmp_path, camera, name, count):
-    write_bag(tmp_path / 'bag', bag_frames(camera, [1]))
-    with AnyReader([tmp_path / 'bag']) as reader:
-        info = next(reader.deserialize(data, c.msgtype) for c, _, data in reader.messages() if c.topic == 'camera_info')
-    assert (info.distortion_model, len(info.d)) == (name, count)
-
-
-def test_raw_messages_keep_the_pace_and_the_bytes(bag):
-    raw = list(read_raw(bag, 'image', ('sensor_msgs/msg/Image',)))
-    assert [message.time_s for message in raw] == pytest.approx([0, 0.033333333, 1.999999998], abs=1e-9)
-    assert [message.stamp_ns for message in raw] == STAMPS_NS
-    image = get_typestore(Stores.ROS2_KILTED).deserialize_cdr(raw[1].data, 'sensor_msgs/msg/Image')
-    np.testing.assert_array_equal(image.data, list(bag_frames())[1].image.reshape(-1))
-
-
-def test_stamps_follow_the_capture_or_the_rate():
-    assert frame_stamps_ns([1.5, 1.75, 9.0], 10) == [1_500_000_000, 1_750_000_000, 9_000_000_000]
-    assert frame_stamps_ns([0.0, 0.5], 10) == [1_000_000_000, 1_500_000_000]       # zero is "unknown" in ROS
-    assert frame_stamps_ns([None, None], 4) == [1_000_000_000, 1_250_000_000]
-    assert frame_stamps_ns([3.0, 2.0], 4) == [1_000_000_000, 1_250_000_000]        # two sequences, each its own clock
-    with pytest.raises(AprlocError, match='rate -1 Hz'):
-        frame_stamps_ns([None], -1)
-
-
-def test_broken_bags_say_so_and_leave_nothing(tmp_path, bag):
-    with pytest.raises(AprlocError, match='exists already'):
-        write_bag(bag, bag_frames())
-    with pytest.raises(AprlocError, match='no frame'):
-        write_bag(tmp_path / 'empty', iter(()))
-    with pytest.raises(AprlocError, match='does not follow'):
-        write_bag(tmp_path / 'backwards', bag_frames(stamps_ns=[5, 5]))
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(AprlocError, match='no such bag'):
-        read_poses(tmp_path / 'nowhere')
-    (tmp_path / 'dir').mkdir()
-    with pytest.raises(AprlocError, match='not a readable bag'):
-        read_poses(tmp_path / 'dir')
-    with pytest.raises(AprlocError, match="no topic 'truth'.*it holds|no topic 'odom'.*image"):
-        read_poses(bag, 'odom')
-
-
-def test_a_truncated_bag_says_so(tmp_path, bag):
-    copy = tmp_path / 'drive'
-    copy.mkdir()
-    for file in bag.iterdir():
-        content = file.read_bytes()
-        (copy / file.name).write_bytes(content if file.suffix == '.yaml' else content[:len(content) // 2])
-    with pytest.raises(AprlocError, match='not a readable bag'):
-        read_poses(copy)
+    monkeypatch.setattr(machine, 'localize', sometimes)
+    frames = list(replay([bag_image(i, i / 10) for i in range(3)], machine, clock=machine.clock))
+    assert [(f.outcome, f.reason, f.text) for f in frames] == [
+        ('answered', '', ''), ('rejected', 'localizer', 'the pose holds NaN'), ('answered', '', '')]

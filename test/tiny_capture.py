@@ -17,11 +17,14 @@ TRAIN, TEST = 24, 4
 _TEXEL_M = 0.02
 SETTINGS = {
     'field': {'arguments': {'plane_sizes': [8], 'grid_size': 4, 'proposal_size': 4, 'features': 2, 'hidden': 8,
-                            'coarse_samples': 8, 'fine_samples': 4},
+                            'coarse_samples': 8, 'fine_samples': 4, 'feature_channels': 4, 'fusion_hidden': 4},
               'steps': 10, 'rays': 64, 'depth_rays': 16, 'short_side': 24},
     'regressor': {'arguments': {'backbone': 'mobilenet_v2', 'width': 0.25, 'feature_hidden': 4, 'feature_channels': 4},
                   'steps': 8, 'batch': 4, 'short_side': 32, 'synthetic_short_side': 16, 'rvs_views': 4,
-                  'rvs_refresh_epochs': 1, 'validate_every': 3}}
+                  'rvs_refresh_epochs': 1, 'validate_every': 3},
+    'descriptors': {'arguments': {'width': 0.34, 'coarse_channels': 8, 'fine_channels': 4}, 'steps': 8, 'points': 32,
+                    'short_side': 32, 'blur_px': 0.5},
+    'features': {'steps': 4, 'images': 2, 'rays': 32, 'crops': 1, 'crop_side': 6}}
 
 
 def wall_pose(index: int) -> np.ndarray:
@@ -67,6 +70,6 @@ def write_wall(directory: Path, with_depth: bool = True) -> Path:
 
 
 def write_settings(path: Path, **changes: dict) -> Path:
-    """SETTINGS as a YAML file; changes: field={...} or regressor={...}, laid over them."""
+    """SETTINGS as a YAML file; changes: field={...}, regressor={...} or descriptors={...}, laid over them."""
     path.write_text(yaml.safe_dump({key: {**value, **changes.get(key, {})} for key, value in SETTINGS.items()}))
     return path

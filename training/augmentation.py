@@ -24,13 +24,16 @@ def random_rotations(count: int, limit_deg: float, generator: torch.Generator) -
     return so3_exp((2 * u - 1) * math.radians(limit_deg))
 
 
-def rotate_views(images: Tensor, camera: Camera, R_cam_new: Tensor) -> Tensor:
-    """What the camera would have seen had it been turned: an exact homography, as the centre stays.
+def rotate_views(images: Tensor, camera: Camera, R_cam_new: Tensor, zoom: Tensor | None = None) -> Tensor:
+    """What the camera would have seen had it been turned, and zoomed: an exact homography, as the centre stays.
 
-    images [B, 3, H, W], R_cam_new [B, 3, 3] float64 -> [B, 3, H, W]; what was not in the image is mirrored in.
+    images [B, 3, H, W], R_cam_new [B, 3, 3] float64, zoom [B] float64 (factor on the focal lengths) -> [B, 3, H, W];
+    what was not in the image is mirrored in.
     """
     # In double precision, which autocast leaves alone: bfloat16 would be off by pixels.
     directions = camera.directions().to(R_cam_new).view(-1, 3)
+    if zoom is not None:
+        directions = directions / torch.stack([zoom, zoom, torch.ones_like(zoom)], -1).unsqueeze(1)
     turned = directions @ R_cam_new.transpose(-1, -2)          # [B, H * W, 3], in the old camera
     turned = (turned / turned[..., 2:].clamp_min(1e-3)).to(images)
     u = turned[..., 0] * camera.fx + camera.cx
@@ -38,3 +41,27 @@ def rotate_views(images: Tensor, camera: Camera, R_cam_new: Tensor) -> Tensor:
     grid = torch.stack([(2 * u + 1) / camera.width - 1, (2 * v + 1) / camera.height - 1], -1)
     return F.grid_sample(images, grid.view(len(images), camera.height, camera.width, 2), mode='bilinear',
                          padding_mode='reflection', align_corners=False)
+
+
+def degrade(images: Tensor, blur_px: float, noise: float, generator: torch.Generator) -> Tensor:
+    """Random blur along a random direction (motion) or in all (focus), and noise. [B, 3, H, W] in [0, 1] -> the same.
+
+    blur_px: greatest standard deviation in pixels; noise: greatest standard deviation of the noise.
+    """
+    count, device = len(images), images.device
+    random = torch.rand(4, count, generator=generator, device=device)
+    major = (blur_px * random[0]).clamp_min(1e-3)
+    minor = torch.where(random[1] < 0.5, major, torch.full_like(major, 1e-3)).clamp_min(0.3)
+    angle = math.pi * random[2]
+    radius = math.ceil(2 * blur_px)
+    steps = torch.arange(-radius, radius + 1, device=device).float()
+    y, x = torch.meshgrid(steps, steps, indexing='ij')
+    along = x * angle.cos().view(-1, 1, 1) + y * angle.sin().view(-1, 1, 1)
+    across = y * angle.cos().view(-1, 1, 1) - x * angle.sin().view(-1, 1, 1)
+    kernel = torch.exp(-((along / major.clamp_min(0.3).view(-1, 1, 1)).square()
+                         + (across / minor.view(-1, 1, 1)).square()) / 2)
+    kernel = kernel / kernel.sum((1, 2), keepdim=True)
+    padded = F.pad(images, (radius,) * 4, mode='reflect').transpose(0, 1)
+    blurred = F.conv2d(padded, kernel.unsqueeze(1), groups=count).transpose(0, 1)
+    grain = torch.randn(images.shape, generator=generator, device=device)
+    return (blurred + noise * random[3].view(-1, 1, 1, 1) * grain).clamp(0, 1)

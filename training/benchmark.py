@@ -14,6 +14,9 @@ from aprloc_ros.geometry import pose_errors
 from aprloc_ros.histogram import BINS
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, find_map, list_maps, load_map
+from aprloc_ros.refiners import REFINERS
+from aprloc_ros.training.benchmark_nre import benchmark_nre
+from aprloc_ros.training.benchmark_refine import benchmark_refine
 from aprloc_ros.training.build_map import Build, Request
 from aprloc_ros.training.curves import plot_histories
 from aprloc_ros.training.datasets import read_capture
@@ -27,7 +30,7 @@ from aprloc_ros.training.regressor import predict_poses, train_regressor
 from aprloc_ros.training.synthesis import Renderer
 from aprloc_ros.training.views import load_views
 
-_QUERIES, _WARM_UP = 60, 5
+_QUERIES, _WARM_UP, _VIEWS = 60, 5, 10
 _EXPOSURE_VIEWS = 30
 
 
@@ -36,17 +39,18 @@ def benchmark_maps(options):
     found = {name: find_map(name, options.map_dir) for name in options.names or list_maps(options.map_dir)}
     bundles = {name: load_map(path, options.device) for name, path in found.items()}
     print(f'measured now on {_here(options.device)}')
-    print('| map | field | held-out frames | PSNR dB | median m / deg | p95 m / deg | build s (preset) | peak MB '
-          '| map MB | rays/s | regress p50 / p95 ms |')
-    print('|' + '---|' * 11)
+    print('| map | field | held-out frames | PSNR dB | refiner | median m / deg | p95 m / deg | regressor alone m / deg '
+          '| build s (preset) | peak MB | map MB | rays/s | regress p50 / p95 ms | query p50 / p95 ms |')
+    print('|' + '---|' * 14)
     for name, bundle in bundles.items():
         m, a = bundle.manifest, bundle.manifest.accuracy
-        p50, p95 = _latency_ms(bundle, options.device)
-        print(f'| {name} | {m.field.kind} | {_shown(a, "frames", 0)} | {_shown(a, "psnr_db", 1)} '
-              f'| {_shown(a, "median_m", 3)} / {_shown(a, "median_deg", 2)} '
-              f'| {_shown(a, "p95_m", 3)} / {_shown(a, "p95_deg", 2)} '
+        laps = _laps_ms(bundle, options.device)
+        print(f'| {name} | {m.field.kind} | {_shown(a, "frames", 0)} | {_shown(a, "psnr_db", 1)} | {m.refiner} '
+              f'| {_shown(a, "median_m", 4)} / {_shown(a, "median_deg", 2)} '
+              f'| {_shown(a, "p95_m", 4)} / {_shown(a, "p95_deg", 2)} '
+              f'| {_shown(a, "regressor_median_m", 3)} / {_shown(a, "regressor_median_deg", 2)} '
               f'| {m.build.seconds:.0f} ({m.build.preset}) | {m.build.peak_memory_mb:.0f} | {bundle.size_bytes / 1e6:.2f} '
-              f'| {_rays_per_s(bundle):.0f} | {p50:.1f} / {p95:.1f} |')
+              f'| {_rays_per_s(bundle):.0f} | {_quantiles(laps["regress"])} | {_quantiles(laps["total"])} |')
     for name, bundle in bundles.items():
         print(f'{name} was built on {bundle.manifest.build.hardware}')
     if options.plot:
@@ -61,13 +65,19 @@ def _here(device: str) -> str:
     return describe_hardware(torch.device('cuda' if device != 'cpu' and torch.cuda.is_available() else 'cpu'))
 
 
-def _latency_ms(bundle: MapBundle, device: str) -> tuple[float, float]:
-    localizer, camera = Localizer(bundle, device), bundle.manifest.camera
-    image = torch.randint(0, 256, (camera.height, camera.width, 3), dtype=torch.uint8,
-                          generator=torch.Generator().manual_seed(0)).numpy()
-    times = [localizer.localize(image).timings_ms['total'] for _ in range(_WARM_UP + _QUERIES)]
-    times = sorted(times[_WARM_UP:])
-    return statistics.median(times), times[int(0.95 * len(times))]
+def _laps_ms(bundle: MapBundle, device: str) -> dict[str, list[float]]:
+    """What each part of a query took, on renderings of the place, which a refiner can work with."""
+    localizer, m = Localizer(bundle, device), bundle.manifest
+    poses = m.scene.T_map_scene[None] if bundle.points is None else bundle.points.view_poses
+    views = [render_view(bundle.field, m.scene, m.camera, T, torch.full((BINS,), 1 / BINS))[0]
+             for T in poses[torch.linspace(0, len(poses) - 1, _VIEWS).long()]]
+    images = [(255 * view).byte().permute(1, 2, 0).contiguous().cpu().numpy() for view in views]
+    timings = [localizer.localize(images[i % _VIEWS]).timings_ms for i in range(_WARM_UP + _QUERIES)]
+    return {name: [timing[name] for timing in timings[_WARM_UP:]] for name in ('regress', 'total')}
+
+
+def _quantiles(times_ms: list[float]) -> str:
+    return f'{statistics.median(times_ms):.1f} / {sorted(times_ms)[int(0.95 * len(times_ms))]:.1f}'
 
 
 def _rays_per_s(bundle: MapBundle) -> float:
@@ -188,6 +198,20 @@ def _parser() -> argparse.ArgumentParser:
     exposure.add_argument('name')
     exposure.add_argument('--data', type=Path, required=True)
     exposure.add_argument('--map-dir', type=Path)
+    refine = command('refine', benchmark_refine)
+    refine.add_argument('name')
+    refine.add_argument('--data', type=Path, required=True)
+    refine.add_argument('--map-dir', type=Path)
+    refine.add_argument('--refiners', nargs='+', choices=REFINERS[1:], help='default: all')
+    refine.add_argument('--every', type=int, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
+    refine.add_argument('--every-slow', type=int, default=10, metavar='N', help='the same for nefes and photometric')
+    refine.add_argument('--plot', type=Path, metavar='FILE.png', help='draw convergence, on the frames of --every-slow')
+    nre = command('nre', benchmark_nre)
+    nre.add_argument('name')
+    nre.add_argument('--data', type=Path, required=True)
+    nre.add_argument('--map-dir', type=Path)
+    nre.add_argument('--every', type=int, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
+    nre.add_argument('--work', type=Path, required=True, help='folder for the SIFT map')
     ablation = command('ablation', benchmark_ablation)
     ablation.add_argument('--data', type=Path, required=True)
     ablation.add_argument('--preset', default='small')

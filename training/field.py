@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields import build_field
+from aprloc_ros.fields.field import Field
 from aprloc_ros.fields.rendering import RayBatch, Rendering, Weights, render_rays
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.depths import SparseDepths
@@ -26,7 +27,7 @@ _VALIDATIONS, _VALIDATION_VIEWS = 10, 4
 class FieldTraining:
     """How a field is trained. Steps are `epochs` passes of one batch of rays per image, or `steps` where given."""
 
-    kind: str = field(default='planes', metadata={'choices': ('planes', 'nerf_hist', 'nerf')})
+    kind: str = field(default='planes', metadata={'choices': ('planes', 'nerf_hist', 'nerf', 'nefes')})
     arguments: dict[str, Any] = field(default_factory=dict)      # of the field's class
     short_side: int = field(default=120, metadata={'range': (16, 2160)})   # pixels of the training images
     epochs: int = field(default=0, metadata={'range': (0, 100_000)})
@@ -140,17 +141,19 @@ def field_loss(model: nn.Module, source: RaySource, config: FieldTraining, scene
     return loss, (rendering.rgb.detach() - rgb).square().mean()
 
 
-def _parameter_groups(model: nn.Module, config: FieldTraining) -> list[dict]:
-    """Features stored in space are touched by few rays each and take larger steps than the networks on them."""
-    spatial = [p for p in model.parameters() if p.ndim > 2]
-    networks = [p for p in model.parameters() if p.ndim <= 2]
-    groups = [{'params': spatial, 'lr': config.learning_rate * config.spatial_factor},
-              {'params': networks, 'lr': config.learning_rate}]
+def parameter_groups(model: Field, learning_rate: float, spatial_factor: float) -> list[dict]:
+    """Optimiser groups of all that is not frozen.
+
+    What is stored in space is touched by few rays each and takes larger steps than the networks on it.
+    """
+    trained, spatial = [p for p in model.parameters() if p.requires_grad], set(model.spatial_parameters())
+    groups = [{'params': [p for p in trained if p in spatial], 'lr': learning_rate * spatial_factor},
+              {'params': [p for p in trained if p not in spatial], 'lr': learning_rate}]
     return [group for group in groups if group['params']]
 
 
 def train_field(fabric, views: Views, validation: Views, depths: SparseDepths, scene: SceneNormalisation,
-                config: FieldTraining, seed: int, directory: Path) -> nn.Module:
+                config: FieldTraining, seed: int, directory: Path) -> Field:
     """Train (or finish training) a field; returns it in evaluation mode on the fabric's device.
 
     The mean PSNR of a few validation views goes into the curve at fixed shares of the steps.
@@ -158,7 +161,8 @@ def train_field(fabric, views: Views, validation: Views, depths: SparseDepths, s
     torch.manual_seed(seed)
     model = build_field(config.kind, field_arguments(config, scene)).to(fabric.device)
     steps = config.total_steps(len(views))
-    optimizer = torch.optim.Adam(_parameter_groups(model, config), betas=(0.9, 0.99), eps=1e-12)
+    optimizer = torch.optim.Adam(parameter_groups(model, config.learning_rate, config.spatial_factor),
+                                 betas=(0.9, 0.99), eps=1e-12)
     decay = (config.final_learning_rate / config.learning_rate) ** (1 / max(1, steps))
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
     source = RaySource(views, scene, depths, fabric.device)

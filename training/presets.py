@@ -1,40 +1,66 @@
 """The two sets of build settings, and how a user's YAML file changes them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import yaml
 
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.networks.extractor import FINE_CHANNELS
+from aprloc_ros.training.descriptors import DescriptorTraining
+from aprloc_ros.training.features import FeatureTraining
 from aprloc_ros.training.field import FieldTraining
 from aprloc_ros.training.regressor import RegressorTraining
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of a build. max_sift_frames: training frames that are triangulated where a capture has no points."""
+    """Settings of a build.
+
+    map_points: so many are kept at most. max_sift_frames: training frames that are triangulated where a capture has no
+    points.
+    """
 
     field: FieldTraining
     regressor: RegressorTraining
+    descriptors: DescriptorTraining
+    features: FeatureTraining
+    map_points: int = field(default=5000, metadata={'range': (16, 1_000_000)})
     max_sift_frames: int = field(default=300, metadata={'range': (2, 100_000)})
 
+    def __post_init__(self):
+        """A field's features are the fine descriptors, or it has none."""
+        channels = self.field.arguments.get('feature_channels', 0)
+        wanted = self.descriptors.arguments.get('fine_channels', FINE_CHANNELS)
+        if channels not in (0, wanted):
+            raise AprlocError(f'field.arguments.feature_channels is {channels}; it must be that of the fine descriptors, '
+                              f'{wanted}, or 0 for a field without features')
 
-# The papers' numbers (DFNet section 4.1 and supplement 1.1; shared hyper-parameters of the authors' released code).
+
+# The papers' numbers (DFNet section 4.1 and supplement 1.1; shared hyper-parameters of the authors' released code), but
+# for the features: those of the descriptors that were learned on the place, not DFNet's.
 PAPER = Preset(
-    FieldTraining(kind='nerf_hist', epochs=600, rays=1536, short_side=120, learning_rate=5e-4,
-                  final_learning_rate=8e-5, spatial_factor=1.0, depth_weight=0.0),
+    FieldTraining(kind='nefes', arguments={'feature_channels': 32}, epochs=600, rays=1536, short_side=120,
+                  learning_rate=5e-4, final_learning_rate=8e-5, spatial_factor=1.0, depth_weight=0.0),
     RegressorTraining(arguments={'backbone': 'vgg16'}, short_side=240, epochs=2000, batch=4, learning_rate=1e-4,
-                      schedule='plateau', patience=200, validate_every=0, rvs_refresh_epochs=20))
+                      schedule='plateau', patience=200, validate_every=0, rvs_refresh_epochs=20),
+    DescriptorTraining(arguments={'width': 2.0, 'coarse_channels': 128, 'fine_channels': 32}, short_side=480,
+                       steps=20_000, pairs=4, points=512),
+    FeatureTraining(colour='trained', epochs=600, learning_rate=8e-5, final_learning_rate=1.28e-5, spatial_factor=1.0),
+    map_points=20_000, max_sift_frames=1000)
 
-# A map in less than half an hour on two CPU cores, of less than 5 MB. In so few steps the transient head costs more
+# A map in about a quarter of an hour on two CPU cores, of less than 5 MB. In so few steps the transient head costs more
 # than it gives (demo place, held-out PSNR: 21.5 dB before it was switched on at 60 % of the steps, 21.1 dB after).
 SMALL = Preset(
-    FieldTraining(arguments={'plane_sizes': [64, 160], 'grid_size': 32, 'proposal_size': 48}, steps=1500,
-                  transient_from=1.0),
-    RegressorTraining(arguments={'backbone': 'resnet34', 'width': 0.25, 'pool': 'grid', 'feature_hidden': 16,
+    FieldTraining(arguments={'plane_sizes': [48, 128], 'grid_size': 24, 'proposal_size': 40, 'feature_channels': 16,
+                             'feature_plane_sizes': [64], 'fusion_hidden': 16}, steps=1200, transient_from=1.0),
+    RegressorTraining(arguments={'backbone': 'resnet34', 'width': 0.15, 'pool': 'grid', 'feature_hidden': 16,
                                  'feature_channels': 16},
-                      steps=2000, batch=12, turn_deg=6.0, colour_jitter=1.0, rvs_views=250, rvs_refresh_steps=200))
+                      steps=1200, batch=12, turn_deg=6.0, colour_jitter=1.0, rvs_views=150, rvs_refresh_steps=240),
+    DescriptorTraining(),
+    FeatureTraining(steps=400, fusion_from=0.6, images=16, rays=1024, crops=4, learning_rate=5e-3,
+                    final_learning_rate=5e-4))
 
 PRESETS = {'small': SMALL, 'paper': PAPER}
 
@@ -53,7 +79,8 @@ def load_preset(name: str, config: Path | None = None) -> Preset:
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise AprlocError(f'{config}: not a readable YAML file ({" ".join(str(error).split())})') from None
     if not isinstance(changes, dict):
-        raise AprlocError(f'{config}: must be a mapping with the keys field, regressor or max_sift_frames')
+        raise AprlocError(f'{config}: must be a mapping with keys of '
+                          + ', '.join(f.name for f in fields(Preset)))
     return from_mapping(Preset, _overlaid(to_mapping(PRESETS[name]), changes), str(config))
 
 

@@ -38,10 +38,11 @@ def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300
     names = list(index_of)
     (work_dir / 'pairs.txt').write_text(''.join(f'{names[a]} {names[b]}\n' for a, b in pairs))
     report(f'triangulation: matching {len(pairs)} pairs of views')
-    pycolmap.match_image_pairs(database, pairing_options=pycolmap.ImportedPairingOptions(
-        match_list_path=work_dir / 'pairs.txt'), device=pycolmap.Device.cpu)
+    pycolmap.match_image_pairs(
+        database, pairing_options=pycolmap.ImportedPairingOptions(match_list_path=work_dir / 'pairs.txt'),
+        verification_options=_seeded_verification(pycolmap), device=pycolmap.Device.cpu)
     posed = _posed_reconstruction(pycolmap, database, frames, index_of)
-    result = pycolmap.triangulate_points(posed, database, root, work_dir)
+    result = pycolmap.triangulate_points(posed, database, root, work_dir, options=_repeatable(pycolmap))
     points = _collect(result, index_of)
     shutil.rmtree(work_dir)
     report(f'triangulation: {len(points.xyz)} points, {len(points.observations)} observations')
@@ -85,6 +86,7 @@ def _extract(pycolmap, database: Path, root: Path, cameras: dict[str, Camera]):
     options = pycolmap.FeatureExtractionOptions()
     options.max_image_size = 1000
     options.sift.max_num_features = 2048
+    options.num_threads = 1   # several number the images in the order in which they end
     for camera, names in by_camera.items():
         model = 'OPENCV_FISHEYE' if camera.model == 'fisheye' else _COLMAP_MODEL[len(camera.distortion)]
         distortion = camera.distortion + (0.0,) * (8 - len(camera.distortion)) if model == 'FULL_OPENCV' \
@@ -106,6 +108,21 @@ def _posed_reconstruction(pycolmap, database: Path, frames, index_of: dict[str, 
             bare = pycolmap.Image(name=image.name, camera_id=image.camera_id, image_id=image.image_id)
             reconstruction.add_image_with_trivial_frame(bare, pycolmap.Rigid3d(T_cam_map[:3].numpy()))
     return reconstruction
+
+
+def _seeded_verification(pycolmap):
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = 0
+    return options
+
+
+def _repeatable(pycolmap):
+    """Sampling by a fixed seed, sums in a fixed order."""
+    options = pycolmap.IncrementalPipelineOptions()
+    for part in (options, options.mapper, options.triangulation):
+        part.random_seed = 0
+    options.num_threads = options.mapper.num_threads = 1
+    return options
 
 
 def _collect(reconstruction, index_of: dict[str, int]) -> SparsePoints:

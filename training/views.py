@@ -9,6 +9,7 @@ from torch import Tensor
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.masks import moving_pixels
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def load_views(frames: tuple[Frame, ...], camera: Camera) -> Views:
     images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     masks = {c: _seen(c, camera) for c in {f.camera for f in frames}}
     histograms = torch.cat([luminance_histogram(part.float() / 255) for part in images.split(64)])
-    return Views(camera, images, torch.stack([masks[f.camera] for f in frames]), histograms,
+    return Views(camera, images, torch.stack([masks[f.camera] & ~moving_pixels(f, camera) for f in frames]), histograms,
                  torch.stack([f.T_map_cam for f in frames]))
 
 

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aprloc_ros.fields.encodings import FrequencyEncoding
+from aprloc_ros.fields.exposure import NoEmbedding
+from aprloc_ros.fields.field import Field
 from aprloc_ros.fields.rendering import Samples
 from aprloc_ros.histogram import BINS
 
@@ -51,11 +53,8 @@ class TransientHead(nn.Module):
         return F.softplus(density[..., 0]), rgb.sigmoid(), F.softplus(beta[..., 0])
 
 
-class Nerf(nn.Module):
+class Nerf(Field):
     """Direct-PoseNet's NeRF (section 3.2, supplement Fig. 5): one network, uniform samples, coarse-to-fine encoding."""
-
-    reuses_coarse_samples = False
-    beta_min = 0.0
 
     def __init__(self, bands: int = 8, direction_bands: int = 4, depth: int = 8, width: int = 128,
                  coarse_samples: int = 128):
@@ -67,17 +66,17 @@ class Nerf(nn.Module):
         self.colour = ColourHead(width, self.direction.channels)
 
     def set_progress(self, progress: float):
-        """Share of the coarse-to-fine schedule that has passed, 0 to 1."""
         self.position.set_progress(progress)
         self.direction.set_progress(progress)
 
-    def fine(self, points: Tensor, directions: Tensor, histogram: Tensor, *, transient: bool) -> Samples:
+    def fine(self, points: Tensor, directions: Tensor, histogram: Tensor, *, transient: bool,
+             features: bool = False) -> Samples:
         """points [R, S, 3], directions [R, 3], histogram [R, 10] (unused: this field knows one exposure)."""
         h = self.trunk(self.position(points))
         return Samples(F.softplus(self.density(h)[..., 0]), self.colour(h, _along(self.direction, directions, h)))
 
 
-class NerfHist(nn.Module):
+class NerfHist(Field):
     """Histogram-assisted NeRF (DFNet section 3.2): a base network for the coarse pass, static and transient heads."""
 
     reuses_coarse_samples = True
@@ -90,14 +89,13 @@ class NerfHist(nn.Module):
         self.position, self.direction = FrequencyEncoding(bands), FrequencyEncoding(direction_bands)
         self.base, self.trunk = (Trunk(self.position.channels, depth, width) for _ in range(2))
         self.base_density, self.density = nn.Linear(width, 1), nn.Linear(width, 1)
-        self.static_embedding = nn.Linear(BINS, static_embedding)
+        self.static_embedding = nn.Linear(BINS, static_embedding) if static_embedding else NoEmbedding()
         self.transient_embedding = nn.Linear(BINS, transient_embedding)
         self.base_colour = ColourHead(width, self.direction.channels + static_embedding)
         self.colour = ColourHead(width, self.direction.channels + static_embedding)
         self.transient = TransientHead(width, transient_embedding)
 
     def set_progress(self, progress: float):
-        """Share of the coarse-to-fine schedule that has passed, 0 to 1."""
         self.position.set_progress(progress)
         self.direction.set_progress(progress)
 
@@ -108,15 +106,17 @@ class NerfHist(nn.Module):
         rgb = self.base_colour(h, _along(self.direction, directions, h), appearance)
         return Samples(F.softplus(self.base_density(h)[..., 0]), rgb)
 
-    def fine(self, points: Tensor, directions: Tensor, histogram: Tensor, *, transient: bool) -> Samples:
-        """Static head, and the transient one when asked for, at points [R, S, 3]."""
+    def fine(self, points: Tensor, directions: Tensor, histogram: Tensor, *, transient: bool,
+             features: bool = False) -> Samples:
+        """Static head, and the transient one and the features' when asked for, at points [R, S, 3]."""
         h = self.trunk(self.position(points))
         appearance = _spread(self.static_embedding(histogram), h)
         rgb = self.colour(h, _along(self.direction, directions, h), appearance)
         density = F.softplus(self.density(h)[..., 0])
+        described = self.feature_head(h) if features and self.feature_head else None
         if not transient:
-            return Samples(density, rgb)
-        return Samples(density, rgb, *self.transient(h, _spread(self.transient_embedding(histogram), h)))
+            return Samples(density, rgb, features=described)
+        return Samples(density, rgb, *self.transient(h, _spread(self.transient_embedding(histogram), h)), described)
 
 
 def _spread(per_ray: Tensor, h: Tensor) -> Tensor:

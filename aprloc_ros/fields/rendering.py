@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aprloc_ros.fields.field import Field
+
 _BACKDROP = 1e10  # length of the last interval: whatever light is left ends there
 
 
@@ -20,6 +22,7 @@ class Samples:
     transient_density: Tensor | None = None   # [R, S]
     transient_rgb: Tensor | None = None       # [R, S, 3]
     beta: Tensor | None = None                # [R, S] standard deviation of the transient colour
+    features: Tensor | None = None            # [R, S, N_f] static
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,14 @@ class Rendering:
     coarse_rgb: Tensor | None = None    # [R, 3]
     beta: Tensor | None = None          # [R] colour uncertainty, beta_min included
     transient_density: Tensor | None = None   # [R, S]
+    static_rgb: Tensor | None = None    # [R, 3] without transients
+    features: Tensor | None = None      # [R, N_f] of the static scene, before a fusion network
+
+    @property
+    def spread(self) -> Tensor:
+        """[R] standard deviation of the depth, scene units."""
+        deviation = self.static.middles - self.depth.unsqueeze(-1)
+        return (self.static.weights * deviation.square()).sum(-1).clamp_min(1e-12).sqrt()
 
 
 @dataclass(frozen=True)
@@ -108,11 +119,12 @@ def _lengths(edges: Tensor, rays: RayBatch) -> Tensor:
     return torch.cat([lengths[:, :-1], torch.full_like(lengths[:, -1:], _BACKDROP)], -1)
 
 
-def render_rays(field, rays: RayBatch, near: float, far: float, *, transient: bool = False,
-                generator: torch.Generator | None = None) -> Rendering:
+def render_rays(field: Field, rays: RayBatch, near: float, far: float, *, transient: bool = False,
+                features: bool = False, generator: torch.Generator | None = None) -> Rendering:
     """Colour, depth and opacity of rays through a field (NeRF; NeRF-W's static and transient heads).
 
     transient: composite the transient head as in training; views for localisation are rendered without it.
+    features: render them too (NeFeS Eq. 2). In training mode they do not move the density: their weights are detached.
     generator: stratified sampling for training; without one the samples are fixed.
     """
     coarse_edges = uniform_edges(rays, near, far, field.coarse_samples, generator)
@@ -123,27 +135,38 @@ def render_rays(field, rays: RayBatch, near: float, far: float, *, transient: bo
         samples = field.coarse(points, rays.directions, rays.histogram)
         coarse = Weights(coarse_edges, interval_weights(samples.density, _lengths(coarse_edges, rays)))
         if samples.rgb is not None:
-            coarse_rgb = (coarse.weights.unsqueeze(-1) * samples.rgb).sum(1)
+            coarse_rgb = _exposed(field, _integrate(coarse.weights, samples.rgb), rays)
         edges = importance_edges(coarse, field.fine_samples, generator)
         if field.reuses_coarse_samples:
             edges = torch.cat([coarse_edges, edges], -1).sort(-1).values
     samples = field.fine(rays.points((edges[:, 1:] + edges[:, :-1]) / 2), rays.directions, rays.histogram,
-                         transient=transient)
+                         transient=transient, features=features)
     return _composite(field, rays, edges, samples, coarse, coarse_rgb)
 
 
-def _composite(field, rays, edges, samples: Samples, coarse, coarse_rgb) -> Rendering:
+def _composite(field: Field, rays, edges, samples: Samples, coarse, coarse_rgb) -> Rendering:
     lengths = _lengths(edges, rays)
     static = Weights(edges, interval_weights(samples.density, lengths))
-    depth = (static.weights * static.middles).sum(-1)
-    opacity = static.weights[:, :-1].sum(-1)
-    if samples.transient_density is None:
-        rgb = (static.weights.unsqueeze(-1) * samples.rgb).sum(1)
-        return Rendering(rgb, depth, opacity, static, coarse, coarse_rgb)
-    # NeRF-W section 4.2: both heads dim what lies behind; the variance is rendered with transient densities alone.
-    optical_static, optical_transient = samples.density * lengths, samples.transient_density * lengths
-    light = _light(optical_static + optical_transient).unsqueeze(-1)
-    rgb = (light * (-torch.expm1(-optical_static).unsqueeze(-1) * samples.rgb
-                    - torch.expm1(-optical_transient).unsqueeze(-1) * samples.transient_rgb)).sum(1)
-    beta = field.beta_min + (interval_weights(samples.transient_density, lengths) * samples.beta).sum(-1)
-    return Rendering(rgb, depth, opacity, static, coarse, coarse_rgb, beta, samples.transient_density)
+    rgb = static_rgb = _exposed(field, _integrate(static.weights, samples.rgb), rays)
+    features = beta = None
+    if samples.features is not None:
+        features = _integrate(static.weights.detach() if field.training else static.weights, samples.features)
+    if samples.transient_density is not None:
+        # NeRF-W section 4.2: both heads dim what lies behind; the variance is rendered with transient densities alone.
+        optical_static, optical_transient = samples.density * lengths, samples.transient_density * lengths
+        light = _light(optical_static + optical_transient)
+        rgb = (_integrate(light * -torch.expm1(-optical_static), samples.rgb)
+               + _integrate(light * -torch.expm1(-optical_transient), samples.transient_rgb))
+        rgb = _exposed(field, rgb, rays)
+        beta = field.beta_min + (interval_weights(samples.transient_density, lengths) * samples.beta).sum(-1)
+    return Rendering(rgb, (static.weights * static.middles).sum(-1), static.weights[:, :-1].sum(-1), static, coarse,
+                     coarse_rgb, beta, samples.transient_density, static_rgb, features)
+
+
+def _integrate(weights: Tensor, values: Tensor) -> Tensor:
+    """[R, S], [R, S, C] -> [R, C]."""
+    return (weights.unsqueeze(-1) * values).sum(1)
+
+
+def _exposed(field: Field, rgb: Tensor, rays: RayBatch) -> Tensor:
+    return rgb if field.act is None else field.act(rgb, rays.histogram)

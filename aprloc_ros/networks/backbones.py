@@ -1,6 +1,7 @@
 """The backbones by name."""
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.networks.compact import Compact
 from aprloc_ros.networks.efficientnet import EfficientNetB0
 from aprloc_ros.networks.layers import Backbone
 from aprloc_ros.networks.mobilenet_v2 import MobileNetV2
@@ -8,7 +9,7 @@ from aprloc_ros.networks.resnet import ResNet34
 from aprloc_ros.networks.vgg import VGG16
 
 BACKBONES: dict[str, type[Backbone]] = {
-    backbone.name: backbone for backbone in (MobileNetV2, ResNet34, VGG16, EfficientNetB0)}
+    backbone.name: backbone for backbone in (MobileNetV2, ResNet34, VGG16, EfficientNetB0, Compact)}
 WIDTH_RANGE = (0.1, 2.0)
 
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from aprloc_ros.networks.backbones import build_backbone
 from aprloc_ros.networks.pose_head import PoseHead
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class PoseNet(nn.Module):
@@ -17,8 +17,8 @@ class PoseNet(nn.Module):
         super().__init__()
         self.backbone = build_backbone(backbone, width)
         self.head = PoseHead(self.backbone.levels[-1][0], pool)
-        self.register_buffer('mean', torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer('mean', torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def normalised(self, image: Tensor) -> Tensor:
         """RGB in [0, 1], [B, 3, H, W], as ImageNet's classifiers take it."""

@@ -37,6 +37,9 @@ def load_pretrained(backbone: Backbone, weights: str) -> bool:
     if backbone.width != 1:
         raise AprlocError(f'weights imagenet fit only a backbone of width 1.0, not {backbone.width}; '
                           f'use width 1.0 or weights none')
+    if backbone.name not in CHECKPOINTS:
+        raise AprlocError(f'there are no weights imagenet for the backbone {backbone.name}; use weights none, or one of '
+                          f'{", ".join(CHECKPOINTS)}')
     url = _HUB + CHECKPOINTS[backbone.name]
     try:
         state = torch.hub.load_state_dict_from_url(url, map_location='cpu', check_hash=True, weights_only=True)

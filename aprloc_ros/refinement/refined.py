@@ -32,6 +32,9 @@ class Budget:
             raise AprlocError(f'budget of {self.iterations} iterations and {self.milliseconds} ms; both must be 0 or more')
 
 
+DEFAULT_BUDGET = Budget()
+
+
 class Stopwatch:
     """Says when a budget is spent; starts at its creation."""
 

@@ -1,0 +1,107 @@
+"""The images of a recording as the localizer takes them: which topic, decoded, each with the camera that took it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from aprloc_ros.bag_messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.message_fields import camera_from_info, stamp_ns
+from aprloc_ros.recording import Recording
+from aprloc_ros.ros_images import decode_image
+
+_MAX_IMAGE_BYTES = 1 << 28   # as RGB: a recording of one's own may hold larger images than a node accepts
+_DEPTH = ('16UC1', '32FC1')
+
+
+@dataclass(frozen=True)
+class ImageTopics:
+    """Where a recording keeps its images and their camera."""
+
+    image: str
+    camera_info: str | None   # None: the map's camera took the images
+
+    @property
+    def rectified(self) -> bool:
+        """Whether the images are undistorted already, by the name that image_proc gives them."""
+        return self.image.removesuffix('/compressed').rpartition('/')[2].startswith('image_rect')
+
+
+@dataclass(frozen=True, eq=False)
+class BagImage:
+    """One image message, not decoded yet, and the camera_info of its time."""
+
+    index: int           # in its topic, from 0
+    recorded_ns: int
+    stamp_ns: int
+    frame_id: str
+    message: object      # sensor_msgs/Image or CompressedImage
+    info: object | None  # sensor_msgs/CameraInfo
+    rectified: bool
+
+    @property
+    def name(self) -> str:
+        """How tables and pictures call it."""
+        return frame_name(self.index)
+
+    def camera(self) -> Camera | None:
+        """None: the map's own. Raises AprlocError for a camera_info that describes none."""
+        return None if self.info is None else camera_from_info(self.info, self.rectified)
+
+    def pixels(self) -> np.ndarray:
+        """[H, W, 3] uint8 RGB. Raises AprlocError for an image that does not decode."""
+        return decode_image(self.message, _MAX_IMAGE_BYTES)
+
+
+def frame_name(index: int) -> str:
+    return f'frame {index:04d}'
+
+
+def choose_topics(recording: Recording, image: str | None = None, camera_info: str | None = None) -> ImageTopics:
+    """The topics of these names; else the only topic of colour images, and the camera_info beside it or the only one.
+
+    Raises AprlocError that names the candidates where there are several, or that a name is not there.
+    """
+    if image:
+        image = recording.named(image, (IMAGE, COMPRESSED_IMAGE), 'image topic')
+    else:
+        colour = [topic for topic in recording.counts(IMAGE, COMPRESSED_IMAGE)
+                  if not _is_depth(recording.first(topic).body)]
+        image = recording.only(colour, 'topics with colour images', '--image')
+    if camera_info:
+        return ImageTopics(image, recording.named(camera_info, (CAMERA_INFO,), 'camera_info topic'))
+    infos = recording.counts(CAMERA_INFO)
+    beside = image.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
+    found = next((topic for topic in infos if topic.strip('/') == beside.strip('/')), None)
+    if infos and not found:
+        found = recording.only(infos, 'topics with camera_info', '--camera-info')
+    return ImageTopics(image, found)
+
+
+def read_images(recording: Recording, topics: ImageTopics) -> Iterator[BagImage]:
+    """All images in the order of recording, each with the newest camera_info of its time, the first with the first."""
+    infos = recording.messages(topics.camera_info) if topics.camera_info else iter(())
+    info, following = None, next(infos, None)
+    for index, image in enumerate(recording.messages(topics.image)):
+        while following and (info is None or following.recorded_ns <= image.recorded_ns):
+            info, following = following.body, next(infos, None)
+        head = image.body.header
+        yield BagImage(index, image.recorded_ns, stamp_ns(head.stamp), head.frame_id.strip('/'), image.body, info,
+                    topics.rectified)
+
+
+def check_camera(pixels: np.ndarray, camera: Camera | None) -> None:
+    """Raises AprlocError when camera_info is of another size than the image."""
+    height, width = pixels.shape[:2]
+    if camera is not None and (width, height) != (camera.width, camera.height):
+        raise AprlocError(f'the image is {width}x{height} but camera_info is of {camera.width}x{camera.height}; they '
+                          f'must be of the same camera and mode')
+
+
+def _is_depth(message) -> bool:
+    """Whether an Image or CompressedImage holds depth."""
+    if hasattr(message, 'encoding'):
+        return message.encoding in _DEPTH
+    return 'compressedDepth' in message.format or message.format.startswith(_DEPTH)

@@ -1,0 +1,110 @@
+"""Did the refinement work? Two small logistic models on signals, and the thresholds that a build calibrated for them."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from aprloc_ros.covariance import residuals
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.refinement.refined import Refined
+
+_NOT_NEGATIVE = {'range': (0.0, None)}
+_SHARE = {'range': (0.0, 1.0)}
+_COUNT = {'range': (0, None)}
+_LARGEST_LOG_RATIO = 10.0
+_LARGEST_LOGIT = 30.0   # keeps scores inside (0, 1), so that a threshold of 1 accepts nothing
+_WORST_DISPLACEMENT = 1e6
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What becomes of a query: the refined pose, the prior's, or none."""
+
+    status: str    # 'refined', 'prior_kept' or 'rejected'
+    score: float   # 0 to 1, 1 is best: of the pose that is reported, or of the refined one where none is
+
+
+@dataclass(frozen=True)
+class SignalScore:
+    """A logistic model whose score never falls when a signal rises: every signal is 'more is better'.
+
+    score = 1 / (1 + exp(-(bias + sum of weights * (signal - centres)))). A signal that is missing says nothing: it
+    counts as at its centre. One that is not finite is the mark of something broken: the score is 0.
+    """
+
+    signals: tuple[str, ...]
+    centres: tuple[float, ...]
+    weights: tuple[float, ...] = field(metadata=_NOT_NEGATIVE)
+    bias: float
+
+    def __post_init__(self):
+        if not len(self.signals) == len(self.centres) == len(self.weights) == len(set(self.signals)):
+            raise AprlocError(f'signals, centres and weights are {len(self.signals)}, {len(self.centres)} and '
+                              f'{len(self.weights)}; there must be as many of each, and no signal twice')
+
+    def score(self, signals: dict[str, float]) -> float:
+        """signals by name; those the model does not know are ignored."""
+        logit = self.bias
+        for name, centre, weight in zip(self.signals, self.centres, self.weights):
+            value = signals.get(name, centre)
+            if not math.isfinite(value):
+                return 0.0
+            logit += weight * (value - centre)
+        return 1 / (1 + math.exp(-max(-_LARGEST_LOGIT, min(_LARGEST_LOGIT, logit))))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The judge of a map's refiner; training.gate_fit fits it on held-out frames and on images of no place.
+
+    A refined pose whose score is above `accept` is reported. Else the prior is, with its own, larger covariance, if its
+    score is above `keep`. Else the query is rejected.
+    """
+
+    refined: SignalScore            # is the refined pose right?
+    prior: SignalScore              # is the prior credible: is this the place at all?
+    accept: float = field(metadata=_SHARE)
+    keep: float = field(metadata=_SHARE)
+    frames: int = field(metadata=_COUNT)      # held-out frames behind it
+    negatives: int = field(metadata=_COUNT)   # images of no place behind it
+    supported: bool                           # whether they are enough for what the thresholds promise
+
+    def judge(self, refined: Refined, T_prior: Tensor | None, prior_covariance: Tensor,
+              prior_score: float | None = None) -> Judgement:
+        """T_prior: [4, 4], None where there is none (a global refiner alone); prior_covariance: [6, 6].
+
+        prior_score: the regressor's word on itself, 0 to 1; None for a prior from elsewhere (tracking, a click).
+        """
+        signals = gate_signals(refined, T_prior, prior_covariance, prior_score)
+        score = 0.0 if refined.failed else self.refined.score(signals)
+        if score > self.accept:
+            return Judgement('refined', score)
+        prior = 0.0 if T_prior is None else self.prior.score(signals)
+        return Judgement('prior_kept', prior) if prior > self.keep else Judgement('rejected', score)
+
+
+def gate_signals(refined: Refined, T_prior: Tensor | None, prior_covariance: Tensor,
+                 prior_score: float | None = None) -> dict[str, float]:
+    """All that speaks for a refined pose and its prior, each the better the larger.
+
+    The refiner's own signals; 'cost_drop': -log(cost after / before); 'closeness': -log(1 + d) with d the displacement
+    from the prior in root mean square sigmas of its covariance; 'prior_score'; 'worked': 0 if the refiner gave up.
+    """
+    signals = dict(refined.signals, worked=float(not refined.failed))
+    if 0 < refined.cost_before < math.inf and 0 <= refined.cost_after < math.inf:
+        ratio = max(refined.cost_after / refined.cost_before, math.exp(-_LARGEST_LOG_RATIO))
+        signals['cost_drop'] = max(-math.log(ratio), -_LARGEST_LOG_RATIO)
+    if T_prior is not None and not refined.failed:
+        signals['closeness'] = -math.log1p(displacement_sigmas(refined.T_map_cam, T_prior, prior_covariance))
+    if prior_score is not None:
+        signals['prior_score'] = prior_score
+    return signals
+
+
+def displacement_sigmas(T_refined: Tensor, T_prior: Tensor, prior_covariance: Tensor) -> float:
+    """Root mean square over the 6 axes of the displacement, whitened by the prior's covariance; poses are [4, 4]."""
+    xi = residuals(T_prior.double().cpu(), T_refined.double().cpu())
+    squared = (xi @ torch.linalg.solve(prior_covariance.double().cpu(), xi)).item() / len(xi)
+    return min(math.sqrt(squared), _WORST_DISPLACEMENT) if math.isfinite(squared) and squared >= 0 else math.inf

@@ -1,0 +1,84 @@
+"""Where odometry says the robot was at an image's stamp: from its topic or from TF."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from builtin_interfaces.msg import Time
+from nav_msgs.msg import Odometry
+from torch import Tensor
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert, se3_exp, se3_log
+from aprloc_ros.ros_messages import rigid_transform, stamp_ns
+from aprloc_ros.transforms import TfLookup
+from aprloc_ros.worker import StampOrder
+
+MAX_GAP_S = 0.2   # odometry further from the image's stamp than this is not used
+_KEPT = 1000      # messages
+
+
+@dataclass(frozen=True, eq=False)
+class OdometryPose:
+    """Where the robot is in odometry's frame."""
+
+    frame_id: str
+    T_odom_base: Tensor   # [4, 4] float64
+
+
+class OdometrySource(Protocol):
+    """Answers for one moment. Raises AprlocError where odometry says nothing about it."""
+
+    def at(self, stamp: Time) -> OdometryPose: ...
+
+
+class TfOdometry:
+    """The transform odom_frame <- base_frame."""
+
+    def __init__(self, lookup: TfLookup, odom_frame: str, base_frame: str):
+        self._lookup, self._odom_frame, self._base_frame = lookup, odom_frame, base_frame
+
+    def at(self, stamp: Time) -> OdometryPose:
+        return OdometryPose(self._odom_frame, self._lookup(self._odom_frame, self._base_frame, stamp))
+
+
+class OdometryBuffer:
+    """The topic's latest messages, to ask where the robot was at an image's stamp. Thread-safe."""
+
+    def __init__(self, base_frame: str):
+        self._base_frame = base_frame
+        self._lock = threading.Lock()
+        self._order = StampOrder()
+        self._poses: deque[tuple[int, Tensor]] = deque(maxlen=_KEPT)
+        self._frame_id = ''
+
+    def add(self, message: Odometry) -> None:
+        """Messages that come late are dropped. Raises AprlocError for another frame's pose, or one that is no pose."""
+        if message.child_frame_id != self._base_frame:
+            raise AprlocError(f'odom is of {message.child_frame_id[:80]!r}, not of the base_frame {self._base_frame!r}')
+        pose_message = message.pose.pose
+        T_odom_base = rigid_transform(pose_message.position, pose_message.orientation, 'odom')
+        now_ns = stamp_ns(message.header.stamp)
+        if self._order.refusal(now_ns):
+            return
+        with self._lock:
+            if self._poses and (now_ns <= self._poses[-1][0] or message.header.frame_id != self._frame_id):
+                self._poses.clear()  # the clock was set back, or another odometry took over
+            self._frame_id = message.header.frame_id
+            self._poses.append((now_ns, T_odom_base))
+
+    def at(self, stamp: Time) -> OdometryPose:
+        """At constant velocity between the messages and shortly after the last one."""
+        time_ns = stamp_ns(stamp)
+        with self._lock:
+            frame_id, poses = self._frame_id, tuple(self._poses)
+        gap_s = min((abs(time_ns - t) for t, _ in poses), default=float('inf')) / 1e9
+        if gap_s > MAX_GAP_S:
+            raise AprlocError(f'no odometry within {MAX_GAP_S} s of the image' +
+                              (f', the nearest is {gap_s:.2f} s away' if poses else ': nothing on the topic odom'))
+        if len(poses) == 1:
+            return OdometryPose(frame_id, poses[0][1])
+        after = next((i for i, (t, _) in enumerate(poses) if t >= time_ns), len(poses) - 1)
+        (t0, T0), (t1, T1) = poses[max(after, 1) - 1], poses[max(after, 1)]
+        return OdometryPose(frame_id, T0 @ se3_exp((time_ns - t0) / (t1 - t0) * se3_log(invert(T0) @ T1)))

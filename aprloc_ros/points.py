@@ -1,0 +1,81 @@
+"""The map's points: where they are, their descriptors, and which views saw which."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from aprloc_ros.errors import AprlocError
+
+_DESCRIPTOR_STEPS = 127   # descriptors are stored as int8: components of unit vectors
+_POSITION_STEPS = 32767   # positions as int16 of the half extent: a hundredth of a millimetre in a room
+
+
+@dataclass(frozen=True, eq=False)
+class MapPoints:
+    """P points with a coarse and a fine descriptor each, and V views of the place by which they are found."""
+
+    xyz: Tensor            # [P, 3] float64, map frame, metres
+    coarse: Tensor         # [P, Cc] float32, unit length
+    fine: Tensor           # [P, Cf] float32, unit length
+    view_poses: Tensor     # [V, 4, 4] float64, T_map_cam
+    view_pooled: Tensor    # [V, Cc] float32, global descriptors of unit length
+    view_offsets: Tensor   # [V + 1] int64
+    view_points: Tensor    # [M] int64: view v saw points view_points[view_offsets[v]:view_offsets[v + 1]]
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    def seen_by(self, views: Tensor) -> Tensor:
+        """Indices of the points that any of the views [K] saw, ascending."""
+        spans = [self.view_points[self.view_offsets[v]:self.view_offsets[v + 1]] for v in views.tolist()]
+        return torch.unique(torch.cat(spans)) if spans else torch.zeros(0, dtype=torch.int64)
+
+
+def pack_points(points: MapPoints) -> dict[str, Tensor]:
+    """Tensors for a file: a tenth of the size in memory."""
+    low, high = points.xyz.amin(0), points.xyz.amax(0)
+    centre, half_extent_m = (low + high) / 2, ((high - low) / 2).clamp_min(1e-6)
+    counts = points.view_offsets.diff()
+    index_type = torch.int16 if len(points) <= 2 ** 15 else torch.int32
+    return {'centre': centre, 'half_extent_m': half_extent_m,
+            'xyz': ((points.xyz - centre) / half_extent_m * _POSITION_STEPS).round().to(torch.int16),
+            'coarse': _quantised(points.coarse), 'fine': _quantised(points.fine),
+            'view_poses': points.view_poses[:, :3].float(), 'view_pooled': _quantised(points.view_pooled),
+            'view_counts': counts.to(torch.int32), 'view_points': points.view_points.to(index_type)}
+
+
+def unpack_points(tensors: dict[str, Tensor], where: str) -> MapPoints:
+    """The inverse of pack_points, up to quantisation. Raises AprlocError, which begins with `where`, for anything else."""
+    try:
+        xyz = tensors['xyz'].double() / _POSITION_STEPS * tensors['half_extent_m'] + tensors['centre']
+        poses = tensors['view_poses'].double()
+        bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64).expand(len(poses), 1, 4)
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), tensors['view_counts'].long().cumsum(0)])
+        found = MapPoints(xyz, *(_unit(tensors[key]) for key in ('coarse', 'fine')), torch.cat([poses, bottom], 1),
+                          _unit(tensors['view_pooled']), offsets, tensors['view_points'].long())
+    except (KeyError, RuntimeError, IndexError) as error:
+        raise AprlocError(f'{where}: not the points of a map ({str(error).splitlines()[0]})') from None
+    return _checked(found, where)
+
+
+def _quantised(unit: Tensor) -> Tensor:
+    return (unit * _DESCRIPTOR_STEPS).round().to(torch.int8)
+
+
+def _unit(quantised: Tensor) -> Tensor:
+    return F.normalize(quantised.float(), dim=1)
+
+
+def _checked(points: MapPoints, where: str) -> MapPoints:
+    count, views = len(points.xyz), len(points.view_poses)
+    shapes_fit = (points.xyz.shape == (count, 3) and len(points.coarse) == len(points.fine) == count
+                  and points.view_poses.shape == (views, 4, 4) and len(points.view_pooled) == views
+                  and len(points.view_offsets) == views + 1)
+    if not shapes_fit or not torch.isfinite(points.xyz).all() or not torch.isfinite(points.view_poses).all():
+        raise AprlocError(f'{where}: the points and views of the map do not fit together, or are not finite')
+    indices_fit = (points.view_offsets.diff() >= 0).all() and points.view_offsets[-1] == len(points.view_points)
+    if not indices_fit or ((points.view_points < 0) | (points.view_points >= count)).any():
+        raise AprlocError(f'{where}: a view refers to points that are not in the map')
+    return points

@@ -1,0 +1,115 @@
+"""A rosbag2 (mcap, sqlite3) or ROS 1 bag that is open for reading, without ROS."""
+
+import contextlib
+import itertools
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
+
+from aprloc_ros.errors import AprlocError
+
+SUFFIXES = ('.mcap', '.db3', '.bag')
+
+
+class Message(NamedTuple):
+    """One message of a topic."""
+
+    recorded_ns: int   # when it was written
+    body: object       # decoded
+    data: bytes        # as it lies in the bag
+    where: str         # bag, topic and index, for error messages
+
+
+@dataclass(frozen=True)
+class Recording:
+    """path: as the user named it."""
+
+    path: Path
+    reader: AnyReader
+
+    @property
+    def start_ns(self) -> int:
+        """When its first message was written."""
+        return self.reader.start_time
+
+    def counts(self, *types: str) -> dict[str, int]:
+        """Number of messages of each topic of these types; empty topics are left out."""
+        return {name: info.msgcount for name, info in self.reader.topics.items()
+                if info.msgtype in types and info.msgcount}
+
+    def messages(self, topic: str) -> Iterator[Message]:
+        """Of a topic in the order they were written; none for a topic that is not there."""
+        connections = [connection for connection in self.reader.connections if connection.topic == topic]
+        written = self.reader.messages(connections) if connections else iter(())
+        for index in itertools.count():
+            with _reading(self.path):
+                connection, recorded_ns, data = next(written, (None, 0, b''))
+                body = connection and self.reader.deserialize(data, connection.msgtype)
+            if connection is None:
+                return
+            yield Message(recorded_ns, body, bytes(data), f'{self.path}: {topic}, message {index}')
+
+    def first(self, topic: str) -> Message:
+        return next(self.messages(topic))
+
+    def named(self, name: str, types: Collection[str], what: str) -> str:
+        """The topic of that name, with or without its leading slash. AprlocError tells what there is instead."""
+        found = {topic.strip('/'): topic for topic in self.counts(*types)}
+        if name.strip('/') not in found:
+            raise AprlocError(f'{self.path}: no {what} {name}; {self._contents()}')
+        return found[name.strip('/')]
+
+    def only(self, candidates: Collection[str], what: str, option: str) -> str:
+        """The one candidate. AprlocError names the option that chooses where there are several."""
+        if not candidates:
+            raise AprlocError(f'{self.path}: no {what}; {self._contents()}')
+        if len(candidates) > 1:
+            raise AprlocError(f'{self.path}: {len(candidates)} {what} ({", ".join(sorted(candidates))}); '
+                              f'choose one with {option}')
+        return next(iter(candidates))
+
+    def _contents(self) -> str:
+        topics = (f'{name} ({info.msgtype}, {info.msgcount})' for name, info in self.reader.topics.items())
+        return f'it holds {", ".join(topics) or "nothing"}'
+
+
+@contextlib.contextmanager
+def open_recording(path: Path) -> Iterator[Recording]:
+    """path: a rosbag2's folder, a folder with one bag file, or such a file. AprlocError where it cannot be read."""
+    path = Path(path)
+    with contextlib.ExitStack() as stack:
+        with _reading(path):
+            reader = stack.enter_context(AnyReader([_bag(path)], default_typestore=get_typestore(Stores.LATEST)))
+        yield Recording(path, reader)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Makes one AprlocError of whatever rosbags lets through when a file is damaged."""
+    try:
+        yield
+    except AprlocError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise AprlocError(f'{path}: not a readable bag ({reason}); try "ros2 bag reindex"') from error
+
+
+def _bag(path: Path) -> Path:
+    """What rosbags opens: a rosbag2's folder or a single file."""
+    if not path.exists():
+        raise AprlocError(f'{path}: there is no such bag')
+    if path.is_dir() and not (path / 'metadata.yaml').is_file():
+        files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES]
+        if len(files) != 1:
+            raise AprlocError(f'{path}: not a readable bag: no metadata.yaml and {len(files)} files of '
+                              f'{", ".join(SUFFIXES)}; name a bag')
+        return files[0]
+    if path.is_file() and path.suffix not in SUFFIXES:
+        raise AprlocError(f'{path}: not a readable bag: a bag is a folder with metadata.yaml or a file of '
+                          f'{", ".join(SUFFIXES)}')
+    return path

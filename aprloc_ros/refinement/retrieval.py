@@ -1,0 +1,48 @@
+"""Which points of a map to look for in an image: those of the views that look like it, or that are near a start."""
+
+import torch
+from torch import Tensor
+
+from aprloc_ros.points import MapPoints
+
+
+def retrieve_views(points: MapPoints, pooled: Tensor, starts: Tensor, count: int, near_starts: int) -> Tensor:
+    """Indices of the `count` views most similar to the image, and of the near_starts nearest to each start.
+
+    pooled [C]: global descriptor of the image, unit length; starts [S, 4, 4] T_map_cam.
+    """
+    similar = (points.view_pooled @ pooled).topk(min(count, len(points.view_poses))).indices
+    return torch.unique(torch.cat([similar, _nearest_views(points, starts, near_starts)]))
+
+
+def _nearest_views(points: MapPoints, starts: Tensor, count: int) -> Tensor:
+    """By distance, in units of the views' spread, plus the angle between the optical axes, in radians."""
+    if not count or not len(starts):
+        return torch.zeros(0, dtype=torch.int64)
+    centres, axes = points.view_poses[:, :3, 3], points.view_poses[:, :3, 2]
+    spread_m = (centres - centres.mean(0)).norm(dim=1).median().clamp_min(1e-9)
+    distance = torch.cdist(starts[:, :3, 3], centres) / spread_m
+    angle = torch.acos((starts[:, :3, 2] @ axes.T).clamp(-1, 1))
+    return (distance + angle).topk(min(count, len(centres)), dim=1, largest=False).indices.flatten()
+
+
+def retrieve_points(points: MapPoints, views: Tensor, most: int) -> Tensor:
+    """Indices of the points that the views saw, at most `most`: those that most of them saw first, spread evenly."""
+    spans = [points.view_points[points.view_offsets[v]:points.view_offsets[v + 1]] for v in views.tolist()]
+    if not spans:
+        return torch.zeros(0, dtype=torch.int64)
+    index, votes = torch.unique(torch.cat(spans), return_counts=True)
+    if len(index) <= most:
+        return index
+    # Ties are broken by a fixed shuffle: neighbours in the list are neighbours in the place.
+    shuffle = torch.randperm(len(index), generator=torch.Generator().manual_seed(0))
+    order = shuffle[votes[shuffle].argsort(descending=True, stable=True)]
+    return index[order[:most]].sort().values
+
+
+def rows_of_views(points: MapPoints, views: Tensor, chosen: Tensor) -> list[Tensor]:
+    """For each view which of the chosen points [N] (ascending) it saw, as rows of them."""
+    position = torch.full((len(points),), -1)
+    position[chosen] = torch.arange(len(chosen))
+    rows = [position[points.view_points[points.view_offsets[v]:points.view_offsets[v + 1]]] for v in views.tolist()]
+    return [found[found >= 0] for found in rows]

@@ -1,0 +1,96 @@
+"""The refiners by name, each made from what a map has."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.device import place
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.manifest import Manifest
+from aprloc_ros.map_bundle import MapBundle
+from aprloc_ros.refinement.align import AlignRefiner
+from aprloc_ros.refinement.nefes import NefesAprRefiner, NefesPoseRefiner
+from aprloc_ros.refinement.nre import NreRefiner
+from aprloc_ros.refinement.photometric import PhotometricRefiner
+from aprloc_ros.refinement.refined import Refiner
+
+
+def _nre(bundle: MapBundle) -> Refiner:
+    return NreRefiner(bundle.extractor, bundle.points)
+
+
+def _align(bundle: MapBundle) -> Refiner:
+    return AlignRefiner(bundle.field, bundle.manifest.scene, _fine_maps(bundle))
+
+
+def _nefes_pose(bundle: MapBundle) -> Refiner:
+    return NefesPoseRefiner(bundle.field, bundle.manifest.scene, _fine_maps(bundle))
+
+
+def _nefes_apr(bundle: MapBundle) -> Refiner:
+    regressor = _AtItsOwnSize(bundle.regressor, bundle.manifest.camera)
+    return NefesAprRefiner(regressor, bundle.field, bundle.manifest.scene, _fine_maps(bundle))
+
+
+def _photometric(bundle: MapBundle) -> Refiner:
+    return PhotometricRefiner(bundle.field, bundle.manifest.scene)
+
+
+_MAKERS: dict[str, Callable[[MapBundle], Refiner]] = {
+    'nre': _nre, 'align': _align, 'nefes_apr': _nefes_apr, 'nefes_pose': _nefes_pose, 'photometric': _photometric}
+REFINERS = ('none', *_MAKERS)
+FAST_REFINERS = ('nre', 'align')   # a build calibrates these and picks one of them
+_NEED_DESCRIPTORS = ('nre', 'align', 'nefes_apr', 'nefes_pose')
+_NEED_FEATURES = ('align', 'nefes_apr', 'nefes_pose')
+
+
+def query_camera(manifest: Manifest) -> Camera:
+    """What a refiner's image is of: the camera of the descriptors where the map has some."""
+    return manifest.descriptors.camera if manifest.descriptors else manifest.camera
+
+
+def make_refiner(name: str, bundle: MapBundle, device: torch.device) -> Refiner | None:
+    """The named refiner of a map, its networks on the device; None for 'none'.
+
+    Raises AprlocError for an unknown name and for a refiner whose networks the map lacks.
+    """
+    if name not in REFINERS:
+        raise AprlocError(f'refiner {name!r} is not one of {", ".join(REFINERS)}')
+    if name == 'none':
+        return None
+    missing = missing_for(name, bundle)
+    if missing:
+        raise AprlocError(f'the map {bundle.manifest.name} has no {missing}, which the refiner {name} needs; rebuild it '
+                          'with aprloc build, or use the refiner none')
+    for network in (bundle.field, bundle.extractor):
+        if network is not None:
+            place(network, device)
+    return _MAKERS[name](bundle)
+
+
+def missing_for(name: str, bundle: MapBundle) -> str:
+    """What the map lacks for a refiner: 'descriptors', 'features', or '' for nothing."""
+    if name in _NEED_DESCRIPTORS and bundle.points is None:
+        return 'descriptors'
+    return 'features' if name in _NEED_FEATURES and not bundle.field.feature_channels else ''
+
+
+def _fine_maps(bundle: MapBundle) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Images [B, 3, h, w] -> the feature maps that the field renders: the fine descriptors."""
+    def extract(image: Tensor) -> Sequence[Tensor]:
+        return [bundle.extractor(image.contiguous(memory_format=torch.channels_last)).fine]
+    return extract
+
+
+class _AtItsOwnSize(nn.Module):
+    """A regressor that takes images of any size."""
+
+    def __init__(self, regressor: nn.Module, camera: Camera):
+        super().__init__()
+        self.regressor, self.size = regressor, (camera.height, camera.width)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.regressor(F.interpolate(image, self.size, mode='bilinear', align_corners=False, antialias=True))

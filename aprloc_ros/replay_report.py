@@ -1,0 +1,126 @@
+"""`aprloc replay`: a recording through the localizer, and all that it leaves behind in a directory."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from aprloc_ros.bag_images import BagImage, ImageTopics, choose_topics, read_images
+from aprloc_ros.comparison import compare_views
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.estimates import BAG, CSV_FILE, TUM_FILE, Mounting, write_csv, write_estimates_bag, write_tum_file
+from aprloc_ros.evaluation import FrameRecord, scores_table
+from aprloc_ros.figures import path_figure, styled, worst_records
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.map_bundle import MapBundle
+from aprloc_ros.recording import Recording, open_recording
+from aprloc_ros.replay import ANSWERED, ReplayedFrame, replay
+from aprloc_ros.replay_scores import ReplayScores, score_replay, true_records
+from aprloc_ros.report import record_figures, write_page
+from aprloc_ros.tf_tree import TfTree
+from aprloc_ros.truth import TruthOptions, find_truth, read_tf
+
+RESULTS_FILE = 'results.json'
+_SAY_EVERY = 50   # frames
+_CAMERA_FRAME = 'camera'   # of images that name no frame
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What to take from the recording where it leaves a choice, and how fast."""
+
+    image: str | None = None
+    camera_info: str | None = None
+    truth: TruthOptions = field(default_factory=TruthOptions)
+    base_frame: str = 'base_link'   # whose pose is written into the bag, if TF connects it with the camera
+    realtime: bool = False
+
+
+def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, options: ReplayOptions,
+               say: Callable[[str], None] = print) -> ReplayScores:
+    """Replay a bag, write estimates, scores and the page into `out`, print the table.
+
+    Raises AprlocError for a bag, topic or truth that is not there or leaves a choice, before anything is localised.
+    """
+    with open_recording(bag) as recording:
+        topics = choose_topics(recording, options.image, options.camera_info)
+        first = next(read_images(recording, topics))
+        camera_frame, count = first.frame_id or _CAMERA_FRAME, recording.reader.topics[topics.image].msgcount
+        tree, map_frame = read_tf(recording), bundle.manifest.frame_id
+        truth = find_truth(recording, tree, options.truth, map_frame, camera_frame, count)
+        say(f'{count} images of {topics.image}, camera from {topics.camera_info or "the map"}, truth from '
+            f'{truth.source if truth else "nowhere: nothing will be scored"}')
+        out.mkdir(parents=True, exist_ok=True)
+        frames = _localise(recording, topics, localizer, options.realtime, count, say)
+        records = true_records(frames, truth)
+        scores = score_replay(frames, records, f'replay, map {bundle.manifest.name}')
+        write_tum_file(out / TUM_FILE, frames)
+        write_csv(out / CSV_FILE, frames, records)
+        write_estimates_bag(out / BAG, frames, _mounting(frames, tree, options, camera_frame), map_frame)
+        results = {'map': bundle.manifest.name, 'bag': str(bag), 'truth': truth and truth.source,
+                   'realtime': options.realtime, **scores.to_dict()}
+        (out / RESULTS_FILE).write_text(json.dumps(results, indent=2) + '\n')
+        page = _write_page(out, bag, recording, topics, bundle, frames, records, scores)
+    _print(scores, frames, page, say)
+    return scores
+
+
+def _localise(recording: Recording, topics: ImageTopics, localizer: Localizer, realtime: bool, count: int,
+              say: Callable[[str], None]) -> list[ReplayedFrame]:
+    frames = []
+    for frame in replay(read_images(recording, topics), localizer, realtime):
+        frames.append(frame)
+        if len(frames) % _SAY_EVERY == 0:
+            say(f'  {len(frames)} of {count} frames')
+    return sorted(frames, key=lambda frame: frame.index)
+
+
+def _mounting(frames: Sequence[ReplayedFrame], tree: TfTree, options: ReplayOptions, camera_frame: str) -> Mounting:
+    """The base where TF knows it at every answered frame, else the camera itself."""
+    stamps_s = torch.tensor([f.stamp_ns / 1e9 for f in frames if f.outcome == ANSWERED], dtype=torch.float64)
+    if tree.connects(options.base_frame, camera_frame):
+        T_base_cam, known = tree.lookup(options.base_frame, camera_frame, stamps_s, options.truth.max_gap_s)
+        if known.all():
+            return Mounting(options.base_frame, T_base_cam)
+    return Mounting(camera_frame, torch.eye(4, dtype=torch.float64).repeat(len(stamps_s), 1, 1))
+
+
+def _write_page(out: Path, bag: Path, recording: Recording, topics: ImageTopics, bundle: MapBundle,
+                frames: Sequence[ReplayedFrame], records: dict[int, FrameRecord], scores: ReplayScores) -> Path:
+    figures = {}
+    answered = [frame.estimate.T_map_cam for frame in frames if frame.outcome == ANSWERED]
+    if answered and not records:
+        with styled():
+            figures['trajectory.png'] = ('Top view: the estimates', path_figure(torch.stack(answered)))
+    if records:
+        images = {image.name: image for image in _worst_images(recording, topics, list(records.values()))}
+
+        def views(record: FrameRecord):
+            image = images[record.name]
+            return compare_views(bundle, image.pixels(), image.camera(), record.T_estimate)
+
+        refused_s = [frame.stamp_ns / 1e9 for frame in frames if frame.outcome != ANSWERED]
+        figures = record_figures(list(records.values()), views, refused_s)
+    return write_page(out, f'Map {bundle.manifest.name}: replay of {bag.name}', scores.poses, scores.facts(), figures,
+                      (RESULTS_FILE, CSV_FILE, TUM_FILE))
+
+
+def _worst_images(recording: Recording, topics: ImageTopics, records: Sequence[FrameRecord]) -> Iterator[BagImage]:
+    """The images of the worst records: one more pass, few in memory."""
+    names = {record.name for record in worst_records(records)}
+    return (image for image in read_images(recording, topics) if image.name in names)
+
+
+def _print(scores: ReplayScores, frames: Sequence[ReplayedFrame], page: Path, say: Callable[[str], None]) -> None:
+    if scores.poses:
+        say('\n' + scores_table(scores.poses) + '\n')
+    for name, value in scores.facts().items():
+        say(f'{name}: {value}')
+    rejections = {frame.reason: frame for frame in frames if frame.text}
+    for reason, frame in sorted(rejections.items()):
+        say(f'{frame.name} was rejected for {reason}: {frame.text}')
+    say(f'report: {page}')
+    if not scores.answered:
+        raise AprlocError(f'none of the {scores.frames} frames was answered')

@@ -1,0 +1,52 @@
+"""`aprloc benchmark nre` and `refine` on a map of a handful of pixels: every table and plot is there."""
+
+import cv2
+import pytest
+import torch
+from tiny_capture import TEST, write_settings, write_wall
+
+from aprloc_ros.cli import main
+from aprloc_ros.geometry import pose_errors, se3_exp
+from aprloc_ros.training.benchmark_refine import displaced
+from aprloc_ros.training.build_map import build
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+@pytest.fixture(scope='module')
+def wall(one_thread, tmp_path_factory):
+    """Folder of the capture, folder of the maps."""
+    capture = write_wall(tmp_path_factory.mktemp('captures') / 'wall')
+    maps = tmp_path_factory.mktemp('maps')
+    build('wall', capture, map_dir=maps, config=write_settings(maps / 'tiny.yaml'), device='cpu')
+    return capture, maps
+
+
+def first_cells(capsys, *arguments):
+    assert main(['benchmark', *map(str, arguments), '--device', 'cpu']) == 0
+    output = capsys.readouterr().out
+    return output, [line.split('|')[1].strip() for line in output.splitlines() if line.startswith('| ')]
+
+
+def test_nre_prints_all_tables(wall, tmp_path, capsys):
+    output, cells = first_cells(capsys, 'nre', 'wall', '--data', wall[0], '--map-dir', wall[1], '--work', tmp_path)
+    assert f'{TEST} held-out frames' in output
+    for row in ('NRE (coarse to fine)', 'RE: MAGSAC++ on the argmax', 'RE: Eq. 11 on the argmax', 'extraction', 'total',
+                'twice the training blur', 'half the exposure', 'double the exposure', 'half covered'):
+        assert row in cells
+
+
+def test_refine_prints_a_row_for_each_refiner_and_draws(wall, tmp_path, capsys):
+    plot = tmp_path / 'convergence.png'
+    output, cells = first_cells(capsys, 'refine', 'wall', '--data', wall[0], '--map-dir', wall[1], '--every-slow', 2,
+                                '--refiners', 'nre', 'align', '--plot', plot)
+    assert cells[1:] == ['none (regressor)', 'nre', 'align'] and output.count('success by turn') == 2
+    assert min(cv2.imread(str(plot)).shape[:2]) > 300
+
+
+@pytest.mark.parametrize(('move_m', 'turn_deg'), [(0.0, 0.0), (0.7, 0.0), (0.0, 35.0), (2.0, 170.0)])
+def test_starts_are_displaced_by_what_is_asked(move_m, turn_deg):
+    T = se3_exp(torch.ones(6, dtype=torch.float64))
+    moved = displaced(T, move_m, turn_deg, torch.Generator().manual_seed(3))
+    error_m, error_deg = pose_errors(moved, T)
+    assert error_m.item() == pytest.approx(move_m, abs=1e-9) and error_deg.item() == pytest.approx(turn_deg, abs=1e-5)

@@ -1,0 +1,169 @@
+"""Gate and covariance of a refiner, calibrated on trials, against worlds whose answer is known."""
+
+import math
+
+import pytest
+import torch
+
+from aprloc_ros.config import from_mapping, to_mapping
+from aprloc_ros.covariance import HessianCovariance, check_covariance, floor_covariance, residuals
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.gate import Gate
+from aprloc_ros.geometry import se3_exp
+from aprloc_ros.refinement.refined import Refined, kept
+from aprloc_ros.training.calibration import calibrate
+from aprloc_ros.training.trials import Trial, outcomes, run_trials
+from aprloc_ros.uncertainty import score_covariances
+
+PRIOR = torch.diag(torch.tensor([0.1, 0.1, 0.1, 0.03, 0.03, 0.03], dtype=torch.float64) ** 2)
+
+
+class World:
+    """A refiner of millimetres that fails on a share of the frames, and signals that tell with some noise."""
+
+    def __init__(self, seed, fails=0.1, noise=0.1):
+        self.generator, self.fails, self.noise = torch.Generator().manual_seed(seed), fails, noise
+
+    def normal(self, *shape):
+        return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
+
+    def spread(self, covariance):
+        return se3_exp(torch.linalg.cholesky(covariance) @ self.normal(6))
+
+    def signals(self, quality):
+        return {name: float((quality + self.noise * self.normal(1)).clamp(0, 1)) for name in ('inlier_share', 'agreement')}
+
+    def trial(self, frame):
+        T_truth = se3_exp(self.normal(6))
+        T_prior = T_truth @ self.spread(PRIOR)
+        failed = torch.rand(1, generator=self.generator) < self.fails
+        A = self.normal(6, 6) * torch.tensor([3e-3] * 3 + [2e-3] * 3).double()[:, None]
+        covariance = A @ A.T / 6 + floor_covariance(0.002, 0.1)
+        T_refined = T_truth @ self.spread(4 * PRIOR if failed else covariance)
+        hessian = 9 * torch.linalg.inv(covariance)        # three times too sure
+        refined = Refined(T_refined, hessian, 1.0, 0.5, 5, 'converged', self.signals(0.2 if failed else 0.8))
+        return Trial(frame, '', T_prior, 0.95, refined, T_truth)
+
+    def negative(self, frame, kind):
+        T = se3_exp(self.normal(6))
+        refined = Refined(T @ self.spread(4 * PRIOR), torch.eye(6).double(), 1.0, 0.9, 5, 'converged', self.signals(0.1))
+        return Trial(frame, kind, T, 0.7, refined, None)
+
+    def trials(self, count, per_frame=3):
+        made = [self.trial(frame) for frame in range(count)]
+        kinds = ('mirrored', 'shuffled', 'elsewhere')
+        return made + [self.negative(frame, kinds[i % 3]) for frame in range(count) for i in range(per_frame)]
+
+
+@pytest.fixture(scope='module')
+def world():
+    """A calibration on 80 frames, and 400 new trials of the same world."""
+    world = World(0)
+    trials = world.trials(80)
+    return calibrate(trials, PRIOR), trials, world.trials(400, per_frame=1)
+
+
+def judge(calibration, trials):
+    return [calibration.gate.judge(t.refined, t.T_prior, PRIOR, t.prior_score) for t in trials]
+
+
+def test_the_gate_keeps_its_promises_on_new_frames(world):
+    calibration, _, fresh = world
+    status = [judgement.status for judgement in judge(calibration, fresh)]
+    genuine = [i for i, trial in enumerate(fresh) if not trial.negative]
+    refined = [i for i in genuine if status[i] == 'refined']
+    harmful = outcomes(fresh, PRIOR).harmful
+    assert len(refined) >= 0.85 * len(genuine)
+    assert harmful[genuine].double().mean() > 0.05 and harmful[refined].double().mean() <= 0.02
+    negative = [status[i] for i, trial in enumerate(fresh) if trial.negative]
+    assert negative.count('rejected') >= 0.95 * len(negative)
+
+
+def test_where_refinement_fails_the_credible_prior_is_kept(world):
+    calibration, _, fresh = world
+    found = outcomes(fresh, PRIOR)
+    status = [judgement.status for judgement, bad in zip(judge(calibration, fresh), found.harmful) if bad]
+    assert status.count('prior_kept') > 0.8 * len(status)
+
+
+def test_the_covariance_of_new_refined_poses_is_right(world):
+    calibration, _, fresh = world
+    passed = [(t, j.score) for t, j in zip(fresh, judge(calibration, fresh)) if not t.negative and j.status == 'refined']
+    xi = residuals(torch.stack([t.refined.T_map_cam for t, _ in passed]), torch.stack([t.T_truth for t, _ in passed]))
+    claimed = torch.stack([check_covariance(calibration.covariance.covariance(t.refined.hessian, PRIOR, score))
+                           for t, score in passed])
+    assert 5 < score_covariances(xi, claimed).anees < 7.2
+    assert score_covariances(xi, claimed / 9).anees > 30
+
+
+def test_the_calibration_survives_the_manifest_and_says_what_it_is(world):
+    calibration, trials, _ = world
+    assert from_mapping(Gate, to_mapping(calibration.gate), 'map.yaml') == calibration.gate
+    assert from_mapping(HessianCovariance, to_mapping(calibration.covariance), 'map.yaml') == calibration.covariance
+    text = calibration.describe(trials)
+    assert 'of 80 held-out frames' in text and 'of 240 images of no place' in text and len(text.splitlines()) == 2
+
+
+def test_equal_trials_give_equal_calibrations(world):
+    calibration, trials, _ = world
+    assert calibrate(trials, PRIOR).gate == calibration.gate
+
+
+def test_a_refiner_that_is_never_right_is_never_accepted():
+    world = World(1)
+    trials = [Trial(t.frame, t.negative, t.T_prior, t.prior_score, kept(t.T_prior), t.T_truth) for t in world.trials(30)]
+    calibration = calibrate(trials, PRIOR)
+    status = [judgement.status for judgement in calibration.judgements]
+    assert 'refined' not in status and status[:30].count('prior_kept') >= 25
+    assert calibration.gate.judge(world.trial(0).refined, trials[0].T_prior, PRIOR, 0.95).status != 'refined'
+    assert calibration.covariance.frames == 0 and not calibration.gate.supported
+    assert 'not calibrated' in calibration.describe(trials)
+
+
+def test_few_frames_are_calibrated_but_not_supported():
+    trials = World(2).trials(8)
+    calibration = calibrate(trials, PRIOR)
+    assert not calibration.gate.supported and not calibration.covariance.supported
+    assert 'too few' in calibration.describe(trials)
+    with pytest.raises(AprlocError, match='held-out frame'):
+        calibrate(trials[8:], PRIOR)
+
+
+def test_trials_are_run_on_frames_and_on_negatives():
+    images = torch.rand(6, 3, 24, 32, generator=torch.Generator().manual_seed(3))
+    T_truth = torch.eye(4, dtype=torch.float64).expand(6, 4, 4)
+    seen = []
+
+    def answer(image):
+        seen.append(image)
+        return torch.eye(4, dtype=torch.float64), 0.9, kept(torch.eye(4))
+
+    trials = run_trials(answer, images, T_truth, torch.Generator().manual_seed(4), per_frame=2)
+    assert len(trials) == len(seen) == 6 + 3 + 12
+    assert all(torch.equal(image, own) for image, own in zip(seen, images))
+    assert all(trial.T_truth is not None and not trial.negative for trial in trials[:6])
+    assert all(trial.T_truth is None and trial.negative for trial in trials[6:])
+    assert {trial.frame for trial in trials[9:]} == set(range(6))
+
+
+def test_outcomes_by_hand():
+    """Median errors are 1 cm and 0.1 degrees; priors are 20 cm and 2 degrees off unless said otherwise."""
+    def trial(refined_m, refined_deg, prior_m=0.2, prior_deg=2.0):
+        def moved(metres, degrees):
+            xi = torch.zeros(6, dtype=torch.float64)
+            xi[0], xi[3] = metres, math.radians(degrees)
+            return se3_exp(xi)
+        refined = Refined(moved(refined_m, refined_deg), torch.eye(6), 1.0, 0.5, 3, 'converged', {})
+        return Trial(0, '', moved(prior_m, prior_deg), None, refined, torch.eye(4, dtype=torch.float64))
+
+    cases = [(trial(0.01, 0.1), True, False)] * 5 + [
+        (trial(0.04, 0.4), True, False),                          # within five medians
+        (trial(0.06, 0.1), False, False),                         # better than its prior, yet not right
+        (trial(0.015, 0.1, prior_m=0.001), False, False),         # more than a median worse than its prior
+        (trial(0.005, 0.1, prior_m=0.001), True, False),
+        (trial(0.26, 0.1), False, True), (trial(0.24, 0.1), False, False), (trial(0.01, 2.6), False, True)]
+    found = outcomes([case for case, _, _ in cases], PRIOR)
+    assert found.good.tolist() == [good for _, good, _ in cases]
+    assert found.harmful.tolist() == [harmful for _, _, harmful in cases]
+    assert found.credible.all()
+    assert not outcomes([trial(0.01, 0.1, prior_m=0.6)], PRIOR).credible.any()

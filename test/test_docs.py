@@ -1,0 +1,135 @@
+"""The documents keep up with the code: their commands parse, their parameters, topics, files and links exist."""
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from aprloc_ros import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / 'docs').glob('*.md'))
+BLOCK = re.compile(r'^```(\w+)\n(.*?)^```', re.MULTILINE | re.DOTALL)
+LAUNCH_ARGUMENT = re.compile(r"DeclareLaunchArgument\('(\w+)'")
+
+
+def blocks(page, language):
+    return [text for found, text in BLOCK.findall(page.read_text()) if found == language]
+
+
+def shell_lines(beginning):
+    """(page, words) of every line in a sh block that begins so."""
+    return [(page, shlex.split(line)) for page in PAGES for text in blocks(page, 'sh') for line in text.splitlines()
+            if line.startswith(beginning)]
+
+
+def described(value):
+    return value.stem if isinstance(value, Path) else ' '.join(value)
+
+
+def test_there_are_the_pages_that_the_readme_names():
+    assert {page.stem for page in PAGES} >= {'integration', 'your_place', 'datasets', 'troubleshooting'}
+
+
+@pytest.mark.parametrize('page, words', shell_lines('aprloc '), ids=described)
+def test_every_command_is_one_that_the_command_line_takes(page, words, capsys):
+    try:
+        cli._parser().parse_args(words[1:])
+    except SystemExit:
+        pytest.fail(f'{page.name}: {" ".join(words)}: {capsys.readouterr().err.splitlines()[-1]}')
+
+
+def test_commands_within_the_text_exist():
+    subparsers = next(action for action in cli._parser()._actions if hasattr(action, 'choices') and action.choices)
+    named = {(page.name, name) for page in PAGES for name in re.findall(r'`aprloc (\w+)', page.read_text())}
+    assert named and not {(page, name) for page, name in named if name not in subparsers.choices}
+
+
+@pytest.mark.parametrize('page, words', shell_lines('ros2 launch aprloc_ros'), ids=described)
+def test_every_launch_command_names_a_file_and_arguments_that_exist(page, words):
+    declared = set(LAUNCH_ARGUMENT.findall((ROOT / 'launch' / words[3]).read_text()))
+    given = {word.split(':=')[0] for word in words[4:] if ':=' in word}
+    assert given <= declared, page.name
+    assert given or '--show-args' in words
+
+
+def test_launch_arguments_within_the_text_exist():
+    declared = {name for path in (ROOT / 'launch').glob('*.py') for name in LAUNCH_ARGUMENT.findall(path.read_text())}
+    for page in PAGES:
+        assert set(re.findall(r'`(\w+):=\w*`', page.read_text())) <= declared, page.name
+
+
+def relocalize_parameters():
+    """Every parameter of the node that a page's YAML or a file in config/ sets: (where, name, value)."""
+    texts = [(page.name, text) for page in PAGES for text in blocks(page, 'yaml')]
+    texts += [(path.name, path.read_text()) for path in sorted((ROOT / 'config').glob('*.yaml'))]
+    for where, text in texts:
+        tree = yaml.safe_load(text)
+        for node in ('relocalize', '/**'):
+            block = tree.get(node) if isinstance(tree, dict) else None
+            if isinstance(block, dict) and 'ros__parameters' in block:
+                yield from ((where, name, value) for name, value in block['ros__parameters'].items())
+
+
+def test_every_parameter_in_the_snippets_exists_and_has_an_allowed_value():
+    parameters = pytest.importorskip('aprloc_ros.parameters', reason='ROS is not installed')
+    from aprloc_ros.config import from_mapping
+    found = list(relocalize_parameters())
+    assert {'integration.md', 'troubleshooting.md', 'nav2_localization.yaml', 'relocalize.yaml'} <= {
+        where for where, *_ in found}
+    for where, name, value in found:
+        from_mapping(parameters.NodeParameters, {name: value}, where)
+
+
+def test_parameters_in_the_text_exist():
+    parameters = pytest.importorskip('aprloc_ros.parameters', reason='ROS is not installed')
+    known = {field.name for field in dataclasses.fields(parameters.NodeParameters)}
+    for page in PAGES:
+        for name in re.findall(r'`(\w+): [\w.]+`', page.read_text()):
+            assert name in known, f'{page.name}: {name}'
+
+
+def test_every_yaml_and_xml_block_parses():
+    for page in PAGES:
+        for text in blocks(page, 'yaml'):
+            assert isinstance(yaml.safe_load(text), dict), page.name
+        for text in blocks(page, 'xml'):
+            ElementTree.fromstring(text)
+
+
+def test_capture_yaml_is_one_that_the_reader_takes(tmp_path):
+    from aprloc_ros.training.datasets.bag_topics import read_choice
+    text, = (text for text in blocks(ROOT / 'docs/your_place.md', 'yaml') if 'image_topic' in text)
+    (tmp_path / 'capture.yaml').write_text(text)
+    assert dataclasses.asdict(read_choice(tmp_path / 'capture.yaml')) == yaml.safe_load(text)
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r'\]\(([^)#]+)\)', page.read_text()):
+            assert target.startswith('https://') or (page.parent / target).is_file(), f'{page.name}: {target}'
+
+
+@pytest.mark.parametrize('name', ['nav2_localization', 'robot_localization_map'])
+def test_the_snippets_of_the_integration_page_are_those_of_the_files(name):
+    whole = yaml.safe_load((ROOT / f'config/{name}.yaml').read_text())
+    shown = [yaml.safe_load(text) for text in blocks(ROOT / 'docs/integration.md', 'yaml')]
+    parts = [(node, block['ros__parameters']) for tree in shown for node, block in tree.items() if node in whole]
+    assert parts
+    for node, parameters in parts:
+        for key, value in parameters.items():
+            assert whole[node]['ros__parameters'][key] == value, key
+
+
+def test_the_filter_takes_the_topics_of_the_node_and_fifteen_switches_each():
+    parameters = yaml.safe_load((ROOT / 'config/robot_localization_map.yaml').read_text())['ekf_map']['ros__parameters']
+    assert (parameters['pose0'], parameters['odom0']) == ('pose_with_covariance', 'odom')
+    for key in ('pose0_config', 'odom0_config'):
+        assert len(parameters[key]) == 15 and all(isinstance(switch, bool) for switch in parameters[key])
+    assert parameters['world_frame'] == parameters['map_frame']   # REP-105: this filter publishes map -> odom
+    positions, velocities = parameters['pose0_config'], parameters['odom0_config']
+    assert any(positions[:6]) and not any(positions[6:]) and not any(velocities[:6]) and any(velocities[6:12])

@@ -1,0 +1,76 @@
+"""What the node makes of one frame, with a localizer that answers as told."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny_map import CAMERA
+
+pytest.importorskip('rclpy', reason='ROS is not installed')
+from ros_peer import PIXELS, camera_info_message, image_message
+
+from aprloc_ros.frames import FrameRejected, Setup, answer_picture, read_picture
+from aprloc_ros.geometry import adjoint, se3_exp
+from aprloc_ros.parameters import NodeParameters
+
+T_BASE_CAM = se3_exp(torch.tensor([0.5, 0.1, 1.2, -1.2, 1.0, -1.0], dtype=torch.float64))
+T_MAP_CAM = se3_exp(torch.tensor([3.0, 1.0, 0.2, 0.4, 0.1, 2.0], dtype=torch.float64))
+COVARIANCE = torch.diag(torch.tensor([1.0, 2.0, 3.0, 0.1, 0.2, 0.3], dtype=torch.float64))
+
+
+class Localizer:
+    """Answers with T_MAP_CAM and remembers what it was asked."""
+
+    def __init__(self, status='refined'):
+        self.status, self.asked = status, []
+
+    def localize(self, image, camera=None, starts=None):
+        self.asked.append((image, camera, starts))
+        return SimpleNamespace(T_map_cam=T_MAP_CAM, covariance=COVARIANCE, status=self.status, score=0.25,
+                               timings_ms={'refine': 5.0, 'total': 7.0})
+
+
+def setup(localizer, **parameters):
+    return Setup(NodeParameters(**parameters), localizer, 'map', lambda frame_id, stamp: T_BASE_CAM, None, None)
+
+
+def picture(localizer, pixels=PIXELS, **parameters):
+    return read_picture(image_message(pixels, 7), camera_info_message(CAMERA), setup(localizer, **parameters))
+
+
+def test_a_start_goes_to_the_camera_and_the_answer_comes_back_to_the_base():
+    localizer = Localizer()
+    start = se3_exp(torch.tensor([2.0, 2.0, 0.0, 0.0, 0.0, 1.0], dtype=torch.float64))
+    answer = answer_picture(picture(localizer), start, localizer)
+    (image, camera, starts), = localizer.asked
+    np.testing.assert_array_equal(image, PIXELS)
+    assert camera == CAMERA
+    torch.testing.assert_close(starts, (start @ T_BASE_CAM)[None])
+    torch.testing.assert_close(answer.T_map_base @ T_BASE_CAM, T_MAP_CAM)
+    A = adjoint(T_BASE_CAM)   # of a camera's error, in the axes of base
+    torch.testing.assert_close(answer.covariance, A @ COVARIANCE @ A.T)
+    assert set(answer.timings_ms) == {'decode', 'refine', 'total'}
+
+
+def test_without_a_start_the_answer_is_global():
+    localizer = Localizer()
+    answer_picture(picture(localizer), None, localizer)
+    assert localizer.asked[0][2] is None
+
+
+def test_an_answer_that_the_map_does_not_believe_is_no_pose():
+    localizer = Localizer('rejected')
+    with pytest.raises(FrameRejected, match='score 0.250') as caught:
+        answer_picture(picture(localizer), None, localizer)
+    assert caught.value.reason == 'unsure'
+
+
+@pytest.mark.parametrize('level', [0, 128, 255])
+def test_an_image_that_shows_nothing_never_reaches_the_networks(level):
+    noise = np.random.default_rng(0).normal(level, 1.0, PIXELS.shape).clip(0, 255).astype(np.uint8)
+    with pytest.raises(FrameRejected, match='min_contrast') as caught:
+        picture(Localizer(), noise)
+    assert caught.value.reason == 'image'
+    picture(Localizer(), noise, min_contrast=0.0)
+    picture(Localizer(), (noise // 2 + PIXELS // 8).astype(np.uint8))

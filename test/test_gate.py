@@ -1,0 +1,128 @@
+"""The gate: what it says of signals, good, missing and broken."""
+
+import math
+
+import pytest
+import torch
+
+from aprloc_ros.config import from_mapping, to_mapping
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.gate import Gate, SignalScore, displacement_sigmas, gate_signals
+from aprloc_ros.geometry import se3_exp
+from aprloc_ros.refinement.refined import Refined, kept
+
+PRIOR_COVARIANCE = torch.diag(torch.tensor([0.1, 0.1, 0.1, 0.02, 0.02, 0.02], dtype=torch.float64) ** 2)
+T_PRIOR = se3_exp(torch.tensor([1.0, 2, 3, 0.1, 0.2, 0.3], dtype=torch.float64))
+
+
+def refined(xi=(0.0,) * 6, before=2.0, after=1.0, **signals):
+    T = T_PRIOR @ se3_exp(torch.tensor(xi, dtype=torch.float64))
+    return Refined(T, torch.eye(6, dtype=torch.float64), before, after, 5, 'converged', signals)
+
+
+def gate(accept=0.6, keep=0.4):
+    return Gate(SignalScore(('closeness', 'inlier_share'), (-0.5, 0.5), (1.0, 8.0), 0.0),
+                SignalScore(('prior_score', 'worked'), (0.9, 0.5), (50.0, 0.0), 0.0), accept, keep, 80, 240, True)
+
+
+def test_score_is_the_logistic_function_of_the_signals():
+    model = SignalScore(('a', 'b'), (0.5, 1.0), (2.0, 3.0), -1.0)
+    assert model.score({'a': 0.7, 'b': 1.4, 'unknown': 9.0}) == pytest.approx(1 / (1 + math.exp(1 - 0.4 - 1.2)))
+    assert model.score({'a': 0.7}) == pytest.approx(1 / (1 + math.exp(1 - 0.4)))
+    assert model.score({}) == pytest.approx(1 / (1 + math.e))
+
+
+def test_the_score_never_falls_when_a_signal_rises():
+    generator = torch.Generator().manual_seed(0)
+    model = SignalScore(('a', 'b'), (0.5, 0.5), (7.0, 0.0), 0.3)
+    for a, b, more in torch.rand(100, 3, generator=generator).tolist():
+        assert model.score({'a': a + more, 'b': b}) >= model.score({'a': a, 'b': b})
+        assert model.score({'a': a, 'b': b + more}) == model.score({'a': a, 'b': b})
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+def test_a_broken_signal_is_worth_nothing(value):
+    assert gate().refined.score({'closeness': value, 'inlier_share': 1.0}) == 0.0
+    assert gate().judge(refined(inlier_share=value), T_PRIOR, PRIOR_COVARIANCE, 0.5).status == 'rejected'
+
+
+@pytest.mark.parametrize('value', [-1e300, 1e300])
+def test_huge_signals_stay_within_zero_and_one(value):
+    assert 0 < SignalScore(('a',), (0.0,), (1e5,), 0.0).score({'a': value}) < 1
+
+
+def test_the_three_verdicts():
+    judge = gate().judge
+    good = judge(refined(inlier_share=0.9), T_PRIOR, PRIOR_COVARIANCE, 0.99)
+    assert good.status == 'refined' and good.score > 0.9
+    bad_refinement = judge(refined(inlier_share=0.1), T_PRIOR, PRIOR_COVARIANCE, 0.99)
+    assert bad_refinement.status == 'prior_kept' and bad_refinement.score > 0.9
+    nowhere = judge(refined(inlier_share=0.1), T_PRIOR, PRIOR_COVARIANCE, 0.6)
+    assert nowhere.status == 'rejected' and nowhere.score < 0.1
+    assert judge(kept(T_PRIOR), T_PRIOR, PRIOR_COVARIANCE, 0.99).status == 'prior_kept'
+    assert judge(kept(T_PRIOR), T_PRIOR, PRIOR_COVARIANCE, 0.6).status == 'rejected'
+
+
+def test_a_far_displacement_speaks_against_the_refined_pose():
+    near, far = refined(inlier_share=0.55), refined((5.0, 0, 0, 0, 0, 0), inlier_share=0.55)
+    assert gate().judge(near, T_PRIOR, PRIOR_COVARIANCE, 0.99).status == 'refined'
+    assert gate().judge(far, T_PRIOR, PRIOR_COVARIANCE, 0.99).status == 'prior_kept'
+
+
+def test_without_a_prior_there_is_none_to_keep():
+    assert gate().judge(refined(inlier_share=0.9), None, PRIOR_COVARIANCE).status == 'refined'
+    assert gate(keep=0.0).judge(refined(inlier_share=0.1), None, PRIOR_COVARIANCE).status == 'rejected'
+
+
+def test_a_threshold_of_one_accepts_nothing_and_of_zero_everything_sound():
+    best = refined(inlier_share=1e9)
+    assert gate(accept=1.0, keep=1.0).judge(best, T_PRIOR, PRIOR_COVARIANCE, 1.0).status == 'rejected'
+    assert gate(accept=0.0).judge(refined(inlier_share=-1e9), T_PRIOR, PRIOR_COVARIANCE, 1.0).status == 'refined'
+    assert gate(accept=0.0, keep=1.0).judge(kept(T_PRIOR), T_PRIOR, PRIOR_COVARIANCE, 1.0).status == 'rejected'
+
+
+def test_signals_that_the_gate_adds():
+    signals = gate_signals(refined((0.1, 0, 0, 0, 0.02, 0), 4.0, 1.0, opacity=0.8), T_PRIOR, PRIOR_COVARIANCE, 0.7)
+    assert signals['opacity'] == 0.8 and signals['prior_score'] == 0.7 and signals['worked'] == 1.0
+    assert signals['cost_drop'] == pytest.approx(math.log(4))
+    assert signals['closeness'] == pytest.approx(-math.log1p(math.sqrt(2 / 6)))      # two axes of one sigma, of six
+
+
+def test_displacement_is_mahalanobis():
+    generator = torch.Generator().manual_seed(1)
+    A = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    C, xi = A @ A.T, 0.1 * torch.randn(6, generator=generator, dtype=torch.float64)
+    expected = math.sqrt((xi @ torch.linalg.inv(C) @ xi).item() / 6)
+    assert displacement_sigmas(T_PRIOR @ se3_exp(xi), T_PRIOR, C) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('before, after', [(math.inf, math.inf), (0.0, 0.0), (math.nan, 1.0), (1.0, math.nan)])
+def test_costs_that_say_nothing_are_left_out(before, after):
+    assert 'cost_drop' not in gate_signals(refined(before=before, after=after), T_PRIOR, PRIOR_COVARIANCE)
+
+
+@pytest.mark.parametrize('after, drop', [(0.0, 10.0), (1e-300, 10.0), (1e300, -10.0)])
+def test_extreme_costs_are_bounded(after, drop):
+    signals = gate_signals(refined(before=1.0, after=after), T_PRIOR, PRIOR_COVARIANCE)
+    assert signals['cost_drop'] == pytest.approx(drop)
+
+
+def test_a_pose_that_is_not_finite_is_rejected():
+    broken = Refined(torch.full((4, 4), torch.nan, dtype=torch.float64), torch.eye(6), 1.0, 0.1, 3, 'converged',
+                     {'inlier_share': 1.0})
+    assert gate().judge(broken, T_PRIOR, PRIOR_COVARIANCE, 0.1).status == 'rejected'
+
+
+def test_the_gate_survives_the_manifest():
+    assert from_mapping(Gate, to_mapping(gate()), 'map.yaml') == gate()
+
+
+@pytest.mark.parametrize('change, says', [
+    ({'accept': 1.5}, 'accept is 1.5; it must be from 0.0 to 1.0'),
+    ({'refined': {'signals': ['a'], 'centres': [0.0], 'weights': [-1.0], 'bias': 0.0}}, 'at least 0'),
+    ({'refined': {'signals': ['a', 'a'], 'centres': [0.0, 0.0], 'weights': [1.0, 1.0], 'bias': 0.0}}, 'no signal twice'),
+    ({'refined': {'signals': ['a'], 'centres': [], 'weights': [1.0], 'bias': 0.0}}, 'as many of each'),
+    ({'loud': True}, 'unknown key loud')])
+def test_what_is_no_gate_is_refused(change, says):
+    with pytest.raises(AprlocError, match=says):
+        from_mapping(Gate, {**to_mapping(gate()), **change}, 'map.yaml')

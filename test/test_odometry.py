@@ -1,0 +1,87 @@
+"""Odometry in between its messages, from its topic and from TF."""
+
+import pytest
+import torch
+
+pytest.importorskip('rclpy', reason='ROS is not installed')
+from nav_msgs.msg import Odometry
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import se3_exp
+from aprloc_ros.odometry import OdometryBuffer, TfOdometry
+from aprloc_ros.ros_messages import pose_to_message, time_message
+from aprloc_ros.worker import CLOCK_SET_BACK_FRAMES
+
+
+def transform(*tangent):
+    return se3_exp(torch.tensor(tangent, dtype=torch.float64))
+
+
+def odometry(time_s, T, frame='odom', child='base_link'):
+    message = Odometry(child_frame_id=child)
+    message.header.frame_id = frame
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(round(time_s * 1e9), 10**9)
+    message.pose.pose = pose_to_message(T)
+    return message
+
+
+def on_a_circle(time_s):
+    """1 m/s and 0.5 rad/s: constant velocity in the body, so that the closed form is a screw motion."""
+    return transform(0.3, 0.0, 0.0, 0.0, 0.0, 0.2) @ transform(time_s, 0.0, 0.0, 0.0, 0.0, 0.5 * time_s)
+
+
+@pytest.mark.parametrize('time_s', [10.0, 10.033, 10.1, 10.249, 10.3])
+def test_odometry_between_and_shortly_after_its_messages(time_s):
+    buffer = OdometryBuffer('base_link')
+    for at_s in (10.0, 10.1, 10.2):
+        buffer.add(odometry(at_s, on_a_circle(at_s)))
+    odometry_pose = buffer.at(time_message(round(time_s * 1e9)))
+    assert odometry_pose.frame_id == 'odom'
+    torch.testing.assert_close(odometry_pose.T_odom_base, on_a_circle(time_s), atol=1e-6, rtol=0)
+
+
+def test_one_message_of_odometry_stands_for_its_moment():
+    buffer = OdometryBuffer('base_link')
+    buffer.add(odometry(10.0, on_a_circle(10.0)))
+    torch.testing.assert_close(buffer.at(time_message(10_050_000_000)).T_odom_base, on_a_circle(10.0))
+
+
+@pytest.mark.parametrize('time_s', [9.7, 10.5])
+def test_old_odometry_is_not_used(time_s):
+    buffer = OdometryBuffer('base_link')
+    with pytest.raises(AprlocError, match='nothing on the topic odom'):
+        buffer.at(time_message(round(time_s * 1e9)))
+    buffer.add(odometry(10.0, on_a_circle(10.0)))
+    buffer.add(odometry(10.1, on_a_circle(10.1)))
+    with pytest.raises(AprlocError, match='no odometry within 0.2 s'):
+        buffer.at(time_message(round(time_s * 1e9)))
+
+
+def test_late_messages_are_dropped_and_a_clock_that_was_set_back_forgets_the_odometry_before():
+    buffer = OdometryBuffer('base_link')
+    for at_s in (99.9, 100.0):
+        buffer.add(odometry(at_s, on_a_circle(at_s)))
+    for index in range(CLOCK_SET_BACK_FRAMES - 1):
+        buffer.add(odometry(10.0 + index / 100, on_a_circle(0.0)))
+    torch.testing.assert_close(buffer.at(time_message(100 * 10**9)).T_odom_base, on_a_circle(100.0), atol=1e-6, rtol=0)
+    buffer.add(odometry(10.1, on_a_circle(10.1)))
+    torch.testing.assert_close(buffer.at(time_message(10_100_000_000)).T_odom_base, on_a_circle(10.1))
+    with pytest.raises(AprlocError):
+        buffer.at(time_message(100 * 10**9))
+
+
+def test_odometry_of_another_body_or_without_a_pose_is_refused():
+    buffer = OdometryBuffer('base_link')
+    with pytest.raises(AprlocError, match="odom is of 'wheel', not of the base_frame 'base_link'"):
+        buffer.add(odometry(1.0, on_a_circle(1.0), child='wheel'))
+    broken = odometry(1.0, on_a_circle(1.0))
+    broken.pose.pose.position.x = float('nan')
+    with pytest.raises(AprlocError, match='odom: '):
+        buffer.add(broken)
+
+
+def test_odometry_from_tf():
+    asked, T = [], on_a_circle(3.0)
+    source = TfOdometry(lambda *arguments: asked.append(arguments) or T, 'odom', 'base_link')
+    answer = source.at(time_message(7))
+    assert (answer.frame_id, answer.T_odom_base) == ('odom', T) and asked == [('odom', 'base_link', time_message(7))]

@@ -1,0 +1,220 @@
+"""Alignment in front of a wall that is known, where the true pose is known exactly."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from field_fixtures import Analytic
+from refine_fixtures import CAMERA, CHANNELS, HISTOGRAM, SCENE, moved, query_of, true_pose, waves, wavy_wall
+from torch.nn import functional as F
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.config import from_mapping, to_mapping
+from aprloc_ros.covariance import residuals
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import pose_errors
+from aprloc_ros.refinement import align
+from aprloc_ros.refinement.align import SIGNALS, AlignRefiner, AlignSettings, feature_levels
+from aprloc_ros.refinement.levenberg import Kernel, LevenbergSettings
+from aprloc_ros.refinement.refined import Budget, Query
+
+FIELD, T_TRUE = wavy_wall(), true_pose()
+QUERY, FEATURES = query_of(FIELD, T_TRUE)
+AMPLE = Budget(50, 1e6)
+
+
+def refiner(features=FEATURES, field=FIELD, settings=None):
+    return AlignRefiner(field, SCENE, lambda image: [features], settings)
+
+
+def assert_kept(result, start):
+    assert result.failed and result.status == 'failed'
+    assert torch.equal(result.T_map_cam, start)
+    assert set(result.signals) == set(SIGNALS)
+
+
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('metres, degrees', [(0.05, 2.0), (0.2, 6.0), (0.4, 10.0)])
+def test_it_finds_the_true_pose(metres, degrees, seed):
+    start = moved(T_TRUE, metres, degrees, seed)
+    result = refiner().refine(QUERY, start[None], AMPLE)
+    error_m, error_deg = pose_errors(result.T_map_cam, T_TRUE)
+    assert result.status == 'converged' and error_m < 0.003 and error_deg < 0.08
+    assert result.cost_after < result.cost_before
+    assert all(0 <= result.signals[name] <= 1 for name in SIGNALS)
+    assert result.signals['inlier_share'] > 0.85 and result.signals['opacity'] > 0.9 and result.signals['agreement'] == 1
+
+
+def test_ten_iterations_are_enough_and_no_more_are_made():
+    start = moved(T_TRUE, 0.1, 3.0)
+    result = refiner().refine(QUERY, start[None], Budget(10, 1e6))
+    assert result.iterations == len(result.steps) == 10 and result.status == 'budget'
+    assert pose_errors(result.T_map_cam, T_TRUE)[0] < 0.003
+    errors = [pose_errors(step.T_map_cam, T_TRUE)[0] for step in result.steps]
+    assert errors[-1] < 0.05 * pose_errors(start, T_TRUE)[0]
+    assert all(a.elapsed_ms <= b.elapsed_ms for a, b in zip(result.steps, result.steps[1:]))
+
+
+def test_at_the_true_pose_it_stays():
+    result = refiner().refine(QUERY, T_TRUE[None], AMPLE)
+    assert not result.failed
+    assert pose_errors(result.T_map_cam, T_TRUE)[0] < 5e-4
+
+
+def test_the_best_of_several_starts_wins_wherever_it_stands():
+    far = [moved(T_TRUE, 1.0, 40.0, seed) for seed in range(2)]
+    near = [moved(T_TRUE, 0.2, 5.0, seed) for seed in range(2)]
+    result = refiner().refine(QUERY, torch.stack([far[0], near[0], far[1], near[1]]), AMPLE)
+    assert pose_errors(result.T_map_cam, T_TRUE)[0] < 0.003
+    assert 0.5 <= result.signals['agreement'] < 1
+    assert result.signals['cost_drop'] > 0.5
+
+
+def test_it_renders_once_near_the_truth_and_twice_far_from_it(monkeypatch):
+    rendered = []
+
+    def counted(*arguments):
+        rendered.append(arguments[3].shape[0])
+        return original(*arguments)
+    original = align.render_surface
+    monkeypatch.setattr(align, 'render_surface', counted)
+    refiner().refine(QUERY, moved(T_TRUE, 0.02, 0.5)[None], AMPLE)
+    assert len(rendered) == 1
+    refiner().refine(QUERY, moved(T_TRUE, 0.3, 5.0)[None], AMPLE)
+    assert len(rendered) == 3
+    refiner(settings=AlignSettings(renders=1)).refine(QUERY, moved(T_TRUE, 0.3, 5.0)[None], AMPLE)
+    assert len(rendered) == 4
+
+
+def test_no_gradient_runs_through_the_field():
+    field = wavy_wall().requires_grad_(True)
+    with torch.enable_grad():
+        result = refiner(field=field).refine(QUERY, moved(T_TRUE, 0.05, 1.0)[None], AMPLE)
+    assert not result.T_map_cam.requires_grad and not result.hessian.requires_grad
+
+
+def test_equal_queries_have_equal_answers():
+    starts = moved(T_TRUE, 0.2, 4.0)[None]
+    a, b = (refiner().refine(QUERY, starts, AMPLE) for _ in range(2))
+    assert torch.equal(a.T_map_cam, b.T_map_cam) and torch.equal(a.hessian, b.hessian)
+
+
+def test_the_scale_of_features_does_not_matter():
+    start = moved(T_TRUE, 0.1, 3.0)[None]
+    a, b = refiner().refine(QUERY, start, AMPLE), refiner(40 * FEATURES).refine(QUERY, start, AMPLE)
+    torch.testing.assert_close(a.T_map_cam, b.T_map_cam, rtol=0, atol=1e-4)
+
+
+def other_features():
+    """What the camera would see of another place of the same shape."""
+    elsewhere = wavy_wall()
+    elsewhere.feature = waves(CHANNELS, (3.0, 13.0), 21)
+    return query_of(elsewhere, T_TRUE)[1]
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_an_occluder_over_a_third_of_the_image_does_not_pull(seed):
+    features = FEATURES.clone()
+    features[..., :55] = other_features()[..., :55]
+    result = refiner(features).refine(QUERY, moved(T_TRUE, 0.1, 3.0, seed)[None], AMPLE)
+    assert pose_errors(result.T_map_cam, T_TRUE)[0] < 0.02
+    assert 0.4 < result.signals['inlier_share'] < 0.75
+
+
+def test_the_hessian_says_how_far_noise_moves_the_pose():
+    """Descriptors with a noise of their own at every place: errors are as large as the Hessian says, within a factor of two."""
+    settings = AlignSettings(pooling=(), levenberg=LevenbergSettings(kernel=Kernel(shape=2.0)))
+    distances = []
+    for seed in range(16):
+        field, noise = wavy_wall(), waves(CHANNELS, (3000.0, 5000.0), 100 + seed)
+        field.feature = lambda points, noise=noise: FIELD.feature(points) + 0.4 * noise(points)
+        result = refiner(field=field, settings=settings).refine(QUERY, moved(T_TRUE, 0.005, 0.1)[None], AMPLE)
+        xi = residuals(result.T_map_cam, T_TRUE)
+        distances.append((xi @ result.hessian @ xi).item())
+    assert 6 / 4 < sum(distances) / len(distances) < 6 * 4
+
+
+def test_features_of_two_levels_are_told_apart():
+    """A field that renders fine and coarse descriptors, side by side, and maps of two strides."""
+    coarse, fine = waves(8, (1.0, 3.0), 11), waves(CHANNELS, (4.0, 14.0), 3)
+    field = Analytic(FIELD.density, FIELD.rgb, 48, 24, lambda points: torch.cat([fine(points), coarse(points)], -1))
+    _, features = query_of(field, T_TRUE)
+    maps = [features[:, :CHANNELS], F.avg_pool2d(features[:, CHANNELS:], 4)]
+    levels = feature_levels([each[0] for each in maps], CAMERA, CHANNELS + 8, (8, 4, 2))
+    assert [level.grid.camera.width for level in levels] == [20, 40, 80, 160]
+    assert [level.components for level in levels] == [8, 8, CHANNELS, CHANNELS]
+    result = AlignRefiner(field, SCENE, lambda image: maps).refine(QUERY, moved(T_TRUE, 0.3, 9.0)[None], AMPLE)
+    assert pose_errors(result.T_map_cam, T_TRUE)[0] < 0.003
+
+
+def test_a_field_with_other_features_than_the_querys_is_a_mistake_that_is_named():
+    with pytest.raises(AprlocError, match='16 feature channels.*5'):
+        refiner(FEATURES[:, :5]).refine(QUERY, T_TRUE[None], AMPLE)
+
+
+@pytest.mark.parametrize('budget', [Budget(0, 1e6), Budget(50, 0.0)])
+def test_a_budget_of_zero_returns_the_start(budget):
+    start = moved(T_TRUE, 0.1, 3.0)
+    assert_kept(refiner().refine(QUERY, start[None], budget), start)
+
+
+def test_a_budget_of_milliseconds_ends_it(monkeypatch):
+    """A clock that moves 10 ms at each look."""
+    ticks = iter(range(100_000))
+    monkeypatch.setattr('aprloc_ros.refinement.refined.time.perf_counter', lambda: 0.01 * next(ticks))
+    result = refiner().refine(QUERY, moved(T_TRUE, 0.05, 1.0)[None], Budget(50, 150.0))
+    assert result.status == 'budget' and 0 < result.iterations < 15
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_features_that_are_not_finite_keep_the_start(value):
+    features = FEATURES.clone()
+    features[0, 3, 7, 9] = value
+    start = moved(T_TRUE, 0.1, 3.0)
+    assert_kept(refiner(features).refine(QUERY, start[None], AMPLE), start)
+
+
+@pytest.mark.parametrize('features', [torch.zeros_like(FEATURES), torch.ones_like(FEATURES)], ids=['zero', 'one'])
+def test_an_image_without_texture_keeps_the_start(features):
+    start = moved(T_TRUE, 0.1, 3.0)
+    assert_kept(refiner(features).refine(QUERY, start[None], AMPLE), start)
+
+
+def test_a_start_outside_the_map_or_not_a_number_keeps_it():
+    away = moved(T_TRUE, 0.0, 0.0)
+    away[:3, 3] += away[:3, 2] * 500.0
+    result = refiner().refine(QUERY, away[None], AMPLE)
+    assert result.failed or result.signals['inlier_share'] < 0.05
+    back = T_TRUE.clone()
+    back[:3, :3] = back[:3, :3] @ torch.diag(torch.tensor([-1.0, 1.0, -1.0], dtype=torch.float64))
+    result = refiner().refine(QUERY, back[None], AMPLE)
+    assert_kept(result, back)
+    broken = torch.full((4, 4), math.nan, dtype=torch.float64)
+    assert refiner().refine(QUERY, broken[None], AMPLE).failed
+    found = refiner().refine(QUERY, torch.stack([broken, moved(T_TRUE, 0.1, 3.0)]), AMPLE)
+    assert pose_errors(found.T_map_cam, T_TRUE)[0] < 0.003
+
+
+def test_another_place_is_not_taken_for_this_one():
+    """Features of elsewhere: either nothing was gained, or the signals say that hardly anything matches."""
+    result = refiner(other_features()).refine(QUERY, moved(T_TRUE, 0.1, 3.0)[None], AMPLE)
+    assert result.failed or result.signals['inlier_share'] < 0.2
+
+
+def test_tiny_images_are_no_trouble():
+    camera = Camera(4, 3, 3.0, 3.0, 1.5, 1.0)
+    query, features = query_of(FIELD, T_TRUE, camera)
+    result = refiner(features).refine(query, moved(T_TRUE, 0.01, 0.5)[None], AMPLE)
+    assert torch.isfinite(result.T_map_cam).all()
+    thin = Query(torch.zeros(3, 1, 5), Camera(5, 1, 3.0, 3.0, 2.0, 0.0), HISTOGRAM)
+    assert refiner(torch.ones(1, CHANNELS, 1, 5)).refine(thin, T_TRUE[None], AMPLE).failed
+
+
+def test_settings_are_read_from_plain_mappings_and_checked():
+    assert from_mapping(AlignSettings, to_mapping(AlignSettings()), 'here') == AlignSettings()
+    changed = from_mapping(AlignSettings, {'rays': 256, 'levenberg': {'kernel': {'shape': -2.0}}}, 'here')
+    assert changed.rays == 256 and changed.levenberg.kernel.shape == -2
+    with pytest.raises(AprlocError, match='renders is 3'):
+        from_mapping(AlignSettings, {'renders': 3}, 'here')
+    assert replace(AlignSettings(), seed=3).seed == 3

@@ -1,0 +1,151 @@
+"""A localizer with a refiner: what goes into it, what becomes of its word, and the map that carries it."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from nre_fixtures import cloud
+from tiny_map import CAMERA, T_MAP_SCENE, tiny_manifest, tiny_models
+from torch import nn
+
+from aprloc_ros import localizer as localizer_module
+from aprloc_ros.covariance import HessianCovariance
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.gate import Gate, SignalScore
+from aprloc_ros.geometry import se3_exp
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.manifest import DescriptorSpec, ModelSpec, RefinerSpec
+from aprloc_ros.map_bundle import EXTRACTOR_FILE, POINTS_FILE, MapBundle, load_map, save_map
+from aprloc_ros.networks.extractor import build_extractor
+from aprloc_ros.refinement.refined import Budget, Refined, kept
+
+EXTRACTOR = ModelSpec('nre', {'width': 0.34, 'coarse_channels': 64, 'fine_channels': 16})
+QUERY_CAMERA = CAMERA.resized(128, 96)
+IMAGE = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+MOVED = T_MAP_SCENE @ se3_exp(torch.tensor([0.1, 0.0, 0.0, 0.0, 0.02, 0.0], dtype=torch.float64))
+
+
+def one_signal(centre):
+    return SignalScore(('inlier_share',), (centre,), (40.0,), 0.0)
+
+
+# Accepts above an inlier share of 0.6, keeps the prior above 0.3.
+SPEC = RefinerSpec(Gate(one_signal(0.6), one_signal(0.3), 0.5, 0.5, 50, 150, True),
+                   HessianCovariance(2.0, 3.0, 1.0, 0.0, 0.002, 0.05, 50, 0, True))
+
+
+def manifest(refiner='nre'):
+    return dataclasses.replace(tiny_manifest(), refiner=refiner, refiners={'nre': SPEC},
+                               descriptors=DescriptorSpec(EXTRACTOR, QUERY_CAMERA))
+
+
+class Recorded:
+    """A refiner whose answer is given, and who remembers what it was asked."""
+
+    needs_start = False
+
+    def __init__(self, inlier_share):
+        self.inlier_share, self.asked = inlier_share, []
+
+    def refine(self, query, starts, budget):
+        self.asked.append((query, starts, budget))
+        if self.inlier_share is None:
+            return kept(starts[0], {'inlier_share': 0.0})
+        return Refined(MOVED, torch.eye(6, dtype=torch.float64) * 1e4, 2.0, 1.0, 3, 'converged',
+                       {'inlier_share': self.inlier_share})
+
+
+class Fixed(nn.Module):
+    def forward(self, image):
+        return torch.eye(3, 4)[None]
+
+
+def make(monkeypatch, inlier_share, **arguments):
+    refiner = Recorded(inlier_share)
+    monkeypatch.setattr(localizer_module, 'make_refiner', lambda name, bundle, device: None if name == 'none' else refiner)
+    bundle = MapBundle(manifest(), Fixed(), nn.Identity(), None)
+    return Localizer(bundle, 'cpu', **arguments), refiner
+
+
+@pytest.mark.parametrize(('inlier_share', 'status'), [(0.9, 'refined'), (0.45, 'prior_kept'), (0.1, 'rejected'),
+                                                      (None, 'rejected')])
+def test_the_gate_decides_which_pose_is_reported(monkeypatch, inlier_share, status):
+    localizer, _ = make(monkeypatch, inlier_share)
+    estimate = localizer.localize(IMAGE)
+    assert estimate.status == status and 0 <= estimate.score <= 1
+    expected = MOVED if status == 'refined' else T_MAP_SCENE
+    torch.testing.assert_close(estimate.T_map_cam, expected)
+    torch.testing.assert_close(estimate.T_prior, T_MAP_SCENE)
+    prior = tiny_manifest().covariance
+    if status == 'refined':
+        torch.testing.assert_close(estimate.covariance, SPEC.covariance.covariance(1e4 * torch.eye(6).double(), prior,
+                                                                                   estimate.score))
+        assert (torch.diagonal(estimate.covariance) < torch.diagonal(prior)).all()
+    else:
+        torch.testing.assert_close(estimate.covariance, prior)
+    laps = estimate.timings_ms
+    assert laps['total'] == pytest.approx(laps['prepare'] + laps['regress'] + laps['refine']) and laps['refine'] > 0
+
+
+def test_the_refiner_sees_the_descriptors_camera_and_the_starts_before_the_prior(monkeypatch):
+    localizer, refiner = make(monkeypatch, 0.9, budget=Budget(7, 123.0))
+    tracked = se3_exp(torch.ones(2, 6, dtype=torch.float64))
+    localizer.localize(IMAGE, starts=tracked)
+    query, starts, budget = refiner.asked[0]
+    assert query.camera == QUERY_CAMERA and query.image.shape == (3, 96, 128) and budget == Budget(7, 123.0)
+    torch.testing.assert_close(starts, torch.cat([tracked, T_MAP_SCENE[None]]))
+    localizer.localize(IMAGE)
+    torch.testing.assert_close(refiner.asked[1][1], T_MAP_SCENE[None])
+
+
+def test_none_is_the_regressor_alone(monkeypatch):
+    localizer, refiner = make(monkeypatch, 0.9, refiner='none')
+    estimate = localizer.localize(IMAGE)
+    assert estimate.status == 'prior' and not refiner.asked and estimate.refined is None
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+    torch.manual_seed(0)
+    directory = tmp_path_factory.mktemp('maps') / 'tiny'
+    extractor = build_extractor(EXTRACTOR.kind, EXTRACTOR.arguments)
+    return save_map(directory, manifest(), *tiny_models(), extractor, cloud(50)), extractor
+
+
+def test_a_map_carries_its_descriptors_points_and_calibration(saved):
+    directory, extractor = saved
+    bundle = load_map(directory, 'cpu')
+    for name, value in extractor.state_dict().items():
+        torch.testing.assert_close(bundle.extractor.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    assert len(bundle.points) == 50 and bundle.manifest.refiner == 'nre' and bundle.manifest.refiners['nre'] == SPEC
+    assert bundle.manifest.descriptors.camera == QUERY_CAMERA
+    assert bundle.size_bytes == sum(file.stat().st_size for file in directory.iterdir())
+    estimate = Localizer(bundle, 'cpu').localize(IMAGE)
+    assert estimate.status in ('refined', 'prior_kept', 'rejected') and estimate.refined is not None
+
+
+@pytest.mark.parametrize('name', [EXTRACTOR_FILE, POINTS_FILE])
+def test_damaged_descriptors_are_refused(saved, tmp_path, name):
+    copy = tmp_path / 'tiny'
+    shutil.copytree(saved[0], copy)
+    content = bytearray((copy / name).read_bytes())
+    content[-1] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(AprlocError, match=f'{name}: damaged or not of this map'):
+        load_map(copy, 'cpu')
+
+
+def test_a_refiner_that_is_unknown_or_that_the_map_lacks_is_refused(saved):
+    bundle = load_map(saved[0], 'cpu')
+    with pytest.raises(AprlocError, match="'magic' is not one of none, nre"):
+        Localizer(bundle, 'cpu', 'magic')
+    without = MapBundle(tiny_manifest(), bundle.regressor, bundle.field, saved[0])
+    with pytest.raises(AprlocError, match='has no descriptors, which the refiner nre needs'):
+        Localizer(without, 'cpu', 'nre')
+
+
+def test_a_manifests_own_refiner_is_one_it_has():
+    with pytest.raises(AprlocError, match="refiner is 'align'"):
+        manifest('align')

@@ -1,0 +1,206 @@
+"""What a replay takes from a bag: images, their camera, and the truth at their stamps, whatever the form."""
+
+import drive_fixtures as fixtures
+import numpy as np
+import pytest
+from drive_fixtures import (
+    COUNT,
+    FRAME,
+    MCAP,
+    SQLITE3,
+    DriveBag,
+    base_pose,
+    camera_pose,
+    even_camera_pose,
+    picture,
+    stamp,
+)
+from tiny_map import CAMERA
+
+from aprloc_ros.bag_images import choose_topics, read_images
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.recording import open_recording
+from aprloc_ros.truth import TruthOptions, find_truth, read_tf
+
+ROS1 = None
+STORAGES = {'mcap': MCAP, 'sqlite3': SQLITE3, 'ros1': ROS1}
+
+
+def make_bag(tmp_path, storage='mcap', *fill):
+    """A bag filled by each of the functions -> its path."""
+    path = tmp_path / ('bag.bag' if storage == 'ros1' else 'bag')
+    with DriveBag(path, STORAGES[storage]) as bag:
+        for part in fill:
+            part(bag)
+    return path
+
+
+def read(path, image=None, camera_info=None):
+    with open_recording(path) as recording:
+        return list(read_images(recording, choose_topics(recording, image, camera_info)))
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_images_come_with_their_camera(tmp_path, storage):
+    distorted = Camera(64, 48, 61.0, 62.0, 30.0, 24.0, 'opencv', (0.1, -0.02, 0.001, -0.002, 0.003))
+    path = make_bag(tmp_path, storage, lambda bag: bag.images(), lambda bag: bag.info(camera=distorted))
+    images = read(path)
+    assert [image.stamp_ns for image in images] == [stamp(index) for index in range(COUNT)]
+    assert {image.frame_id for image in images} == {FRAME}
+    for index, image in enumerate(images):
+        np.testing.assert_array_equal(image.pixels(), picture(index))
+        assert image.camera() == distorted
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+@pytest.mark.parametrize('suffix, tolerance', [('.png', 0), ('.jpg', 12)])
+def test_compressed_images_are_found(tmp_path, storage, suffix, tolerance):
+    path = make_bag(tmp_path, storage, lambda bag: bag.compressed(suffix=suffix), lambda bag: bag.info())
+    for index, image in enumerate(read(path)):
+        assert np.abs(image.pixels().astype(int) - picture(index)).mean() <= tolerance
+        assert image.camera() == CAMERA
+
+
+def test_another_encoding(tmp_path):
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.image(stamp(0), picture(0)[..., ::-1], encoding='bgr8'))
+    image, = read(path)
+    np.testing.assert_array_equal(image.pixels(), picture(0))
+    assert image.camera() is None     # that of the map
+
+
+def test_the_newest_camera_info_counts(tmp_path):
+    other = CAMERA.resized(CAMERA.width, CAMERA.height // 2)
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.info(time_ns=stamp(1)),
+                    lambda bag: bag.info(camera=other, time_ns=stamp(6)))
+    assert [image.camera() == other for image in read(path)] == [False] * 6 + [True] * 4
+
+
+def test_several_topics_need_a_choice(tmp_path):
+    left, right = CAMERA, CAMERA.resized(32, 24)
+    path = make_bag(
+        tmp_path, 'mcap', lambda bag: bag.images('/left/image_raw', left), lambda bag: bag.info('/left/camera_info', left),
+        lambda bag: bag.images('/right/image_raw', right), lambda bag: bag.info('/right/camera_info', right),
+        lambda bag: bag.image(stamp(0), np.zeros((4, 4, 2), np.uint8), '/left/depth', '16UC1'))
+    with pytest.raises(AprlocError, match=r'2 topics with colour images \(/left/image_raw, /right/image_raw\).*--image'):
+        read(path)
+    assert read(path, image='right/image_raw')[0].camera() == right
+    assert read(path, image='/left/image_raw')[0].camera() == left
+    assert read(path, '/left/image_raw', '/right/camera_info')[0].camera() == right
+    with pytest.raises(AprlocError, match='no image topic /top; it holds .*/left/image_raw'):
+        read(path, image='/top')
+
+
+def test_a_rectified_topic_has_no_distortion(tmp_path):
+    distorted = Camera(64, 48, 61.0, 62.0, 30.0, 24.0, 'opencv', (0.1, 0, 0, 0, 0))
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images('/camera/image_rect_color'),
+                    lambda bag: bag.info(camera=distorted))
+    assert read(path)[0].camera() == distorted.without_distortion()
+
+
+def poses(topic, T_at, kind='PoseStamped', frame='map', child='', skip=()):
+    def fill(bag):
+        for index, time_ns in enumerate(fixtures.truth_stamps()):
+            if index not in skip:
+                bag.pose(topic, time_ns, T_at(time_ns), kind, frame, child)
+    return fill
+
+
+def truth_of(path, **options):
+    with open_recording(path) as recording:
+        return find_truth(recording, read_tf(recording), TruthOptions(**options), 'map', FRAME, COUNT)
+
+
+def assert_is_truth(truth, expected=camera_pose, unknown=()):
+    stamps_ns = [stamp(index) for index in range(COUNT)]
+    T_map_cam, known = truth.at(stamps_ns)
+    assert [index for index, is_known in enumerate(known.tolist()) if not is_known] == list(unknown)
+    for index, time_ns in enumerate(stamps_ns):
+        if index not in unknown:
+            np.testing.assert_allclose(T_map_cam[index], expected(time_ns), atol=1e-6)
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+@pytest.mark.parametrize('kind', ['PoseStamped', 'PoseWithCovarianceStamped'])
+def test_truth_of_the_camera_from_a_topic(tmp_path, storage, kind):
+    truth = truth_of(make_bag(tmp_path, storage, lambda bag: bag.images(), poses('/mocap', even_camera_pose, kind)))
+    assert_is_truth(truth, even_camera_pose)
+    assert truth.source == 'topic /mocap'
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_truth_of_the_base_from_odometry(tmp_path, storage):
+    path = make_bag(tmp_path, storage, lambda bag: bag.images(), lambda bag: bag.mounting(),
+                    poses('/ground_truth', base_pose, 'Odometry', child='base_link'))
+    assert_is_truth(truth_of(path))
+
+
+def test_odometry_of_another_frame_is_not_taken_unasked(tmp_path):
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.mounting(),
+                    poses('/odom', base_pose, 'Odometry', 'odom', 'base_link'))
+    assert truth_of(path) is None
+    assert_is_truth(truth_of(path, source='odom'))
+
+
+def test_truth_of_a_named_body(tmp_path):
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.mounting(), poses('/mocap', base_pose))
+    assert_is_truth(truth_of(path, frame='base_link'))
+    with pytest.raises(AprlocError, match="of 'rig', but no /tf_static leads from there.*--truth-frame"):
+        truth_of(path, frame='rig')
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_truth_from_tf(tmp_path, storage):
+    path = make_bag(tmp_path, storage, lambda bag: bag.images(), lambda bag: bag.mounting(), lambda bag: bag.tf())
+    assert_is_truth(truth_of(path))
+    assert_is_truth(truth_of(path, source='tf'))
+
+
+def test_truth_from_a_tum_file(tmp_path):
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.mounting())
+    of_camera = fixtures.write_tum_file(tmp_path / 'camera.tum', even_camera_pose)
+    of_base = fixtures.write_tum_file(tmp_path / 'base.tum', base_pose)
+    assert_is_truth(truth_of(path, source=str(of_camera)), even_camera_pose)
+    assert_is_truth(truth_of(path, source=str(of_base), frame='base_link'))
+
+
+def test_a_gap_in_the_truth_is_unknown(tmp_path):
+    gap = range(9, 12)    # from 0.287 s on, 0.16 s long: around the image at 0.4 s (and 0.3, which has one before it)
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), poses('/mocap', even_camera_pose, skip=gap))
+    stamps_s = np.delete(np.array(fixtures.truth_stamps()), list(gap)) - fixtures.START_NS
+    images_s = [stamp(index) - fixtures.START_NS for index in range(COUNT)]
+    inside = [index for index, time in enumerate(images_s)
+              if stamps_s[stamps_s > time].min() - stamps_s[stamps_s < time].max() > 1e8]
+    assert inside
+    assert_is_truth(truth_of(path), even_camera_pose, unknown=inside)
+    assert_is_truth(truth_of(path, max_gap_s=0.2), even_camera_pose)
+    assert_is_truth(truth_of(path, max_gap_s=0.0), even_camera_pose, unknown=range(COUNT))
+
+
+def test_two_topics_with_poses_need_a_choice_unless_one_is_ours(tmp_path):
+    both = poses('/slam', even_camera_pose), poses('/mocap', even_camera_pose)
+    with pytest.raises(AprlocError, match=r'2 topics with poses \(/mocap, /slam\); choose one with --truth'):
+        truth_of(make_bag(tmp_path, 'mcap', lambda bag: bag.images(), *both))
+    (tmp_path / 'more').mkdir()
+    path = make_bag(tmp_path / 'more', 'mcap', lambda bag: bag.images(), *both, poses('/truth', even_camera_pose))
+    assert truth_of(path).source == 'topic /truth'
+
+
+@pytest.mark.parametrize('options, says', [
+    ({'source': 'tf'}, "TF does not move the image frame 'camera_optical' in 'map'"),
+    ({'source': '/nowhere'}, 'no TUM file or topic of poses /nowhere'),
+    ({'max_gap_s': -1.0}, r'--max-gap-s -1 is outside 0 to 10 s')])
+def test_truth_that_is_not_there_says_so(tmp_path, options, says):
+    with pytest.raises(AprlocError, match=says):
+        truth_of(make_bag(tmp_path, 'mcap', lambda bag: bag.images()), **options)
+
+
+@pytest.mark.parametrize('text', ['1 2 3\n', '1.0 0 0 0 0 0 0 0.5\n', '1.0 nan 0 0 0 0 0 1\n', 'not numbers at all no no no\n', ''])
+def test_a_file_that_is_no_trajectory_says_so(tmp_path, text):
+    (tmp_path / 'bad.tum').write_text(text)
+    with pytest.raises(AprlocError, match='bad.tum: (not a TUM trajectory|the pose at)'):
+        truth_of(make_bag(tmp_path, 'mcap', lambda bag: bag.images()), source=str(tmp_path / 'bad.tum'))
+
+
+def test_no_truth_is_none(tmp_path):
+    assert truth_of(make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.mounting())) is None

@@ -1,0 +1,110 @@
+"""The SROS2 policy names what the running node really has: no more, so that it is minimal; no less, so that it works."""
+
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed')
+import rclpy
+from rclpy.signals import SignalHandlerOptions
+from ros_peer import interrupt, start_node
+
+from aprloc_ros.display import Display
+from aprloc_ros.map_bundle import load_map
+
+POLICY = Path(__file__).parent.parent / 'config/sros2/policy.xml'
+NODE = '/relocalize'
+# Only where tf2_ros is installed, which PyPI's wheels lack.
+WITH_TF2 = {('subscribe', '/tf'), ('subscribe', '/tf_static'), ('publish', '/tf')}
+
+
+def policy():
+    """What the policy allows: {(publish, subscribe or reply, full name)}."""
+    profile, = ElementTree.parse(POLICY).getroot().iter('profile')
+    assert (profile.get('ns'), profile.get('node')) == ('/', NODE[1:])
+    allowed = []
+    for group in profile:
+        for verb in ('publish', 'subscribe', 'reply'):
+            assert group.get(verb) in (None, 'ALLOW')
+            allowed += [(verb, full_name(item.text)) for item in group if group.get(verb)]
+    assert len(allowed) == len(set(allowed))
+    return set(allowed)
+
+
+def full_name(name):
+    return name.replace('~', NODE, 1) if name[0] == '~' else name if name[0] == '/' else f'/{name}'
+
+
+@pytest.fixture(scope='module')
+def observer():
+    context = rclpy.Context()
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node('observer', context=context)
+    yield node
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def interfaces(observer):
+    """What the node called relocalize has, in the form of policy()."""
+    kinds = {'publish': observer.get_publisher_names_and_types_by_node,
+             'subscribe': observer.get_subscriber_names_and_types_by_node,
+             'reply': observer.get_service_names_and_types_by_node}
+    try:
+        return {(verb, name) for verb, names in kinds.items() for name, _ in names(NODE[1:], '/')}
+    except rclpy.node.NodeNameNonExistentError:
+        return set()
+
+
+def settled(observer, is_there, timeout_s=60.0):
+    """The interfaces when they hold what is waited for and have not changed for a second."""
+    end_s, last, since_s = time.monotonic() + timeout_s, set(), time.monotonic()
+    while time.monotonic() < end_s:
+        found = interfaces(observer)
+        if found != last:
+            last, since_s = found, time.monotonic()
+        if is_there(last) and time.monotonic() - since_s > 1.0:
+            return last
+        time.sleep(0.1)
+    pytest.fail(f'waited {timeout_s} s; the last interfaces: {sorted(last)}')
+
+
+@pytest.fixture(scope='module')
+def observed(observer, peer, tiny_map, tmp_path_factory):
+    """Interfaces of the active node with raw and with compressed images, and of its display."""
+    parameters = {'map': 'tiny', 'map_dir': tiny_map.parent, 'device': 'cpu', 'extrinsics': 'parameters',
+                  'use_sim_time': 'true'}
+    process = start_node(tmp_path_factory.mktemp('log') / 'node.log', parameters)
+    try:
+        found = settled(observer, lambda names: ('subscribe', '/image') in names)
+        assert peer.transition('deactivate') and peer.set_parameter('image_transport', 'compressed').successful
+        assert peer.transition('activate')
+        found |= settled(observer, lambda names: ('subscribe', '/image/compressed') in names)
+    finally:
+        interrupt(process)
+    settled(observer, lambda names: not names)
+    node = rclpy.create_node(NODE[1:], context=observer.context)
+    display = Display(node, load_map(tiny_map, 'cpu'), 'map')
+    found |= settled(observer, lambda names: ('publish', '/relocalize/overlay') in names)
+    display.close()
+    node.destroy_node()
+    return found
+
+
+def test_nothing_that_the_node_does_is_denied(observed):
+    assert observed <= policy(), sorted(observed - policy())
+
+
+def test_nothing_is_allowed_that_the_node_does_not_do(observed):
+    assert policy() - observed <= WITH_TF2, sorted(policy() - observed - WITH_TF2)
+
+
+def test_the_policy_has_the_form_of_sros2():
+    root = ElementTree.parse(POLICY).getroot()
+    assert root.tag == 'policy' and root.get('version') == '0.2.0'
+    assert [element.tag for element in root.iter()][:5] == ['policy', 'enclaves', 'enclave', 'profiles', 'profile']
+    assert root.find('enclaves/enclave').get('path') == '/relocalize'
+    for group in root.iter('profile').__next__():
+        assert group.tag in ('topics', 'services') and {item.tag for item in group} == {group.tag.rstrip('s')}

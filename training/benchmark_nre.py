@@ -1,0 +1,236 @@
+"""`aprloc benchmark nre`: the estimator of the NRE paper against others on the same features, its time, and what it bears."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from aprloc_ros.camera import warp_image
+from aprloc_ros.evaluation import PoseScores, score_errors
+from aprloc_ros.geometry import invert, pose_errors
+from aprloc_ros.histogram import luminance_histogram
+from aprloc_ros.map_bundle import MapBundle, find_map, load_map
+from aprloc_ros.refinement.gnc import minimise
+from aprloc_ros.refinement.loss_maps import LossMaps, sparse_maps
+from aprloc_ros.refinement.minimal import msac
+from aprloc_ros.refinement.nre import NreRefiner, NreSettings, NreTrace
+from aprloc_ros.refinement.refined import Budget, Query
+from aprloc_ros.training.augmentation import degrade
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.datasets.splits import calibration_split
+from aprloc_ros.training.hardware import describe_hardware
+from aprloc_ros.training.presets import PRESETS
+from aprloc_ros.training.sift import SiftMap, solve_pnp
+from aprloc_ros.training.triangulation import triangulate
+
+_PLENTY = Budget(500, 60_000.0)
+_NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)
+_LOST = float('inf')
+_RANSAC_CELLS = 1.5
+_ROUNDS = 1000
+
+# An image [H, W, 3] uint8 and a generator -> what a worse camera, or a passer-by, would have made of it.
+Damage = Callable[[np.ndarray, torch.Generator], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """One map with the held-out frames of its capture."""
+
+    bundle: MapBundle
+    refiner: NreRefiner
+    frames: tuple[Frame, ...]
+
+    def query(self, image: np.ndarray, frame: Frame) -> Query:
+        camera = self.bundle.manifest.descriptors.camera
+        warped = torch.tensor(warp_image(image, frame.camera, camera)).permute(2, 0, 1).float() / 255
+        return Query(warped, camera, luminance_histogram(warped))
+
+
+def benchmark_nre(options):
+    """NRE against reprojection errors on the same features and against SIFT; time; blur, exposure, occlusion, noise."""
+    bundle = load_map(find_map(options.name, options.map_dir), options.device)
+    capture = read_capture(options.data)
+    bench = _Bench(bundle, NreRefiner(bundle.extractor, bundle.points), capture.test[::options.every])
+    print(f'{options.name}: {len(bench.frames)} held-out frames, no prior, on {describe_hardware(torch.device("cpu"))}')
+    _compare_estimators(bench)
+    _time_stages(bench)
+    _compare_damage(bench, _sift_map(capture, options.work), PRESETS[bundle.manifest.build.preset].descriptors.blur_px)
+
+
+def _sift_map(capture, work: Path) -> SiftMap:
+    fit, _ = calibration_split(capture.train, capture.name)
+    return SiftMap(fit, triangulate(fit, work / 'colmap', PRESETS['small'].max_sift_frames))
+
+
+def _scores(poses: list[Tensor | None], frames: tuple[Frame, ...]) -> PoseScores:
+    """A frame without a pose is infinitely wrong."""
+    errors = [pose_errors(T, f.T_map_cam) if T is not None else (torch.tensor(_LOST), torch.tensor(_LOST))
+              for T, f in zip(poses, frames)]
+    return score_errors(*(torch.stack([torch.as_tensor(e, dtype=torch.float64) for e in column]) for column in zip(*errors)))
+
+
+def _row(name: str, s: PoseScores, *more: str) -> str:
+    return (f'| {name} | {100 * s.median_m:.2f} / {s.median_deg:.3f} | {100 * s.p95_m:.2f} / {s.p95_deg:.2f} '
+            f'| {s.recall["5cm5deg"]:.1%} | {s.recall["25cm2deg"]:.1%} |' + ''.join(f' {cell} |' for cell in more))
+
+
+# The papers' Table 1: the same features and maps, other estimators.
+
+
+def _compare_estimators(bench: _Bench):
+    estimators = {
+        'NRE (coarse to fine)': _nre, 'NRE, coarse only': _coarse_only, 'NRE, MSAC + P3P only': _msac_only,
+        'RE: LO-RANSAC on the argmax': lambda trace: _ransac(trace, cv2.SOLVEPNP_P3P),
+        'RE: MAGSAC++ on the argmax': lambda trace: _ransac(trace, cv2.USAC_MAGSAC),
+        'RE: Eq. 11 on the argmax': _one_hot}
+    poses = {name: [] for name in estimators}
+    for frame in tqdm(bench.frames, desc='estimators', leave=False, mininterval=2.0):
+        trace = bench.refiner.trace(bench.query(frame.read_image(), frame), _NO_START, _PLENTY)
+        for name, estimate in estimators.items():
+            T_cam_map = estimate(trace) if trace is not None else None
+            poses[name].append(None if T_cam_map is None else _inverted(T_cam_map))
+    print('| estimator | median cm / deg | p95 cm / deg | 5cm5deg | 25cm2deg |\n|' + '---|' * 5)
+    for name, found in poses.items():
+        print(_row(name, _scores(found, bench.frames)))
+
+
+def _inverted(T: np.ndarray) -> Tensor:
+    return invert(torch.from_numpy(np.ascontiguousarray(T)))
+
+
+def _nre(trace: NreTrace) -> np.ndarray | None:
+    return trace.final
+
+
+def _coarse_only(trace: NreTrace) -> np.ndarray | None:
+    return trace.coarse
+
+
+def _msac_only(trace: NreTrace) -> np.ndarray | None:
+    return trace.first
+
+
+def _matches(trace: NreTrace) -> tuple[np.ndarray, np.ndarray]:
+    """Points and the likeliest fine cell of each within the last windows."""
+    return trace.xyz[trace.rows], trace.fine_maps.best.astype(np.float64)
+
+
+def _ransac(trace: NreTrace, method: int) -> np.ndarray | None:
+    if trace.fine_maps is None:
+        return None
+    camera = trace.fine_camera
+    intrinsics = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
+    xyz, cells = _matches(trace)
+    found = solve_pnp(xyz, cells, intrinsics, _RANSAC_CELLS, _ROUNDS, method)
+    return None if found is None else invert(found).numpy()
+
+
+def _one_hot(trace: NreTrace) -> np.ndarray | None:
+    """Eq. 11: each map is one cell, and all of them weigh the same."""
+    if trace.fine_maps is None:
+        return None
+    xyz, cells = _matches(trace)
+    maps = LossMaps(cells[:, None].astype(np.float32), np.ones((len(cells), 1), np.float32), np.ones(len(cells), np.float32))
+    pose = trace.coarse
+    for sigma in NreSettings().first_sigmas + NreSettings().last_sigmas:
+        pose = minimise(maps, xyz, trace.fine_camera, pose, sigma, 50).T_cam_map
+    return pose
+
+
+# The paper's Table 3.
+
+
+def _time_stages(bench: _Bench):
+    laps: dict[str, list[float]] = {}
+    for frame in bench.frames:
+        query = bench.query(frame.read_image(), frame)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            features = bench.bundle.extractor(query.image[None].contiguous(memory_format=torch.channels_last))[0]
+        extracted = time.perf_counter()
+        trace = bench.refiner.trace(query, _NO_START, _PLENTY)
+        traced = time.perf_counter()
+        maps = sparse_maps(trace.log_coarse, trace.coarse_camera.width, bench.refiner.settings.coarse_cells)
+        mapped = time.perf_counter()
+        msac(maps, trace.xyz, trace.coarse_camera, trace.groups, np.zeros((0, 4, 4)), bench.refiner.settings.triples,
+             np.random.default_rng(0))
+        sampled = time.perf_counter()
+        total = traced - extracted
+        times = {'extraction': extracted - start, 'sparse coarse maps': mapped - traced, 'MSAC + P3P': sampled - mapped,
+                 'refinement and local fine maps': total - (extracted - start) - (mapped - traced) - (sampled - mapped),
+                 'total': total}
+        for name, seconds in times.items():
+            laps.setdefault(name, []).append(1e3 * seconds)
+    warm = {name: values[min(3, len(values) - 1):] for name, values in laps.items()}
+    memory_mb = {'features': sum(t.numel() * t.element_size() for t in (features.coarse, features.fine)) / 1e6,
+                 'loss maps': (trace.log_coarse.numel() * 4 + sum(
+                     part.nbytes for m in (maps, trace.fine_maps) for part in (m.cells, m.gains))) / 1e6}
+    print('\n| stage | p50 / p95 ms |\n|---|---|')
+    for name, values in warm.items():
+        p50, p95 = np.percentile(values, (50, 95))
+        print(f'| {name} | {p50:.1f} / {p95:.1f} |')
+    print('memory of the last query: ' + ', '.join(f'{name} {size:.1f} MB' for name, size in memory_mb.items()))
+
+
+# What learned descriptors should bear better.
+
+
+def damages(blur_px: float) -> dict[str, Damage]:
+    """By name. blur_px: greatest standard deviation of the training's blur, at a height of 240 pixels."""
+    def gain(factor: float) -> Damage:
+        def apply(image, generator):
+            linear = (image / 255.0) ** 2.2 * factor
+            return np.round(255 * np.clip(linear, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+        return apply
+
+    def blurred(factor: float) -> Damage:
+        def apply(image, generator):
+            sigma = factor * blur_px * min(image.shape[:2]) / 240
+            return cv2.GaussianBlur(image, (0, 0), sigma)
+        return apply
+
+    def covered(share: float) -> Damage:
+        def apply(image, generator):
+            height, width = image.shape[:2]
+            h, w = round(height * share ** 0.5), round(width * share ** 0.5)
+            y, x = (int(torch.randint(limit + 1, (1,), generator=generator)) for limit in (height - h, width - w))
+            image = image.copy()
+            image[y:y + h, x:x + w] = torch.randint(256, (3,), generator=generator).numpy()
+            return image
+        return apply
+
+    def noisy(image, generator):
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+        spoiled = degrade(pixels, 0.01, 0.0, generator) + 0.1 * torch.randn(pixels.shape, generator=generator)
+        return (255 * spoiled[0].clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
+    return {'as it is': lambda image, generator: image, 'training blur': blurred(1.0), 'twice the training blur': blurred(2.0),
+            'half the exposure': gain(0.5), 'double the exposure': gain(2.0), 'a quarter covered': covered(0.25),
+            'half covered': covered(0.5), 'noise of 10 %': noisy}
+
+
+def _compare_damage(bench: _Bench, sift: SiftMap, blur_px: float):
+    print('\n| images | NRE: median cm / deg | 5cm5deg | 25cm2deg | SIFT: median cm / deg | 5cm5deg | 25cm2deg '
+          '| SIFT p50 ms |\n|' + '---|' * 8)
+    for name, damage in damages(blur_px).items():
+        generator = torch.Generator().manual_seed(0)
+        mine, theirs, times = [], [], []
+        for frame in tqdm(bench.frames, desc=name, leave=False, mininterval=2.0):
+            image = damage(frame.read_image(), generator)
+            found = bench.refiner.refine(bench.query(image, frame), _NO_START, _PLENTY)
+            mine.append(None if found.failed else found.T_map_cam)
+            start = time.perf_counter()
+            theirs.append(sift.localize(image, frame.camera))
+            times.append(1e3 * (time.perf_counter() - start))
+        cells = []
+        for s in (_scores(mine, bench.frames), _scores(theirs, bench.frames)):
+            cells += [f'{100 * s.median_m:.2f} / {s.median_deg:.3f}', f'{s.recall["5cm5deg"]:.0%}',
+                      f'{s.recall["25cm2deg"]:.0%}']
+        print(f'| {name} | ' + ' | '.join(cells) + f' | {np.median(times):.0f} |', flush=True)

@@ -1,0 +1,160 @@
+"""`aprloc benchmark refine`: every refiner of a map on the same held-out images, and how far from the truth it may start."""
+
+import math
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from aprloc_ros.camera import warp_image
+from aprloc_ros.device import resolve_device
+from aprloc_ros.evaluation import score_poses
+from aprloc_ros.geometry import pose, pose_errors, so3_exp
+from aprloc_ros.histogram import luminance_histogram
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.map_bundle import MapBundle, find_map, load_map
+from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner
+from aprloc_ros.refiners import REFINERS, make_refiner, query_camera
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.flops import count_flops
+from aprloc_ros.training.hardware import describe_hardware
+from aprloc_ros.training.trials import harmful_poses
+
+_PLENTY_MS = 600_000.0
+_FAST = ('nre', 'align')
+_TURNS_DEG = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0)
+_MOVES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)     # of the scene's median depth
+_CONVERGED_M, _CONVERGED_DEG = 0.25, 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """A held-out image with its regressor's pose and the truth."""
+
+    query: Query
+    T_prior: Tensor
+    T_truth: Tensor
+
+
+def benchmark_refine(options):
+    """Accuracy, harm, time and arithmetic of every refiner, all from the regressor's pose; convergence with --plot."""
+    bundle = load_map(find_map(options.name, options.map_dir), options.device)
+    device = resolve_device(options.device)
+    test = read_capture(options.data).test
+    names = list(options.refiners or REFINERS[1:])
+    print(f'{options.name}: {len(test[::options.every])} held-out frames, for the slow refiners '
+          f'{len(test[::options.every_slow])}, on {describe_hardware(device)}; no gate')
+    print('| refiner | frames | median cm / deg | p95 cm / deg | 5cm5deg | 25cm2deg | worse than prior | time p50 / p95 ms '
+          '| GFLOP per query |\n|' + '---|' * 9)
+    questions = {every: _ask(bundle, test[::every], options.device) for every in {options.every, options.every_slow}}
+    _print_row('none (regressor)', questions[options.every], [q.T_prior for q in questions[options.every]], '-', '-')
+    refined: dict[str, list[Refined]] = {}
+    for name in names:
+        chosen = questions[options.every if name in _FAST else options.every_slow]
+        refiner = make_refiner(name, bundle, device)
+        refined[name], times_ms = _run(refiner, chosen, name)
+        gflop = count_flops(lambda r=refiner, q=chosen[0]: _refine(r, q)) / 1e9
+        p50, p95 = np.percentile(times_ms, (50, 95))
+        _print_row(name, chosen, [r.T_map_cam for r in refined[name]], f'{p50:.0f} / {p95:.0f}', f'{gflop:.3g}')
+    if options.plot:
+        print(f'plots: {_plot(bundle, names, questions[options.every_slow], refined, questions, options)}')
+
+
+def _ask(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> list[_Question]:
+    regressor, camera = Localizer(bundle, device, 'none'), query_camera(bundle.manifest)
+    asked = []
+    for frame in frames:
+        image = frame.read_image()
+        warped = torch.tensor(warp_image(image, frame.camera, camera)).permute(2, 0, 1).float() / 255
+        asked.append(_Question(Query(warped.to(regressor.device_name), camera, luminance_histogram(warped)),
+                               regressor.localize(image, frame.camera).T_map_cam, frame.T_map_cam))
+    return asked
+
+
+def _refine(refiner: Refiner, question: _Question, start: Tensor | None = None) -> Refined:
+    return refiner.refine(question.query, (question.T_prior if start is None else start)[None], Budget(500, _PLENTY_MS))
+
+
+def _run(refiner: Refiner, questions: list[_Question], name: str) -> tuple[list[Refined], list[float]]:
+    found, times_ms = [], []
+    for question in tqdm(questions, desc=name, leave=False, mininterval=2.0):
+        start = time.perf_counter()
+        found.append(_refine(refiner, question))
+        times_ms.append(1e3 * (time.perf_counter() - start))
+    return found, times_ms
+
+
+def _print_row(name: str, questions: list[_Question], poses: list[Tensor], time_ms: str, gflop: str) -> None:
+    T, truth, prior = torch.stack(poses), *(torch.stack([getattr(q, key) for q in questions])
+                                            for key in ('T_truth', 'T_prior'))
+    s = score_poses(T, truth)
+    errors, prior_errors = torch.stack(pose_errors(T, truth)), torch.stack(pose_errors(prior, truth))
+    harmful = harmful_poses(errors, prior_errors).double().mean().item()
+    print(f'| {name} | {len(questions)} | {100 * s.median_m:.2f} / {s.median_deg:.3f} | {100 * s.p95_m:.2f} / {s.p95_deg:.2f} '
+          f'| {s.recall["5cm5deg"]:.0%} | {s.recall["25cm2deg"]:.0%} | {harmful:.1%} | {time_ms} | {gflop} |', flush=True)
+
+
+# Convergence: NeFeS Fig. 5 and Fig. 6.
+
+
+def displaced(T: Tensor, move_m: float, turn_deg: float, generator: torch.Generator) -> Tensor:
+    """T [4, 4], moved by move_m in a random direction and turned by turn_deg about a random axis of the camera."""
+    direction, axis = (F.normalize(torch.randn(3, generator=generator, dtype=torch.float64), dim=0) for _ in range(2))
+    return pose(T[:3, :3] @ so3_exp(math.radians(turn_deg) * axis), T[:3, 3] + move_m * direction)
+
+
+def _plot(bundle: MapBundle, names: list[str], questions: list[_Question], refined: dict[str, list[Refined]],
+          asked: dict[int, list[_Question]], options) -> Path:
+    matplotlib.use('agg')
+    import matplotlib.pyplot as plt
+    depth_m = (bundle.manifest.scene.near_m * bundle.manifest.scene.far_m) ** 0.5
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.2))
+    device = next(bundle.regressor.parameters()).device
+    for name in names:
+        refiner = make_refiner(name, bundle, device)
+        by_turn = [_success(refiner, questions, 0.0, turn) for turn in _TURNS_DEG]
+        by_move = [_success(refiner, questions, move * depth_m, 0.0) for move in _MOVES]
+        axes[0].plot(_TURNS_DEG, by_turn, 'o-', label=name)
+        axes[1].plot([move * depth_m for move in _MOVES], by_move, 'o-', label=name)
+        print(f'{name}: success by turn {by_turn}, by move {by_move}', flush=True)
+        _draw_descent(axes[2], name, refined[name], asked[options.every if name in _FAST else options.every_slow])
+    axes[0].set(xlabel='start turned by, degrees', ylabel=f'share within {_CONVERGED_M:g} m and {_CONVERGED_DEG:g} deg')
+    axes[1].set(xlabel='start moved by, m')
+    axes[2].set(xlabel='step', ylabel='median error, m', yscale='log')
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.suptitle(f'{bundle.manifest.name}: {len(questions)} held-out images, starts displaced from the truth (left, middle)'
+                    '; from the regressor (right)')
+    figure.tight_layout()
+    figure.savefig(options.plot, dpi=110)
+    return options.plot
+
+
+def _success(refiner: Refiner, questions: list[_Question], move_m: float, turn_deg: float) -> float:
+    generator = torch.Generator().manual_seed(0)
+    good = []
+    for question in questions:
+        found = _refine(refiner, question, displaced(question.T_truth, move_m, turn_deg, generator))
+        error_m, error_deg = pose_errors(found.T_map_cam, question.T_truth)
+        good.append(float(error_m < _CONVERGED_M and error_deg < _CONVERGED_DEG))
+    return statistics.mean(good)
+
+
+def _draw_descent(axis, name: str, refined: list[Refined], questions: list[_Question]) -> None:
+    """Median error over the steps; a refiner that has ended stays where it is."""
+    curves = [[pose_errors(step.T_map_cam, q.T_truth)[0].item() for step in r.steps] for r, q in zip(refined, questions)
+              if r.steps]
+    if curves:
+        longest = max(map(len, curves))
+        padded = np.array([curve + curve[-1:] * (longest - len(curve)) for curve in curves])
+        axis.plot(range(1, longest + 1), np.median(padded, 0), '.-', label=name)
+
