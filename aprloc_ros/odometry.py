@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp, se3_log
-from aprloc_ros.ros_messages import rigid_transform, stamp_ns
+from aprloc_ros.message_fields import rigid_transform, stamp_ns
 from aprloc_ros.transforms import TfLookup
 from aprloc_ros.worker import StampOrder
 

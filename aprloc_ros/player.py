@@ -25,7 +25,7 @@ from torch import Tensor
 from aprloc_ros.bag_messages import CAMERA_INFO, IMAGE
 from aprloc_ros.bags import read_raw
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.ros_messages import rigid_transform, stamp_ns
+from aprloc_ros.message_fields import rigid_transform, stamp_ns
 
 _RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # DDS matches the answers' topics on its own time.

@@ -1,83 +1,20 @@
-"""ROS messages to and from the project's own types. Images are in ros_images."""
+"""ROS messages from the project's own types. The other way are message_fields and ros_images."""
 
 import torch
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Pose, PoseStamped, PoseWithCovarianceStamped, TransformStamped
-from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from torch import Tensor
 
-from aprloc_ros.camera import Camera
-from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import check_pose, pose, quaternion_to_rotation, rotation_to_quaternion
-
-# CameraInfo's name -> the camera's model and how many of D it uses.
-_DISTORTION_MODELS = {'plumb_bob': ('opencv', 5), 'rational_polynomial': ('opencv', 8), 'equidistant': ('fisheye', 4)}
-
-
-def stamp_ns(stamp: Time) -> int:
-    """Nanoseconds since the clock's zero."""
-    return stamp.sec * 10**9 + stamp.nanosec
+from aprloc_ros.geometry import rotation_to_quaternion
+from aprloc_ros.message_fields import covariance_about_map_axes
 
 
 def time_message(time_ns: int) -> Time:
     """The inverse of stamp_ns."""
     seconds, nanoseconds = divmod(time_ns, 10**9)
     return Time(sec=seconds, nanosec=nanoseconds)
-
-
-def camera_from_info(info: CameraInfo, rectified: bool = False) -> Camera:
-    """The camera of the image that comes with this CameraInfo, its binning and region of interest applied.
-
-    rectified: the image is image_rect: P counts and there is no distortion. Raises AprlocError for an uncalibrated
-    camera, an unknown distortion model, a wrong number of coefficients or a region outside the sensor.
-    """
-    if info.width < 1 or info.height < 1:
-        raise AprlocError(f'camera_info is of {info.width}x{info.height} pixels; check the camera driver')
-    matrix, stride = (info.p, 4) if rectified else (info.k, 3)
-    fx, fy, cx, cy = matrix[0], matrix[stride + 1], matrix[2], matrix[stride + 2]
-    if fx == 0 or fy == 0:
-        raise AprlocError(f'camera_info has no calibration: its {"P" if rectified else "K"} is zero; calibrate the '
-                          f'camera, or set require_camera_info to false to use that of the map')
-    if rectified and info.roi.do_rectify:
-        raise AprlocError('camera_info asks to rectify its region of interest (do_rectify), so the region of the '
-                          'rectified image is unknown; publish the raw image or the whole image')
-    model, distortion = ('pinhole', ()) if rectified else _distortion(info)
-    left, top, width, height = _region(info)
-    across, down = max(info.binning_x, 1), max(info.binning_y, 1)
-    # A binned pixel covers across x down pixels of the sensor; its centre lies half of it from its corner.
-    return Camera(width // across, height // down, fx / across, fy / down,
-                  (cx - left + 0.5) / across - 0.5, (cy - top + 0.5) / down - 0.5, model, distortion)
-
-
-def _region(info: CameraInfo) -> tuple[int, int, int, int]:
-    """Left, top, width, height of the image on the sensor; all zeros in the message mean the whole sensor."""
-    roi = info.roi
-    left, top, width, height = roi.x_offset, roi.y_offset, roi.width, roi.height
-    if (left, top, width, height) == (0, 0, 0, 0):
-        return 0, 0, info.width, info.height
-    if width < 1 or height < 1 or left + width > info.width or top + height > info.height:
-        raise AprlocError(f'camera_info has a region of interest of {width}x{height} at ({left}, {top}), outside its '
-                          f'{info.width}x{info.height} pixels')
-    return left, top, width, height
-
-
-def _distortion(info: CameraInfo) -> tuple[str, tuple[float, ...]]:
-    coefficients = tuple(info.d)
-    if info.distortion_model == '' and not any(coefficients):
-        return 'pinhole', ()
-    if info.distortion_model not in _DISTORTION_MODELS:
-        raise AprlocError(f'camera_info has the distortion model {info.distortion_model[:40]!r}; it must be one of '
-                          f'{", ".join(_DISTORTION_MODELS)}, or the image rectified and the parameter rectified true')
-    model, count = _DISTORTION_MODELS[info.distortion_model]
-    if model == 'opencv' and not any(coefficients):
-        return 'pinhole', ()
-    # Drivers pad D with zeros (OpenCV's thin prism and tilt) or leave out a k3 of zero.
-    if any(coefficients[count:]) or len(coefficients) < min(count, 4) or 5 < len(coefficients) < count:
-        raise AprlocError(f'camera_info has {len(coefficients)} distortion coefficients; '
-                          f'{info.distortion_model} takes {count}')
-    return model, coefficients[:count]
 
 
 def pose_to_message(T_a_b: Tensor) -> Pose:
@@ -87,16 +24,6 @@ def pose_to_message(T_a_b: Tensor) -> Pose:
     orientation = message.orientation
     orientation.w, orientation.x, orientation.y, orientation.z = rotation_to_quaternion(T_a_b[:3, :3]).tolist()
     return message
-
-
-def rigid_transform(xyz, q, where: str) -> Tensor:
-    """A message's point or vector and its quaternion -> [4, 4] float64. AprlocError naming `where` if not a pose."""
-    quaternion = torch.tensor([q.w, q.x, q.y, q.z], dtype=torch.float64)
-    length = quaternion.norm().item()
-    if not 0.9 < length < 1.1:
-        raise AprlocError(f'{where}: the quaternion has length {length:.3g}; it must be 1')
-    translation = torch.tensor([xyz.x, xyz.y, xyz.z], dtype=torch.float64)
-    return check_pose(pose(quaternion_to_rotation(quaternion), translation), where)
 
 
 def pose_stamped(stamp: Time, frame_id: str, T_map_base: Tensor) -> PoseStamped:
@@ -111,19 +38,6 @@ def pose_with_covariance(stamp: Time, frame_id: str, T_map_base: Tensor, covaria
     message.pose.pose = pose_to_message(T_map_base)
     message.pose.covariance = covariance_about_map_axes(covariance, T_map_base).flatten().tolist()
     return message
-
-
-def covariance_about_map_axes(covariance: Tensor, T_map_base: Tensor) -> Tensor:
-    """The covariance in ROS' meaning (geometry_msgs/PoseWithCovariance): order x y z, rotation about X, Y, Z.
-
-    covariance: [6, 6] of xi = (rho, phi) in T_true = T_map_base @ exp(xi), in the axes of base -> [6, 6] of the error of
-    position along the map's axes and of the rotation about the map's fixed axes. With R = R_map_base, to first order
-    p_true = p + R rho and R_true = R exp(phi) = exp(R phi) R, so both halves turn by R and, unlike under the adjoint,
-    the distance from the map's origin does not enter.
-    """
-    R = torch.block_diag(T_map_base[:3, :3], T_map_base[:3, :3])
-    turned = R @ covariance @ R.T
-    return (turned + turned.T) / 2
 
 
 def covariance_in_base_axes(covariance: Tensor, T_map_base: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.frames import FrameRejected, Setup, answer_picture, read_picture
 from aprloc_ros.initial_pose import TOPIC, InitialPose
 from aprloc_ros.inputs import Inputs
+from aprloc_ros.message_fields import stamp_ns
 from aprloc_ros.odometry import OdometryPose
 from aprloc_ros.parameters import NodeParameters
-from aprloc_ros.ros_messages import pose_stamped, pose_with_covariance, stamp_ns
+from aprloc_ros.ros_messages import pose_stamped, pose_with_covariance
 from aprloc_ros.services import Outcome, PendingCalls
 from aprloc_ros.tf_output import TfOutput
 from aprloc_ros.tracking import LOCALIZED, LOST, Tracker

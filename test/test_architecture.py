@@ -15,6 +15,7 @@ ROS_ROOMS = {'ros_messages', 'transforms', 'odometry', 'parameters', 'inputs', '
 FOUNDATION = {'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'covariance', 'scene', 'points'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
 LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
+MESSAGES = {'errors', 'camera', 'geometry', 'message_fields', 'ros_messages'}
 BAG = {'errors', 'camera', 'geometry', 'recording', 'message_fields', 'bag_messages', 'trajectory', 'tf_tree'}
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
@@ -42,18 +43,18 @@ MAY_IMPORT = {
     'worker': {'errors'}, 'ros_images': {'errors'},
     'motion': {'geometry'}, 'tracking': {'geometry', 'distributions', 'motion'},
     'parameters': {'errors', 'config', 'manifest', 'motion', 'tracking'},
-    'ros_messages': {'errors', 'geometry', 'camera'}, 'services': set(),
-    'initial_pose': {'errors', 'ros_messages'},
-    'transforms': {'errors', 'geometry', 'ros_messages'},
-    'odometry': {'errors', 'geometry', 'ros_messages', 'transforms', 'worker'},
+    'ros_messages': MESSAGES, 'services': set(),
+    'initial_pose': MESSAGES,
+    'transforms': MESSAGES,
+    'odometry': MESSAGES | {'transforms', 'worker'},
     'inputs': {'errors', 'odometry', 'parameters'},
-    'tf_output': {'geometry', 'odometry', 'parameters', 'ros_messages'},
-    'frames': FOUNDATION | {'localizer', 'odometry', 'parameters', 'ros_images', 'ros_messages', 'transforms'},
+    'tf_output': MESSAGES | {'odometry', 'parameters'},
+    'frames': FOUNDATION | MESSAGES | {'localizer', 'odometry', 'parameters', 'ros_images', 'transforms'},
     'display': {'camera', 'cloud', 'fields', 'frames', 'map_bundle', 'overlay', 'ros_messages', 'worker'},
-    'stream': {'errors', 'geometry', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'ros_messages',
-               'services', 'tf_output', 'tracking', 'transforms', 'worker'},
-    'node': {'display', 'errors', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters', 'refinement',
-             'ros_messages', 'services', 'stream', 'transforms'},
+    'stream': MESSAGES | {'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'services', 'tf_output',
+                          'tracking', 'transforms', 'worker'},
+    'node': MESSAGES | {'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters', 'refinement',
+                        'services', 'stream', 'transforms'},
     'relocalize': {'node'},
 }
 # The rooms that the command line is made of may reach for training and for ROS, inside functions alone.

@@ -18,7 +18,7 @@ from capture_fixtures import (
 
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.training.datasets import read_capture
-from aprloc_ros.training.datasets.trajectory import make_trajectory
+from aprloc_ros.trajectory import make_trajectory
 
 COUNT = 24
 START = 1305031100.0
@@ -98,13 +98,13 @@ def test_interpolation_is_exact_on_a_motion_of_constant_velocity():
         pose[:3, 3] = torch.tensor([1.0, 2, 3]) * k
     trajectory = make_trajectory([10.0, 10.2], T)
     stamps = torch.tensor([10.0, 10.05, 10.2, 9.99, 10.21], dtype=torch.float64)
-    poses, known = trajectory.at(stamps)
+    poses, known = trajectory.at(stamps, 0.25)
     assert known.tolist() == [True, True, True, False, False]
     torch.testing.assert_close(poses[1, :3, :3], se3_exp(twist * 0.25)[:3, :3])
     torch.testing.assert_close(poses[1, :3, 3], torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
     assert trajectory.at(stamps, max_gap_s=0.1)[1].tolist() == [True, False, True, False, False]
     single = make_trajectory([5.0], T[:1])
-    assert single.at(torch.tensor([5.0, 5.1], dtype=torch.float64))[1].tolist() == [True, False]
+    assert single.at(torch.tensor([5.0, 5.1], dtype=torch.float64), 0.25)[1].tolist() == [True, False]
 
 
 @pytest.mark.parametrize('folder, fx, k1', [

@@ -148,7 +148,7 @@ def test_sample_consensus_finds_the_pose_among_outliers(outliers):
     painter = Painter(points, T, outliers=outliers, noise=0.02)
     log_maps = dense_maps(points.coarse, painter.features.coarse[0], torch.tensor(SCALE))
     maps = sparse_maps(log_maps, 40, 8)
-    found = msac(maps, points.xyz.numpy(), COARSE, [np.arange(len(maps))], np.zeros((0, 4, 4)), 480, np.random.default_rng(0))
+    found = msac(maps, points.xyz.numpy(), COARSE, [np.arange(len(maps))], np.zeros((0, 4, 4)), 2000, np.random.default_rng(0))
     cells, _, inside = COARSE.project(points.xyz.numpy(), found.T_cam_map)
     true_cells, _, _ = COARSE.project(points.xyz.numpy(), invert(T).numpy())
     assert np.median(np.hypot(*(cells - true_cells)[inside].T)) < 1.0

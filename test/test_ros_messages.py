@@ -11,7 +11,7 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Quaternion
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
-from aprloc_ros import ros_messages
+from aprloc_ros import message_fields, ros_messages
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.covariance import to_base
 from aprloc_ros.errors import AprlocError
@@ -31,26 +31,26 @@ def transform(*tangent):
 
 
 def test_distortion_models():
-    camera = ros_messages.camera_from_info(info())
+    camera = message_fields.camera_from_info(info())
     assert camera == Camera(640, 480, 500, 510, 320.5, 240.25, 'opencv', (-0.2, 0.05, 0.001, -0.002, 0.01))
     rational = tuple(0.01 * i for i in range(1, 9))
-    assert ros_messages.camera_from_info(info('rational_polynomial', rational)).distortion == rational
-    assert ros_messages.camera_from_info(info('rational_polynomial', (*rational, 0.0, 0.0, 0.0, 0.0))).distortion == rational
-    fisheye = ros_messages.camera_from_info(info('equidistant', (0.1, 0.0, 0.0, 0.01)))
+    assert message_fields.camera_from_info(info('rational_polynomial', rational)).distortion == rational
+    assert message_fields.camera_from_info(info('rational_polynomial', (*rational, 0.0, 0.0, 0.0, 0.0))).distortion == rational
+    fisheye = message_fields.camera_from_info(info('equidistant', (0.1, 0.0, 0.0, 0.01)))
     assert (fisheye.model, fisheye.distortion) == ('fisheye', (0.1, 0.0, 0.0, 0.01))
     for model, d in (('', ()), ('plumb_bob', ()), ('plumb_bob', (0.0,) * 5), ('rational_polynomial', (0.0,) * 8)):
-        assert ros_messages.camera_from_info(info(model, d)) == Camera(640, 480, 500, 510, 320.5, 240.25)
+        assert message_fields.camera_from_info(info(model, d)) == Camera(640, 480, 500, 510, 320.5, 240.25)
 
 
 def test_a_rectified_image_takes_p_and_no_distortion():
-    assert ros_messages.camera_from_info(info(), rectified=True) == Camera(640, 480, 480, 490, 319, 239)
+    assert message_fields.camera_from_info(info(), rectified=True) == Camera(640, 480, 480, 490, 319, 239)
 
 
 def test_a_region_of_interest_and_binning_see_the_same_rays():
     region = RegionOfInterest(x_offset=100, y_offset=60, width=320, height=240)
-    camera = ros_messages.camera_from_info(info(roi=region, binning_x=2, binning_y=4))
+    camera = message_fields.camera_from_info(info(roi=region, binning_x=2, binning_y=4))
     assert (camera.width, camera.height) == (160, 60)
-    whole = ros_messages.camera_from_info(info())
+    whole = message_fields.camera_from_info(info())
     # The pixel (10, 5) of the image averages 2x4 pixels of the sensor, whose centre is at:
     u, v = 100 + 2 * 10 + 0.5, 60 + 4 * 5 + 1.5
     assert (10 - camera.cx) / camera.fx == pytest.approx((u - whole.cx) / whole.fx)
@@ -58,7 +58,7 @@ def test_a_region_of_interest_and_binning_see_the_same_rays():
 
 
 def test_the_camera_undistorts_as_opencv_does():
-    camera = ros_messages.camera_from_info(info())
+    camera = message_fields.camera_from_info(info())
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     image = cv2.resize(image, (640, 480), interpolation=cv2.INTER_CUBIC)
     expected = cv2.undistort(image, np.reshape(K, (3, 3)), np.array(camera.distortion))
@@ -77,14 +77,14 @@ def test_the_camera_undistorts_as_opencv_does():
     ({'roi': RegionOfInterest(x_offset=1)}, 'region'), ({'binning_x': 1000}, '0x480')])
 def test_a_broken_camera_info_is_one_line(changes, words):
     with pytest.raises(AprlocError, match=words) as caught:
-        ros_messages.camera_from_info(info(**changes))
+        message_fields.camera_from_info(info(**changes))
     assert '\n' not in str(caught.value)
 
 
 def test_a_rectified_region_is_refused():
     region = RegionOfInterest(width=100, height=100, do_rectify=True)
     with pytest.raises(AprlocError, match='do_rectify'):
-        ros_messages.camera_from_info(info(roi=region), rectified=True)
+        message_fields.camera_from_info(info(roi=region), rectified=True)
 
 
 def test_poses_and_transforms():
@@ -97,13 +97,13 @@ def test_poses_and_transforms():
     for xyz, q in ((stamped.pose.position, stamped.pose.orientation), (tf.transform.translation, tf.transform.rotation)):
         np.testing.assert_allclose([xyz.x, xyz.y, xyz.z], T[:3, 3])
         np.testing.assert_allclose([q.x, q.y, q.z, q.w], expected, atol=1e-12)
-        torch.testing.assert_close(ros_messages.rigid_transform(xyz, q, 'here'), T)
+        torch.testing.assert_close(message_fields.rigid_transform(xyz, q, 'here'), T)
 
 
 @pytest.mark.parametrize('q', [Quaternion(w=0.0), Quaternion(w=float('nan')), Quaternion(w=2.0)])
 def test_a_quaternion_that_is_none_is_refused(q):
     with pytest.raises(AprlocError, match='odom: the quaternion'):
-        ros_messages.rigid_transform(Point(), q, 'odom')
+        message_fields.rigid_transform(Point(), q, 'odom')
 
 
 def test_the_published_covariance_is_that_of_sampled_poses_of_the_base():

@@ -7,9 +7,10 @@ import torch
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
 from aprloc_ros.geometry import invert, se3_exp
+from aprloc_ros.message_fields import rigid_transform, stamp_ns
 from aprloc_ros.odometry import OdometryPose
 from aprloc_ros.parameters import NodeParameters
-from aprloc_ros.ros_messages import rigid_transform, stamp_ns, time_message
+from aprloc_ros.ros_messages import time_message
 from aprloc_ros.tf_output import TfOutput
 
 T_MAP_BASE = se3_exp(torch.tensor([2.0, -1.0, 0.5, 0.2, -0.3, 1.5], dtype=torch.float64))

@@ -30,7 +30,7 @@ class NreSettings:
     views_near_starts: int = field(default=2, metadata={'range': (0, 1000)})
     points: int = field(default=1000, metadata={'range': (4, 100_000)})
     fine_points: int = field(default=600, metadata={'range': (4, 100_000)})
-    triples: int = field(default=480, metadata={'range': (1, 100_000)})     # of MSAC, at most
+    triples: int = field(default=960, metadata={'range': (1, 100_000)})     # of MSAC, at most
     coarse_cells: int = field(default=12, metadata={'range': (1, 10_000)})  # kept per loss map
     fine_cells: int = field(default=12, metadata={'range': (1, 10_000)})
     coarse_sigmas: tuple[float, ...] = field(default=(2.0, 1.0), metadata={'range': (0.1, 100.0)})

@@ -5,10 +5,11 @@ from pathlib import Path
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.tf_tree import TfTree
 from aprloc_ros.training.datasets.bag_topics import BagTopics, Choice, stamp_s
 from aprloc_ros.training.datasets.parsing import quaternion_pose
-from aprloc_ros.training.datasets.tf_tree import TfTree
-from aprloc_ros.training.datasets.trajectory import make_trajectory, read_tum_trajectory
+from aprloc_ros.training.datasets.trajectory import MAX_GAP_S, read_tum_trajectory
+from aprloc_ros.trajectory import make_trajectory
 
 POSES = ('geometry_msgs/msg/PoseStamped', 'geometry_msgs/msg/PoseWithCovarianceStamped')
 ODOMETRY = ('nav_msgs/msg/Odometry',)
@@ -26,20 +27,20 @@ def camera_poses(topics: BagTopics, choice: Choice, stamps_s: Tensor, camera_fra
         return _from_topic(topics, topic, choice, stamps_s, camera_frame)
     file = _tum_file(topics.bag)
     if file:
-        return read_tum_trajectory(file).at(stamps_s)
+        return read_tum_trajectory(file).at(stamps_s, MAX_GAP_S)
     poses, odometry = (_trajectories(topics, types, len(stamps_s)) for types in (POSES, ODOMETRY))
     if poses:
         topic = topics.only(poses, 'pose topic', 'pose_topic')
         return _from_topic(topics, topic, choice, stamps_s, camera_frame)
     tree = _read_tf(topics)
-    chain = tree.ancestors(camera_frame)
-    if 'map' in chain and tree.moves('map', camera_frame):
-        return tree.lookup('map', camera_frame, stamps_s)
+    root = tree.ancestors(camera_frame)[-1]
+    if tree.moves('map', camera_frame):
+        return tree.lookup('map', camera_frame, stamps_s, MAX_GAP_S)
     if odometry:
         topic = topics.only(odometry, 'odometry topic', 'pose_topic')
         return _from_topic(topics, topic, choice, stamps_s, camera_frame)
-    if tree.moves(chain[-1], camera_frame):
-        return tree.lookup(chain[-1], camera_frame, stamps_s)
+    if tree.moves(root, camera_frame):
+        return tree.lookup(root, camera_frame, stamps_s, MAX_GAP_S)
     raise AprlocError(f'{topics.bag}: no poses: record a PoseStamped, PoseWithCovarianceStamped or Odometry topic, or '
                       f'/tf that moves {camera_frame!r}, or write {tum_files(topics.bag)[0]} '
                       f'("stamp tx ty tz qx qy qz qw")')
@@ -70,14 +71,14 @@ def _from_topic(topics: BagTopics, topic: str, choice: Choice, stamps_s: Tensor,
         stamps.append(stamp_s(message.header))
         q, t = inner.orientation, inner.position
         poses.append(quaternion_pose([q.w, q.x, q.y, q.z], [t.x, t.y, t.z], where))
-    T_map_body, known = make_trajectory(stamps, poses).at(stamps_s)
+    T_map_body, known = make_trajectory(stamps, poses).at(stamps_s, MAX_GAP_S)
     if not body or body == camera_frame:
         return T_map_body, known
-    mounting = _read_tf(topics).lookup(body, camera_frame, stamps_s)
-    if mounting is None:
+    tree = _read_tf(topics)
+    if not tree.connects(body, camera_frame):
         raise AprlocError(f'{topics.bag}: {topic} gives the pose of {body}, but no /tf_static leads from there to the '
                           f'image frame {camera_frame!r}; record /tf_static, or write pose_frame into capture.yaml')
-    T_body_cam, mounted = mounting
+    T_body_cam, mounted = tree.lookup(body, camera_frame, stamps_s, MAX_GAP_S)
     return T_map_body @ T_body_cam, known & mounted
 
 
@@ -85,9 +86,5 @@ def _read_tf(topics: BagTopics) -> TfTree:
     tree = TfTree()
     for topic in ('/tf_static', '/tf'):
         for _, message, where in topics.messages(topic):
-            for item in message.transforms:
-                q, t = item.transform.rotation, item.transform.translation
-                stamp = stamp_s(item.header) if topic == '/tf' else None
-                tree.add(item.header.frame_id.strip('/'), item.child_frame_id.strip('/'), stamp,
-                         [q.w, q.x, q.y, q.z], [t.x, t.y, t.z], where)
+            tree.add(message, topic == '/tf_static', where)
     return tree

@@ -26,7 +26,7 @@ from aprloc_ros.training.datasets.parsing import (
     read_text,
 )
 from aprloc_ros.training.datasets.splits import held_out
-from aprloc_ros.training.datasets.trajectory import read_tum_trajectory
+from aprloc_ros.training.datasets.trajectory import MAX_GAP_S, read_tum_trajectory
 
 FORMAT = 'tum'
 LOOKED_FOR = 'rgb.txt and groundtruth.txt (TUM RGB-D)'
@@ -51,7 +51,7 @@ def read(path: Path) -> Capture:
         raise AprlocError(f'{path / "rgb.txt"}: lists no image; a line is "stamp filename"')
     depths = _read_list(path, path / 'depth.txt') if (path / 'depth.txt').is_file() else []
     stamps_s = torch.tensor([stamp for stamp, _ in images], dtype=torch.float64)
-    T_map_cam, known = read_tum_trajectory(path / 'groundtruth.txt').at(stamps_s)
+    T_map_cam, known = read_tum_trajectory(path / 'groundtruth.txt').at(stamps_s, MAX_GAP_S)
     if not known.any():
         raise AprlocError(f'{path / "groundtruth.txt"}: covers none of the {len(images)} images of rgb.txt; '
                           f'are the stamps of the same clock?')
