@@ -13,7 +13,9 @@ from aprloc_ros.odometry import OdometryBuffer, OdometrySource
 from aprloc_ros.parameters import NodeParameters
 
 _LOG_EVERY_S = 5.0
-_QUEUE = 5   # messages that may wait while the node takes the one before
+# Messages that may wait for the callbacks on a busy machine: a second of images at 30 Hz. What overflows is lost to the
+# counts; what is taken is superseded at once by what is newer.
+_QUEUE = 30
 
 
 class Inputs:

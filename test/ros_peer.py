@@ -116,9 +116,11 @@ def running_nodes(directory, peer, tiny_map):
         return log
 
     start.process = lambda: running[-1][0]
-    yield start
-    for process, log in running:
-        code = process.poll() if process.poll() is not None else interrupt(process)
+    try:
+        yield start
+    finally:
+        codes = [process.poll() if process.poll() is not None else interrupt(process) for process, _ in running]
+    for code, (_, log) in zip(codes, running, strict=True):
         assert code == 0 and 'Traceback' not in log.read_text(), log.read_text()
 
 
