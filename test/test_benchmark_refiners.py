@@ -31,7 +31,7 @@ def first_cells(capsys, *arguments):
 def test_nre_prints_all_tables(wall, tmp_path, capsys):
     output, cells = first_cells(capsys, 'nre', 'wall', '--data', wall[0], '--map-dir', wall[1], '--work', tmp_path)
     assert f'{TEST} held-out frames' in output
-    for row in ('NRE (coarse to fine)', 'RE: MAGSAC++ on the argmax', 'RE: Eq. 11 on the argmax', 'extraction', 'total',
+    for row in ('NRE, coarse to fine', 'RE: MAGSAC++', 'RE: Eq. 11', 'FPR: Eq. 12, from MAGSAC++', 'extraction', 'total',
                 'twice the training blur', 'half the exposure', 'double the exposure', 'half covered'):
         assert row in cells
 

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from field_fixtures import FAR, NEAR, Analytic, seeded, some_rays, wall
+from tiny_map import save_tiny_map
 from torch.nn import functional as F
 
 from aprloc_ros.camera import Camera
@@ -141,8 +141,8 @@ def test_features_cost_the_colour_field_nothing():
     assert len(feature_parameters) == len([name for name in own if 'running' not in name and 'num_b' not in name])
 
 
-def test_a_map_from_before_features_still_loads():
-    bundle = load_map(Path(__file__).parent.parent / 'maps' / 'demo', 'cpu')
+def test_a_map_without_features_says_so(tmp_path):
+    bundle = load_map(save_tiny_map(tmp_path / 'tiny'), 'cpu')
     assert 'feature_channels' not in bundle.manifest.field.arguments and bundle.field.feature_channels == 0
 
 

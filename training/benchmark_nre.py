@@ -16,25 +16,25 @@ from aprloc_ros.evaluation import PoseScores, score_errors
 from aprloc_ros.geometry import invert, pose_errors
 from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.map_bundle import MapBundle, find_map, load_map
-from aprloc_ros.refinement.gnc import minimise
-from aprloc_ros.refinement.loss_maps import LossMaps, sparse_maps
+from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE
+from aprloc_ros.refinement.loss_maps import sparse_maps
 from aprloc_ros.refinement.minimal import msac
-from aprloc_ros.refinement.nre import NreRefiner, NreSettings, NreTrace
+from aprloc_ros.refinement.nre import NreRefiner, NreTrace
 from aprloc_ros.refinement.refined import Budget, Query
+from aprloc_ros.refinement.reprojection import estimate_from_matches, feature_metric
 from aprloc_ros.training.augmentation import degrade
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.presets import PRESETS
-from aprloc_ros.training.sift import SiftMap, solve_pnp
+from aprloc_ros.training.sift import SiftMap
 from aprloc_ros.training.triangulation import triangulate
 
 _PLENTY = Budget(500, 60_000.0)
 _NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)
 _LOST = float('inf')
-_RANSAC_CELLS = 1.5
-_ROUNDS = 1000
+_COARSE_PX = 8.0    # a match's cell is as large
 
 # An image [H, W, 3] uint8 and a generator -> what a worse camera, or a passer-by, would have made of it.
 Damage = Callable[[np.ndarray, torch.Generator], np.ndarray]
@@ -82,67 +82,51 @@ def _row(name: str, s: PoseScores, *more: str) -> str:
             f'| {s.recall["5cm5deg"]:.1%} | {s.recall["25cm2deg"]:.1%} |' + ''.join(f' {cell} |' for cell in more))
 
 
-# The papers' Table 1: the same features and maps, other estimators.
+# The paper's Tables 1 and 4: the same features, other estimators.
 
 
 def _compare_estimators(bench: _Bench):
-    estimators = {
-        'NRE (coarse to fine)': _nre, 'NRE, coarse only': _coarse_only, 'NRE, MSAC + P3P only': _msac_only,
-        'RE: LO-RANSAC on the argmax': lambda trace: _ransac(trace, cv2.SOLVEPNP_P3P),
-        'RE: MAGSAC++ on the argmax': lambda trace: _ransac(trace, cv2.USAC_MAGSAC),
-        'RE: Eq. 11 on the argmax': _one_hot}
-    poses = {name: [] for name in estimators}
+    poses: dict[str, list[Tensor | None]] = {}
     for frame in tqdm(bench.frames, desc='estimators', leave=False, mininterval=2.0):
-        trace = bench.refiner.trace(bench.query(frame.read_image(), frame), _NO_START, _PLENTY)
-        for name, estimate in estimators.items():
-            T_cam_map = estimate(trace) if trace is not None else None
-            poses[name].append(None if T_cam_map is None else _inverted(T_cam_map))
+        query = bench.query(frame.read_image(), frame)
+        for name, T in _estimates(bench, query).items():
+            poses.setdefault(name, []).append(T)
     print('| estimator | median cm / deg | p95 cm / deg | 5cm5deg | 25cm2deg |\n|' + '---|' * 5)
     for name, found in poses.items():
         print(_row(name, _scores(found, bench.frames)))
 
 
-def _inverted(T: np.ndarray) -> Tensor:
-    return invert(torch.from_numpy(np.ascontiguousarray(T)))
+def _estimates(bench: _Bench, query: Query) -> dict[str, Tensor | None]:
+    """Poses by estimator. Those on matches take the likeliest coarse cell of each point, all that a match can hold."""
+    trace = bench.refiner.trace(query, _NO_START, _PLENTY)
+    maps = sparse_maps(trace.log_coarse, trace.coarse_camera.width, 1)
+    matches = (torch.from_numpy(trace.xyz), to_pixels(torch.from_numpy(maps.best).double(), COARSE_STRIDE),
+               torch.from_numpy(maps.sureness).double(), query.camera)
+    found = {'NRE, coarse to fine': _inverted(trace.final), 'NRE, coarse maps alone': _inverted(trace.coarse),
+             'NRE, MSAC + P3P alone': _inverted(trace.first)}
+    for name, method in (('LO-RANSAC', 'lo_ransac'), ('MAGSAC++', 'magsac'), ('Eq. 11', 'eq11')):
+        found[f'RE: {name}'] = estimate_from_matches(*matches, method, _COARSE_PX)
+    found['FPR: Eq. 12, from MAGSAC++'] = _feature_metric(bench, query, trace, found['RE: MAGSAC++'])
+    return found
 
 
-def _nre(trace: NreTrace) -> np.ndarray | None:
-    return trace.final
+def _inverted(T: np.ndarray | None) -> Tensor | None:
+    return None if T is None else invert(torch.from_numpy(np.ascontiguousarray(T)))
 
 
-def _coarse_only(trace: NreTrace) -> np.ndarray | None:
-    return trace.coarse
-
-
-def _msac_only(trace: NreTrace) -> np.ndarray | None:
-    return trace.first
-
-
-def _matches(trace: NreTrace) -> tuple[np.ndarray, np.ndarray]:
-    """Points and the likeliest fine cell of each within the last windows."""
-    return trace.xyz[trace.rows], trace.fine_maps.best.astype(np.float64)
-
-
-def _ransac(trace: NreTrace, method: int) -> np.ndarray | None:
-    if trace.fine_maps is None:
+@torch.inference_mode()
+def _feature_metric(bench: _Bench, query: Query, trace: NreTrace, start: Tensor | None) -> Tensor | None:
+    if start is None:
         return None
-    camera = trace.fine_camera
-    intrinsics = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
-    xyz, cells = _matches(trace)
-    found = solve_pnp(xyz, cells, intrinsics, _RANSAC_CELLS, _ROUNDS, method)
-    return None if found is None else invert(found).numpy()
+    features = bench.bundle.extractor(query.image[None].contiguous(memory_format=torch.channels_last))[0]
+    camera = query.camera.resized(query.camera.width // FINE_STRIDE, query.camera.height // FINE_STRIDE)
+    fine = bench.bundle.points.fine[trace.chosen]
+    return feature_metric(start, torch.from_numpy(trace.xyz), fine, features.fine, camera, 'barron')
 
 
-def _one_hot(trace: NreTrace) -> np.ndarray | None:
-    """Eq. 11: each map is one cell, and all of them weigh the same."""
-    if trace.fine_maps is None:
-        return None
-    xyz, cells = _matches(trace)
-    maps = LossMaps(cells[:, None].astype(np.float32), np.ones((len(cells), 1), np.float32), np.ones(len(cells), np.float32))
-    pose = trace.coarse
-    for sigma in NreSettings().first_sigmas + NreSettings().last_sigmas:
-        pose = minimise(maps, xyz, trace.fine_camera, pose, sigma, 50).T_cam_map
-    return pose
+def to_pixels(cells: Tensor, stride: int) -> Tensor:
+    """Centres of cells [N, 2] of a map of that stride, in pixels."""
+    return (cells + 0.5) * stride - 0.5
 
 
 # The paper's Table 3.

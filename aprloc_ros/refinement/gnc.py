@@ -103,7 +103,7 @@ def minimise(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, T_cam_map: np.nda
         new_cells, new_cam, new_inside = camera.project(xyz, moved)
         new = pull(maps, new_cells, new_inside, sigma)
         new_cost = -new.gain.sum()
-        if new_cost > cost:
+        if not new_cost <= cost:
             damping *= 10
             if damping > _HIGHEST_DAMPING:
                 break

@@ -45,6 +45,23 @@ def sparse_maps(log_maps: Tensor, width: int, top: int) -> LossMaps:
 
 
 @torch.inference_mode()
+def interpolated(log_maps: Tensor, width: int, cells: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Losses of Eq. 6, [N]: the truncated maps [N, H * W] of Eq. 7, bilinear at cells [N, 2]; ln|Omega| where not inside."""
+    bound = math.log(1 + log_maps.shape[1])
+    last = np.array([width - 1, log_maps.shape[1] // width - 1])
+    cells = np.clip(np.where(inside[:, None], cells, 0), 0, last)
+    corner = np.clip(np.floor(cells), 0, np.maximum(last - 1, 0)).astype(np.int64)
+    share = cells - corner
+    losses = np.zeros(len(cells))
+    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        x, y = np.minimum(corner + [right, down], last).T
+        index = torch.from_numpy(y * width + x).to(log_maps.device)
+        loss = (-log_maps.gather(1, index.unsqueeze(1))[:, 0]).clamp_max(bound).cpu().numpy()
+        losses += loss * np.abs(1 - right - share[:, 0]) * np.abs(1 - down - share[:, 1])
+    return np.where(inside, losses, bound)
+
+
+@torch.inference_mode()
 def local_maps(descriptors: Tensor, feature_map: Tensor, scale: Tensor, centres: Tensor, radius: int, top: int,
                coarse_maps: Tensor, coarse_width: int) -> LossMaps:
     """Fine loss maps within windows, combined with the coarse probability there (appendix D.1, steps 1-5).

@@ -47,15 +47,17 @@ def msac(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, groups: list[np.ndarr
     surest = _surest(groups, maps.sureness)
     scored = generator.permutation(len(maps))[:_SCORED_POINTS]
     poses, scores = starts, _scores(maps, scored, xyz, camera, starts)
-    drawn = 0
+    drawn, left_out = 0, []
     while surest and drawn < most_triples:
         count = min(_BATCH, most_triples - drawn)
         drawn += count
         triples = _draw(surest, count, generator)
         found = p3p(xyz[triples], rays[triples])
-        promising = np.argsort(-_scores(maps, scored[:_FIRST_POINTS], xyz, camera, found))[:_GO_ON]
-        poses = np.concatenate([poses, found[promising]])
-        scores = np.concatenate([scores, _scores(maps, scored, xyz, camera, found[promising])])
+        order = np.argsort(-_scores(maps, scored[:_FIRST_POINTS], xyz, camera, found))
+        promising = found[order[:_GO_ON]]
+        left_out.append(found[order[_GO_ON:]])
+        poses = np.concatenate([poses, promising])
+        scores = np.concatenate([scores, _scores(maps, scored, xyz, camera, promising)])
         if len(poses) and drawn >= _enough(surest, xyz, best, camera, poses[scores.argmax()]):
             break
     if not len(poses):
@@ -63,7 +65,11 @@ def msac(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, groups: list[np.ndarr
     finalists = np.argsort(-scores)[:_FINALISTS]
     final = _scores(maps, np.arange(len(maps)), xyz, camera, poses[finalists])
     winner = finalists[final.argmax()]
-    return Hypothesis(poses[winner], float(final.max()), _runner_up(poses, scores, scores.argmax(), xyz),
+    # The promising are mostly one pose over and over: who comes second is found among the others, too.
+    rivals = _elsewhere(np.concatenate([poses, *left_out]), poses[winner], xyz.mean(0))
+    rivals = rivals[np.argsort(-_scores(maps, scored[:_FIRST_POINTS], xyz, camera, rivals))[:_GO_ON]]
+    runner_up = _scores(maps, scored, xyz, camera, rivals).max(initial=0.0)
+    return Hypothesis(poses[winner], float(final.max()), float(runner_up),
                       float(_supporters(xyz, best, camera, poses[winner]).mean()))
 
 
@@ -108,9 +114,7 @@ def _enough(groups: list[np.ndarray], xyz: np.ndarray, best: np.ndarray, camera:
     return math.inf if clean <= 0 else math.log(1 - _CONFIDENCE) / math.log(1 - clean)
 
 
-def _runner_up(poses: np.ndarray, scores: np.ndarray, winner: int, xyz: np.ndarray) -> float:
-    """The best score of a pose that puts the points' middle elsewhere: by a fifth of its distance or more."""
-    middle = xyz.mean(0)
-    seen = poses[:, :3, :3] @ middle + poses[:, :3, 3]
-    elsewhere = np.linalg.norm(seen - seen[winner], axis=1) > 0.2 * np.linalg.norm(seen[winner])
-    return float(scores[elsewhere].max()) if elsewhere.any() else 0.0
+def _elsewhere(poses: np.ndarray, winner: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """The poses that put the points' middle [3] elsewhere than the winner: by a fifth of its distance or more."""
+    seen, there = (T[..., :3, :3] @ middle + T[..., :3, 3] for T in (poses, winner))
+    return poses[np.linalg.norm(seen - there, axis=1) > 0.2 * np.linalg.norm(there)]

@@ -10,7 +10,7 @@ from aprloc_ros.geometry import invert
 from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, Features
 from aprloc_ros.points import MapPoints
 from aprloc_ros.refinement.gnc import Level, Pinhole, minimise, normal_equations, pull
-from aprloc_ros.refinement.loss_maps import LossMaps, dense_maps, local_maps, sparse_maps
+from aprloc_ros.refinement.loss_maps import LossMaps, dense_maps, interpolated, local_maps, sparse_maps
 from aprloc_ros.refinement.minimal import Hypothesis, msac
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Step, Stopwatch, kept
 from aprloc_ros.refinement.retrieval import retrieve_points, retrieve_views, rows_of_views
@@ -44,7 +44,8 @@ class NreSettings:
 class NreTrace:
     """A query's way from retrieval to the final pose; poses are T_cam_map [4, 4]."""
 
-    xyz: np.ndarray                       # [N, 3] of the retrieved points
+    chosen: Tensor                        # [N] indices of the retrieved points
+    xyz: np.ndarray                       # [N, 3]
     groups: list[np.ndarray]              # rows of the points that one retrieved view saw
     log_coarse: Tensor                    # [N, h * w] ln C of the coarse maps
     coarse_camera: Pinhole
@@ -74,7 +75,8 @@ class NreRefiner:
 
     def refine(self, query: Query, starts: Tensor, budget: Budget) -> Refined:
         """See refinement.refined. An iteration is a step of any level of graduated non-convexity."""
-        start = starts[0] if len(starts) else self._points.view_poses[0]
+        starts = starts[torch.isfinite(starts).flatten(1).all(1)].cpu()
+        start = [*starts[:1], *self._points.view_poses[:1], torch.eye(4, dtype=torch.float64)][0]
         trace = self.trace(query, starts, budget)
         if trace is None or trace.final is None or not np.isfinite(trace.final).all():
             return kept(start, {'inlier_share': 0.0})
@@ -95,7 +97,7 @@ class NreRefiner:
         index = chosen.to(self._fine.device)
         features = features[0]
         groups = [rows.numpy() for rows in rows_of_views(self._points, views, chosen)]
-        trace = NreTrace(self._points.xyz[chosen].numpy(), groups,
+        trace = NreTrace(chosen, self._points.xyz[chosen].numpy(), groups,
                          dense_maps(self._coarse[index], features.coarse, features.coarse_scale),
                          _cells_of(query, COARSE_STRIDE), _cells_of(query, FINE_STRIDE))
         self._from_coarse_maps(trace, invert(starts).numpy(), watch)
@@ -191,13 +193,10 @@ def _result(start: Tensor, trace: NreTrace, settings: NreSettings, budget: Budge
 
 
 def _mean_loss(trace: NreTrace, T_cam_map: np.ndarray) -> float:
-    """Eq. 6 per point on the coarse maps, at the nearest cell."""
+    """Eq. 6 per point on the coarse maps."""
     camera = trace.coarse_camera
     cells, _, inside = camera.project(trace.xyz, T_cam_map)
-    x, y = np.clip(np.rint(cells).astype(np.int64), 0, [camera.width - 1, camera.height - 1]).T
-    log_there = trace.log_coarse.cpu()[torch.arange(len(x)), torch.from_numpy(y * camera.width + x)].numpy()
-    bound = np.log(1 + camera.width * camera.height)
-    return float(np.where(inside, np.minimum(bound, -log_there), bound).mean())
+    return float(interpolated(trace.log_coarse, camera.width, cells, inside).mean())
 
 
 def _cells_of(query: Query, stride: int) -> Pinhole:
