@@ -33,7 +33,7 @@ from aprloc_ros.training.triangulation import triangulate
 
 _PLENTY = Budget(500, 60_000.0)
 _NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)
-_LOST = float('inf')
+_LOST = 1e6   # metres and degrees of a frame without a pose
 _COARSE_PX = 8.0    # a match's cell is as large
 
 # An image [H, W, 3] uint8 and a generator -> what a worse camera, or a passer-by, would have made of it.
@@ -71,14 +71,19 @@ def _sift_map(capture, work: Path) -> SiftMap:
 
 
 def _scores(poses: list[Tensor | None], frames: tuple[Frame, ...]) -> PoseScores:
-    """A frame without a pose is infinitely wrong."""
+    """A frame without a pose is as wrong as can be."""
     errors = [pose_errors(T, f.T_map_cam) if T is not None else (torch.tensor(_LOST), torch.tensor(_LOST))
               for T, f in zip(poses, frames)]
     return score_errors(*(torch.stack([torch.as_tensor(e, dtype=torch.float64) for e in column]) for column in zip(*errors)))
 
 
+def _error(m: float, deg: float) -> str:
+    """Centimetres and degrees."""
+    return 'no pose' if m > _LOST / 2 else f'{100 * m:.2f} / {deg:.3f}'
+
+
 def _row(name: str, s: PoseScores, *more: str) -> str:
-    return (f'| {name} | {100 * s.median_m:.2f} / {s.median_deg:.3f} | {100 * s.p95_m:.2f} / {s.p95_deg:.2f} '
+    return (f'| {name} | {_error(s.median_m, s.median_deg)} | {_error(s.p95_m, s.p95_deg)} '
             f'| {s.recall["5cm5deg"]:.1%} | {s.recall["25cm2deg"]:.1%} |' + ''.join(f' {cell} |' for cell in more))
 
 
@@ -215,6 +220,6 @@ def _compare_damage(bench: _Bench, sift: SiftMap, blur_px: float):
             times.append(1e3 * (time.perf_counter() - start))
         cells = []
         for s in (_scores(mine, bench.frames), _scores(theirs, bench.frames)):
-            cells += [f'{100 * s.median_m:.2f} / {s.median_deg:.3f}', f'{s.recall["5cm5deg"]:.0%}',
+            cells += [_error(s.median_m, s.median_deg), f'{s.recall["5cm5deg"]:.0%}',
                       f'{s.recall["25cm2deg"]:.0%}']
         print(f'| {name} | ' + ' | '.join(cells) + f' | {np.median(times):.0f} |', flush=True)
