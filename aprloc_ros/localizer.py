@@ -3,20 +3,19 @@
 import logging
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aprloc_ros.camera import Camera, warp_image
+from aprloc_ros.camera import Camera
 from aprloc_ros.device import is_out_of_memory, place, resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import nearest_rotation
-from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.networks import to_T
-from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget, Query, Refined
+from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget, Query, Refined, make_query
 from aprloc_ros.refiners import make_refiner, query_camera
 
 logger = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ class Localizer:
         clock = _Clock()
         image = check_image(image)
         source = camera or self._scaled_camera(image)
-        query = self._seen_by(self.manifest.camera, image, source)
+        query = make_query(image, source, self.manifest.camera)
         clock.lap('prepare')
         raw = self._regress(query.image)
         T_prior = self.manifest.scene.pose_to_map(to_T(raw[None])[0])
@@ -74,7 +73,7 @@ class Localizer:
         if self._refiner is None:
             return Estimate(T_prior, self.manifest.covariance, 'prior', score, query.histogram, clock.total(), T_prior)
         poses = T_prior[None] if starts is None else torch.cat([starts.double().cpu(), T_prior[None]])
-        refined = self._refine(self._seen_by(query_camera(self.manifest), image, source), poses)
+        refined = self._refine(make_query(image, source, query_camera(self.manifest)), poses)
         judgement = self._judge(refined, T_prior, score)
         clock.lap('refine')
         return Estimate(*judgement, query.histogram, clock.total(), T_prior, refined)
@@ -90,11 +89,6 @@ class Localizer:
             covariance = spec.covariance.covariance(refined.hessian, prior, judgement.score)
             return refined.T_map_cam, covariance, judgement.status, judgement.score
         return T_prior, prior, judgement.status, judgement.score
-
-    def _seen_by(self, target: Camera, image: np.ndarray, source: Camera) -> Query:
-        """What a camera of the map would have seen."""
-        warped = torch.tensor(warp_image(image, source, target)).permute(2, 0, 1).float() / 255
-        return Query(warped, target, luminance_histogram(warped))
 
     def _scaled_camera(self, image: np.ndarray) -> Camera:
         own = self.manifest.camera
@@ -118,7 +112,7 @@ class Localizer:
 
     def _refine(self, query: Query, starts: Tensor) -> Refined:
         try:
-            return self._refiner.refine(replace(query, image=query.image.to(self._device)), starts, self._budget)
+            return self._refiner.refine(query.to(self._device), starts, self._budget)
         except RuntimeError as error:
             if self._device.type == 'cpu' or not is_out_of_memory(error):
                 raise

@@ -27,10 +27,9 @@ class MapPoints:
     def __len__(self) -> int:
         return len(self.xyz)
 
-    def seen_by(self, views: Tensor) -> Tensor:
-        """Indices of the points that any of the views [K] saw, ascending."""
-        spans = [self.view_points[self.view_offsets[v]:self.view_offsets[v + 1]] for v in views.tolist()]
-        return torch.unique(torch.cat(spans)) if spans else torch.zeros(0, dtype=torch.int64)
+    def of_view(self, view: int) -> Tensor:
+        """Indices of the points that a view saw."""
+        return self.view_points[self.view_offsets[view]:self.view_offsets[view + 1]]
 
 
 def pack_points(points: MapPoints) -> dict[str, Tensor]:

@@ -61,9 +61,8 @@ def test_packing_loses_little(points):
     assert torch.equal(found.view_offsets, points.view_offsets) and torch.equal(found.view_points, points.view_points)
 
 
-def test_points_seen_by_views(points):
-    assert points.seen_by(torch.tensor([0, 2])).tolist() == [0, 1, 2, 3, 5, 7, 18, 19]
-    assert points.seen_by(torch.tensor([1])).tolist() == [] == points.seen_by(torch.tensor([], dtype=torch.int64)).tolist()
+def test_points_of_views(points):
+    assert [points.of_view(view).tolist() for view in range(3)] == [[1, 3, 5, 7], [], [0, 1, 2, 18, 19]]
 
 
 @pytest.mark.parametrize('damage', [
@@ -89,7 +88,7 @@ def test_chosen_points_cover_the_views():
     position = {tuple(xyz): index for index, xyz in enumerate(sparse.xyz.tolist())}
     seen = {(view, point) for view, point in sparse.observations.tolist()}
     for view in range(4):
-        for point in chosen.seen_by(torch.tensor([view])).tolist():
+        for point in chosen.of_view(view).tolist():
             assert (view, position[tuple(chosen.xyz[point].tolist())]) in seen
     # Spread over the plane, not in one corner: the chosen points span most of what all of them span.
     span, whole = (p.xyz[:, :2].amax(0) - p.xyz[:, :2].amin(0) for p in (chosen, everything))

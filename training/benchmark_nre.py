@@ -11,17 +11,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from aprloc_ros.camera import warp_image
 from aprloc_ros.evaluation import PoseScores, score_errors
 from aprloc_ros.geometry import invert, pose_errors
-from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.map_bundle import MapBundle, find_map, load_map
 from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE
 from aprloc_ros.refinement.loss_maps import sparse_maps
 from aprloc_ros.refinement.minimal import msac
 from aprloc_ros.refinement.nre import NreRefiner, NreTrace
-from aprloc_ros.refinement.refined import Budget, Query
+from aprloc_ros.refinement.refined import Budget, Query, make_query
 from aprloc_ros.refinement.reprojection import estimate_from_matches, feature_metric
+from aprloc_ros.refiners import query_camera
 from aprloc_ros.training.augmentation import degrade
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
@@ -49,9 +48,8 @@ class _Bench:
     frames: tuple[Frame, ...]
 
     def query(self, image: np.ndarray, frame: Frame) -> Query:
-        camera = self.bundle.manifest.descriptors.camera
-        warped = torch.tensor(warp_image(image, frame.camera, camera)).permute(2, 0, 1).float() / 255
-        return Query(warped, camera, luminance_histogram(warped))
+        device = next(self.bundle.extractor.parameters()).device
+        return make_query(image, frame.camera, query_camera(self.bundle.manifest)).to(device)
 
 
 def benchmark_nre(options):
@@ -82,9 +80,9 @@ def _error(m: float, deg: float) -> str:
     return 'no pose' if m > _LOST / 2 else f'{100 * m:.2f} / {deg:.3f}'
 
 
-def _row(name: str, s: PoseScores, *more: str) -> str:
+def _row(name: str, s: PoseScores) -> str:
     return (f'| {name} | {_error(s.median_m, s.median_deg)} | {_error(s.p95_m, s.p95_deg)} '
-            f'| {s.recall["5cm5deg"]:.1%} | {s.recall["25cm2deg"]:.1%} |' + ''.join(f' {cell} |' for cell in more))
+            f'| {s.recall["5cm5deg"]:.1%} | {s.recall["25cm2deg"]:.1%} |')
 
 
 # The paper's Tables 1 and 4: the same features, other estimators.

@@ -13,14 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from aprloc_ros.camera import warp_image
 from aprloc_ros.device import resolve_device
 from aprloc_ros.evaluation import score_poses
 from aprloc_ros.geometry import pose, pose_errors, so3_exp
-from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, find_map, load_map
-from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner
+from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, make_query
 from aprloc_ros.refiners import REFINERS, make_refiner, query_camera
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
@@ -73,8 +71,7 @@ def _ask(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> list[_Que
     asked = []
     for frame in frames:
         image = frame.read_image()
-        warped = torch.tensor(warp_image(image, frame.camera, camera)).permute(2, 0, 1).float() / 255
-        asked.append(_Question(Query(warped.to(regressor.device_name), camera, luminance_histogram(warped)),
+        asked.append(_Question(make_query(image, frame.camera, camera).to(regressor.device_name),
                                regressor.localize(image, frame.camera).T_map_cam, frame.T_map_cam))
     return asked
 

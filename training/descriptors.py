@@ -22,7 +22,7 @@ from aprloc_ros.networks.extractor import (
 )
 from aprloc_ros.training.augmentation import degrade, jitter_colours, random_rotations, rotate_views
 from aprloc_ros.training.datasets.capture import SparsePoints
-from aprloc_ros.training.loop import Loop, average_buffers, average_gradients, step_generator
+from aprloc_ros.training.loop import Loop, average_buffers, average_gradients, step_generator, warm_cosine
 from aprloc_ros.training.views import Views
 
 _MIN_COMMON = 24          # points that two views must share to make a pair
@@ -122,9 +122,7 @@ class PairSource:
         images = rotate_views(images, self.camera, R, zoom)
         if config.colour_jitter:
             images = jitter_colours(images, config.colour_jitter, generator)
-        if config.blur_px:
-            images = degrade(images, config.blur_px, config.noise, generator)
-        return images, R, zoom
+        return degrade(images, config.blur_px, config.noise, generator), R, zoom
 
     def project(self, view: int, points: Tensor, R_cam_new: Tensor, zoom: Tensor) -> tuple[Tensor, Tensor]:
         """Where the augmented view sees the points: pixels [N, 2], in view [N]."""
@@ -191,10 +189,7 @@ def train_extractor(fabric, views: Views, points: SparsePoints, config: Descript
     model = model.to(fabric.device, memory_format=torch.channels_last)
     source = PairSource(views, points, config, fabric.device)
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    warm_up = max(1, min(100, config.steps // 10))
-    scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [
-        torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=warm_up),
-        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.steps - warm_up))], [warm_up])
+    scheduler = warm_cosine(optimizer, config.steps)
     loop = Loop('descriptors', fabric, directory, config.steps,
                 {'model': model, 'optimizer': optimizer, 'scheduler': scheduler}, {})
     model.train()

@@ -46,6 +46,14 @@ def step_generator(fabric: Fabric, seed: int, step: int) -> torch.Generator:
     return torch.Generator(device=fabric.device).manual_seed(stream)
 
 
+def warm_cosine(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """A linear rise over a tenth of the steps, 100 at most, then a cosine down to zero."""
+    warm_up = max(1, min(100, steps // 10))
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, [
+        torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=warm_up),
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps - warm_up))], [warm_up])
+
+
 def average_gradients(fabric: Fabric, parameters: Iterable[nn.Parameter]):
     """Mean of the gradients over all processes; nothing to do for one."""
     if fabric.world_size == 1:

@@ -13,7 +13,7 @@ from aprloc_ros.geometry import pose_errors
 from aprloc_ros.networks import build_regressor, freeze_batch_norm, load_pretrained, to_T
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.augmentation import jitter_colours, random_rotations, rotate_views
-from aprloc_ros.training.loop import Loop, average_buffers, average_gradients, step_generator
+from aprloc_ros.training.loop import Loop, average_buffers, average_gradients, step_generator, warm_cosine
 from aprloc_ros.training.losses import pose_loss, triplet_loss
 from aprloc_ros.training.synthesis import Renderer, nearest_histograms, random_poses
 from aprloc_ros.training.views import Views
@@ -170,10 +170,7 @@ def train_regressor(fabric, views: Views, validation: Views, renderer: Renderer,
 def _scheduler(optimizer, config: RegressorTraining, steps: int):
     if config.schedule == 'plateau':
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.95, patience=50)
-    warm_up = max(1, min(100, steps // 10))
-    return torch.optim.lr_scheduler.SequentialLR(optimizer, [
-        torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=warm_up),
-        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps - warm_up))], [warm_up])
+    return warm_cosine(optimizer, steps)
 
 
 def _render(fabric, renderer: Renderer, T_map_cam: Tensor, histograms: Tensor, what: str) -> Tensor:

@@ -1,14 +1,16 @@
 """What goes into a refiner and what comes out of it, the same for all of them."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from aprloc_ros.camera import Camera
+from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.histogram import luminance_histogram
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +20,15 @@ class Query:
     image: Tensor       # [3, h, w] float32 RGB in [0, 1], on the networks' device
     camera: Camera      # rectified pinhole of that size
     histogram: Tensor   # [10] luminance
+
+    def to(self, device: torch.device | str) -> 'Query':
+        return replace(self, image=self.image.to(device))
+
+
+def make_query(image: np.ndarray, source: Camera, target: Camera) -> Query:
+    """What the rectified camera `target` would have seen of an image [H, W, 3] uint8 RGB that `source` took."""
+    warped = torch.tensor(warp_image(image, source, target)).permute(2, 0, 1).float() / 255
+    return Query(warped, target, luminance_histogram(warped))
 
 
 @dataclass(frozen=True)

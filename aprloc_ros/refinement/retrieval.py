@@ -28,7 +28,7 @@ def _nearest_views(points: MapPoints, starts: Tensor, count: int) -> Tensor:
 
 def retrieve_points(points: MapPoints, views: Tensor, most: int) -> Tensor:
     """Indices of the points that the views saw, at most `most`: those that most of them saw first, spread evenly."""
-    spans = [points.view_points[points.view_offsets[v]:points.view_offsets[v + 1]] for v in views.tolist()]
+    spans = [points.of_view(view) for view in views.tolist()]
     if not spans:
         return torch.zeros(0, dtype=torch.int64)
     index, votes = torch.unique(torch.cat(spans), return_counts=True)
@@ -44,5 +44,5 @@ def rows_of_views(points: MapPoints, views: Tensor, chosen: Tensor) -> list[Tens
     """For each view which of the chosen points [N] (ascending) it saw, as rows of them."""
     position = torch.full((len(points),), -1)
     position[chosen] = torch.arange(len(chosen))
-    rows = [position[points.view_points[points.view_offsets[v]:points.view_offsets[v + 1]]] for v in views.tolist()]
+    rows = [position[points.of_view(view)] for view in views.tolist()]
     return [found[found >= 0] for found in rows]
