@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from field_fixtures import FAR, NEAR, Analytic, seeded, some_rays, wall
+from field_fixtures import FAR, NEAR, Analytic, seeded, some_rays
 from tiny_map import save_tiny_map
 from torch.nn import functional as F
 
@@ -15,8 +15,8 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields import build_field
 from aprloc_ros.fields.exposure import AffineColour
 from aprloc_ros.fields.fusion import Fusion
-from aprloc_ros.fields.rendering import render_rays
-from aprloc_ros.fields.views import render_features, render_points, render_view
+from aprloc_ros.fields.rendering import RayBatch, render_rays
+from aprloc_ros.fields.views import render_features, render_view
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.map_bundle import load_map
 from aprloc_ros.scene import SceneNormalisation
@@ -268,58 +268,24 @@ def test_a_feature_view_is_the_fusion_of_its_rays(kind):
     rgb, depth = render_view(field, scene, CAMERA, T_MAP_CAM, HISTOGRAM)
     torch.testing.assert_close(view.rgb.detach(), rgb.clone())
     torch.testing.assert_close(view.depth_m.detach(), depth.clone())
-    v, u = torch.meshgrid(torch.arange(9), torch.arange(12), indexing='ij')
-    points = render_points(field, scene, CAMERA, T_MAP_CAM, torch.stack([u, v], -1).view(-1, 2), HISTOGRAM)
-    torch.testing.assert_close(points.depth_m.view(9, 12), view.depth_m)
-    torch.testing.assert_close(points.opacity.view(9, 12), view.opacity)
+    T_scene_cam = scene.camera_in_scene(T_MAP_CAM)
+    directions = CAMERA.directions().view(-1, 3) @ T_scene_cam[:3, :3].T
+    rays = RayBatch(T_scene_cam[:3, 3].expand_as(directions), directions, HISTOGRAM.expand(len(directions), -1))
+    single = render_rays(field, rays, scene.near, scene.far, features=True)
+    torch.testing.assert_close(single.opacity.view(9, 12), view.opacity)
     fusion, field.fusion = field.fusion, None
     raw = render_features(field, scene, CAMERA, T_MAP_CAM, HISTOGRAM).features
-    torch.testing.assert_close(points.features.T.view(5, 9, 12), raw)
+    torch.testing.assert_close(single.features.T.view(5, 9, 12), raw)
     torch.testing.assert_close(fusion(rgb.clone()[None], raw[None])[0], view.features, atol=1e-4, rtol=1e-4)
-
-
-def test_points_lie_where_the_wall_is():
-    """Pixels between the centres, on a plane at z = 2 scene units, seen at an angle."""
-    scene = replace(normalisation(), T_map_scene=torch.eye(4, dtype=torch.float64))
-    field = wall(2.0)
-    field.feature, field.feature_channels = lambda points: points, 3
-    T_map_cam = se3_exp(torch.tensor([0.4, 0.2, -0.3, 0.1, -0.2, 0.05], dtype=torch.float64))
-    pixels = torch.tensor([[0.0, 0.0], [3.25, 7.75], [11.4, -0.3]])
-    view = render_points(field, scene, CAMERA, T_map_cam, pixels, HISTOGRAM)
-    for i, (u, v) in enumerate(pixels.double()):
-        direction = T_map_cam[:3, :3] @ torch.stack([(u - 5.2) / 10, (v - 4.1) / 11, torch.ones(())]).double()
-        depth = (2.0 * SCENE_UNIT_M - T_map_cam[2, 3]) / direction[2]
-        cell = SCENE_UNIT_M * (FAR - NEAR) / 256
-        assert view.depth_m[i].item() == pytest.approx(depth.item(), abs=cell)
-        expected = (T_map_cam[:3, 3] + depth * direction) / SCENE_UNIT_M
-        torch.testing.assert_close(view.features[i].double(), expected, atol=0.05, rtol=0)
-    assert view.opacity.min() > 0.999 and view.spread_m.max() < cell
-
-
-def test_the_spread_is_the_standard_deviation_of_the_depth():
-    """Of a veil that keeps half the light, and a wall behind it."""
-    def density(points):
-        z = points[..., 2]
-        return 1e4 * (z > 3) + math.log(2) / 0.02 * ((z - 1).abs() < 0.01)
-
-    field = Analytic(density, coarse_samples=4000, feature=lambda points: points)
-    scene = replace(normalisation(), T_map_scene=torch.eye(4, dtype=torch.float64))
-    middle = torch.tensor([[CAMERA.cx, CAMERA.cy]])
-    view = render_points(field, scene, CAMERA, torch.eye(4, dtype=torch.float64), middle, HISTOGRAM)
-    assert view.depth_m.item() == pytest.approx(2.0 * SCENE_UNIT_M, abs=0.05)
-    assert view.spread_m.item() == pytest.approx(1.0 * SCENE_UNIT_M, abs=0.05)
 
 
 def test_views_work_under_inference_mode_and_keep_gradients_otherwise():
     field, scene = small_field('planes'), normalisation()
-    pixels = torch.tensor([[2.0, 3.0]])
     with torch.inference_mode():
         view = render_features(field, scene, CAMERA, T_MAP_CAM, HISTOGRAM)
-        points = render_points(field, scene, CAMERA, T_MAP_CAM, pixels, HISTOGRAM)
-    assert not view.features.requires_grad and not points.features.requires_grad
+    assert not view.features.requires_grad
     T = T_MAP_CAM.clone().requires_grad_()
     assert render_features(field, scene, CAMERA, T, HISTOGRAM).features.requires_grad
-    assert render_points(field, scene, CAMERA, T, pixels, HISTOGRAM).features.requires_grad
 
 
 def cost(field, scene, xi, target):
@@ -349,5 +315,3 @@ def test_a_field_without_features_says_so(kind):
     assert field.fusion is None and not field.feature_parameters()
     with pytest.raises(AprlocError, match='feature_channels 0, it must have 1 or more'):
         render_features(field, normalisation(), CAMERA, T_MAP_CAM, HISTOGRAM)
-    with pytest.raises(AprlocError, match='feature_channels 0'):
-        render_points(field, normalisation(), CAMERA, T_MAP_CAM, torch.zeros(1, 2), HISTOGRAM)

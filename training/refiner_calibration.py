@@ -26,6 +26,7 @@ class RefinerScores:
     median_m: float      # of the poses that would be reported
     median_deg: float
     refined_share: float
+    text: str            # what gate and covariance say of themselves
 
 
 def calibrate_refiner(bundle: MapBundle, name: str, views: Views, seed: int, device: str) -> RefinerScores:
@@ -46,7 +47,7 @@ def calibrate_refiner(bundle: MapBundle, name: str, views: Views, seed: int, dev
     reported = torch.stack([t.refined.T_map_cam if use else t.T_prior for t, use in zip(genuine, refined)])
     error_m, error_deg = pose_errors(reported, views.T_map_cam)
     return RefinerScores(RefinerSpec(found.gate, found.covariance), error_m.median().item(), error_deg.median().item(),
-                         sum(refined) / len(genuine))
+                         sum(refined) / len(genuine), found.describe(trials))
 
 
 def with_refiners(bundle: MapBundle, names: tuple[str, ...], views: Views, seed: int, device: str, say) -> MapBundle:
@@ -58,8 +59,8 @@ def with_refiners(bundle: MapBundle, names: tuple[str, ...], views: Views, seed:
     found = {}
     for name in (name for name in names if not missing_for(name, bundle)):
         found[name] = calibrate_refiner(bundle, name, views, seed, device)
-        say(f'refiner {name}: {found[name].refined_share:.0%} of {min(len(views), _MOST_FRAMES)} calibration frames refined, median '
-            f'{found[name].median_m:.4f} m / {found[name].median_deg:.3f} deg; {found[name].spec.covariance.describe()}')
+        say(f'refiner {name}: median {found[name].median_m:.4f} m / {found[name].median_deg:.3f} deg on the calibration '
+            f'frames\n{found[name].text}')
     best = min(found, key=lambda name: found[name].median_m, default='none')
     if best != 'none' and found[best].refined_share == 0:
         best = 'none'

@@ -1,4 +1,4 @@
-"""Whole pictures, and single pixels, from a field."""
+"""Whole pictures from a field."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -22,15 +22,6 @@ class FeatureView(NamedTuple):
     opacity: Tensor    # [H, W] in [0, 1]
 
 
-class PointView(NamedTuple):
-    """What R pixels of a camera see of the static scene, on the field's device."""
-
-    features: Tensor   # [R, N_f], not fused
-    depth_m: Tensor    # [R] along the optical axis
-    opacity: Tensor    # [R] in [0, 1]
-    spread_m: Tensor   # [R] standard deviation of the depth
-
-
 @torch.inference_mode()
 def render_view(field: Field, scene: SceneNormalisation, camera: Camera, T_map_cam: Tensor, histogram: Tensor,
                 chunk: int = 4096) -> tuple[Tensor, Tensor]:
@@ -39,7 +30,7 @@ def render_view(field: Field, scene: SceneNormalisation, camera: Camera, T_map_c
     camera: rectified; T_map_cam [4, 4]; histogram [10].
     Returns rgb [3, H, W] in [0, 1] and depth along the optical axis [H, W] in metres, on the field's device.
     """
-    parts = _rendered(field, scene, camera.directions().view(-1, 3), T_map_cam, histogram, chunk, features=False)
+    parts = _rendered(field, scene, camera, T_map_cam, histogram, chunk, features=False)
     rgb, depth = (torch.cat(column) for column in zip(*((part.rgb, part.depth) for part in parts)))
     shape = camera.height, camera.width
     return rgb.float().clamp(0, 1).T.reshape(3, *shape), depth.float().reshape(shape) * scene.scene_unit_m
@@ -53,7 +44,7 @@ def render_features(field: Field, scene: SceneNormalisation, camera: Camera, T_m
     Raises AprlocError for a field without features.
     """
     check_features(field)
-    parts = list(_rendered(field, scene, camera.directions().view(-1, 3), T_map_cam, histogram, chunk, features=True))
+    parts = list(_rendered(field, scene, camera, T_map_cam, histogram, chunk, features=True))
     shape = camera.height, camera.width
     rgb, features = (torch.cat([getattr(part, name) for part in parts]).T.reshape(1, -1, *shape)
                      for name in ('rgb', 'features'))
@@ -64,22 +55,6 @@ def render_features(field: Field, scene: SceneNormalisation, camera: Camera, T_m
     return FeatureView(rgb[0].clamp(0, 1), features[0], depth * scene.scene_unit_m, opacity)
 
 
-def render_points(field: Field, scene: SceneNormalisation, camera: Camera, T_map_cam: Tensor, pixels: Tensor,
-                  histogram: Tensor, chunk: int = 4096) -> PointView:
-    """What single pixels of a camera see: features before fusion, depth and how sure it is.
-
-    camera: rectified; T_map_cam [4, 4]; pixels [R, 2], (u, v), anywhere between pixel centres; histogram [10].
-    Raises AprlocError for a field without features.
-    """
-    check_features(field)
-    u, v = pixels.float().unbind(-1)
-    directions = torch.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, torch.ones_like(u)], -1)
-    parts = list(_rendered(field, scene, directions, T_map_cam, histogram, chunk, features=True))
-    features, depth, opacity, spread = (torch.cat([getattr(part, name) for part in parts])
-                                        for name in ('features', 'depth', 'opacity', 'spread'))
-    return PointView(features, depth * scene.scene_unit_m, opacity, spread * scene.scene_unit_m)
-
-
 def check_features(field: Field):
     """Raises AprlocError for a field that has no features to render."""
     if not field.feature_channels:
@@ -87,10 +62,11 @@ def check_features(field: Field):
                           'rebuild the map with aprloc build')
 
 
-def _rendered(field: Field, scene: SceneNormalisation, directions: Tensor, T_map_cam: Tensor, histogram: Tensor,
+def _rendered(field: Field, scene: SceneNormalisation, camera: Camera, T_map_cam: Tensor, histogram: Tensor,
               chunk: int, *, features: bool) -> Iterator[Rendering]:
-    """Directions [R, 3] in the camera, z = 1 -> renderings of `chunk` rays each."""
+    """Renderings of `chunk` rays each, through all pixel centres, row by row."""
     device = next(field.parameters()).device
+    directions = camera.directions().view(-1, 3)
     T_scene_cam, histogram = scene.camera_in_scene(T_map_cam).to(device), histogram.to(device)
     for part in (directions.to(device) @ T_scene_cam[:3, :3].T).split(chunk):
         rays = RayBatch(T_scene_cam[:3, 3].expand_as(part), part, histogram.expand(len(part), -1))
