@@ -52,6 +52,12 @@ class Rendering:
     static_rgb: Tensor | None = None    # [R, 3] without transients
     features: Tensor | None = None      # [R, N_f] of the static scene, before a fusion network
 
+    @property
+    def spread(self) -> Tensor:
+        """[R] standard deviation of the depth, scene units."""
+        deviation = self.static.middles - self.depth.unsqueeze(-1)
+        return (self.static.weights * deviation.square()).sum(-1).clamp_min(1e-12).sqrt()
+
 
 @dataclass(frozen=True)
 class RayBatch:
