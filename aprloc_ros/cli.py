@@ -79,6 +79,11 @@ def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', default='auto', help='auto (CUDA if present), cpu, cuda or cuda:N')
 
 
+def _refiner(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--refiner', default='default', metavar='NAME',
+                        help="nre, align, nefes_pose, nefes_apr, photometric or none (default: the map's own)")
+
+
 def _add_demo(subparsers) -> None:
     parser = _command(subparsers, 'demo', commands.demo,
                       'play an unseen drive of the demo place through the node and judge it')
@@ -110,6 +115,7 @@ def _add_localize(subparsers) -> None:
     parser.add_argument('--map', required=True, metavar='NAME')
     parser.add_argument('--camera', metavar='fx,fy,cx,cy',
                         help="in pixels; default: the map's own, scaled to the image")
+    _refiner(parser)
     _map_dir(parser)
     _device(parser)
 
@@ -123,6 +129,7 @@ def _add_evaluate(subparsers) -> None:
                         help='instead: an npz, or a folder of one for each scene, of arrays of N camera-to-world poses, '
                              'one named truth, the others predictions')
     parser.add_argument('--report', type=Path, metavar='DIR', help='write pictures and a page there')
+    _refiner(parser)
     _map_dir(parser)
     _device(parser)
 
@@ -167,6 +174,7 @@ def _add_replay(subparsers) -> None:
                         help='longest pause between two true poses that is interpolated (default: 0.1)')
     parser.add_argument('--realtime', action='store_true',
                         help="at the bag's pace: newest frame only, as the node would on this machine")
+    _refiner(parser)
     _map_dir(parser)
     _device(parser)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
@@ -76,6 +77,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if not (options.map and options.data):
         raise AprlocError('evaluate needs a map NAME and --data PATH, or --poses PATH')
     from aprloc_ros.training.datasets import read_capture
+    from aprloc_ros.uncertainty_table import uncertainty_table
 
     localizer = _localizer(options)
     capture = read_capture(options.data)
@@ -83,7 +85,11 @@ def evaluate(options: argparse.Namespace) -> int:
     scores = evaluation.score_with_baselines(records, [f.T_map_cam for f in capture.train], f'map {options.map}')
     p50, p95 = evaluation.latency_p50_p95_ms(records)
     facts = {'localize() p50 / p95': f'{p50:.1f} / {p95:.1f} ms on {localizer.device_name}'}
+    statuses = Counter(record.status for record in records)
+    facts['status'] = ', '.join(f'{count} {status}' for status, count in statuses.most_common())
     print(evaluation.scores_table(scores), *(f'{name}: {value}' for name, value in facts.items()), sep='\n')
+    if statuses['rejected'] < len(records):
+        print(uncertainty_table({options.map: evaluation.measure_records(records)}))
     if options.report:
         from aprloc_ros.report import write_report
 
@@ -115,7 +121,7 @@ def replay(options: argparse.Namespace) -> int:
     bundle = load_map(find_map(options.map, options.map_dir), options.device)
     # A time budget would let the machine's speed decide on the poses; only the pace of the recording needs one.
     budget = DEFAULT_BUDGET if options.realtime else Budget(DEFAULT_BUDGET.iterations, float('inf'))
-    run_replay(options.bag, bundle, Localizer(bundle, options.device, budget=budget), options.out, ReplayOptions(
+    run_replay(options.bag, bundle, Localizer(bundle, options.device, options.refiner, budget), options.out, ReplayOptions(
         options.image, options.camera_info, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
         options.base_frame, options.realtime), _say)
     return 0
@@ -198,7 +204,7 @@ def _localizer(options: argparse.Namespace):
     from aprloc_ros.localizer import Localizer
     from aprloc_ros.map_bundle import find_map, load_map
 
-    return Localizer(load_map(find_map(options.map, options.map_dir), options.device), options.device)
+    return Localizer(load_map(find_map(options.map, options.map_dir), options.device), options.device, options.refiner)
 
 
 def _describe(directory: Path) -> str:

@@ -11,10 +11,12 @@ from torch import Tensor
 from aprloc_ros.covariance import residuals
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import average_pose, pose_errors
+from aprloc_ros.uncertainty import Uncertainty, measure_uncertainty
 
 # Share of frames within (metres, degrees): 7-Scenes, then the three of Long-Term Visual Localization, then coarse.
 RECALL_BOUNDS = {'5cm5deg': (0.05, 5), '25cm2deg': (0.25, 2), '50cm5deg': (0.5, 5),
                  '1m5deg': (1, 5), '5m10deg': (5, 10)}
+FAILED_M, FAILED_DEG = 0.25, 2.0   # an error beyond either is one that a score should have foretold
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class FrameRecord:
     latency_ms: float
     status: str
     covariance: Tensor | None = None    # [6, 6] of xi in T_truth = T_estimate @ exp(xi)
+    score: float | None = None          # of the estimate, more is better
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,11 @@ class Verdict:
 
 
 def make_record(name: str, stamp_s: float, T_truth: Tensor, T_estimate: Tensor, latency_ms: float, status: str,
-                covariance: Tensor | None = None) -> FrameRecord:
+                covariance: Tensor | None = None, score: float | None = None) -> FrameRecord:
     """A FrameRecord with its errors worked out."""
     error_m, error_deg = pose_errors(T_estimate, T_truth)
     return FrameRecord(name, stamp_s, T_truth, T_estimate, error_m.item(), error_deg.item(), latency_ms, status,
-                       covariance)
+                       covariance, score)
 
 
 def score_poses(T_estimate: Tensor, T_truth: Tensor) -> PoseScores:
@@ -167,6 +170,20 @@ def residuals_and_covariances(records: Sequence[FrameRecord]) -> tuple[Tensor, T
     return xi, torch.stack([record.covariance for record in known])
 
 
+def measure_records(records: Sequence[FrameRecord]) -> Uncertainty:
+    """What became of the covariances and scores that were claimed of the records, each of which has both.
+
+    A frame has failed where it was rejected, or is off by more than FAILED_M or FAILED_DEG. Raises AprlocError where all
+    were rejected.
+    """
+    reported = [record for record in records if record.status != 'rejected']
+    if not reported:
+        raise AprlocError(f'all of {len(records)} frames were rejected: no covariance was claimed')
+    failed = [r.status == 'rejected' or r.error_m > FAILED_M or r.error_deg > FAILED_DEG for r in records]
+    return measure_uncertainty(*residuals_and_covariances(reported), torch.tensor([r.score for r in records]),
+                               torch.tensor(failed))
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Two runs over the same images, on the frames that both answered."""
@@ -203,7 +220,7 @@ def evaluate_map(localizer, frames: Iterable, on_frame: Callable[[int, FrameReco
         latency_ms = (time.perf_counter() - start_s) * 1000
         stamp_s = float(index) if frame.stamp_s is None else frame.stamp_s
         records.append(make_record(frame.name, stamp_s, frame.T_map_cam, estimate.T_map_cam, latency_ms,
-                                   estimate.status, estimate.covariance))
+                                   estimate.status, estimate.covariance, estimate.score))
         if on_frame:
             on_frame(index, records[-1])
     return records

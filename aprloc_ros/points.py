@@ -14,13 +14,12 @@ _POSITION_STEPS = 32767   # positions as int16 of the half extent: a hundredth o
 
 @dataclass(frozen=True, eq=False)
 class MapPoints:
-    """P points with a coarse and a fine descriptor each, and V views of the place by which they are found."""
+    """P points with a coarse and a fine descriptor each, and the V views of the place that saw them."""
 
     xyz: Tensor            # [P, 3] float64, map frame, metres
     coarse: Tensor         # [P, Cc] float32, unit length
     fine: Tensor           # [P, Cf] float32, unit length
     view_poses: Tensor     # [V, 4, 4] float64, T_map_cam
-    view_pooled: Tensor    # [V, Cc] float32, global descriptors of unit length
     view_offsets: Tensor   # [V + 1] int64
     view_points: Tensor    # [M] int64: view v saw points view_points[view_offsets[v]:view_offsets[v + 1]]
 
@@ -41,7 +40,7 @@ def pack_points(points: MapPoints) -> dict[str, Tensor]:
     return {'centre': centre, 'half_extent_m': half_extent_m,
             'xyz': ((points.xyz - centre) / half_extent_m * _POSITION_STEPS).round().to(torch.int16),
             'coarse': _quantised(points.coarse), 'fine': _quantised(points.fine),
-            'view_poses': points.view_poses[:, :3].float(), 'view_pooled': _quantised(points.view_pooled),
+            'view_poses': points.view_poses[:, :3].float(),
             'view_counts': counts.to(torch.int32), 'view_points': points.view_points.to(index_type)}
 
 
@@ -53,7 +52,7 @@ def unpack_points(tensors: dict[str, Tensor], where: str) -> MapPoints:
         bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64).expand(len(poses), 1, 4)
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), tensors['view_counts'].long().cumsum(0)])
         found = MapPoints(xyz, *(_unit(tensors[key]) for key in ('coarse', 'fine')), torch.cat([poses, bottom], 1),
-                          _unit(tensors['view_pooled']), offsets, tensors['view_points'].long())
+                          offsets, tensors['view_points'].long())
     except (KeyError, RuntimeError, IndexError) as error:
         raise AprlocError(f'{where}: not the points of a map ({str(error).splitlines()[0]})') from None
     return _checked(found, where)
@@ -70,8 +69,7 @@ def _unit(quantised: Tensor) -> Tensor:
 def _checked(points: MapPoints, where: str) -> MapPoints:
     count, views = len(points.xyz), len(points.view_poses)
     shapes_fit = (points.xyz.shape == (count, 3) and len(points.coarse) == len(points.fine) == count
-                  and points.view_poses.shape == (views, 4, 4) and len(points.view_pooled) == views
-                  and len(points.view_offsets) == views + 1)
+                  and points.view_poses.shape == (views, 4, 4) and len(points.view_offsets) == views + 1)
     if not shapes_fit or not torch.isfinite(points.xyz).all() or not torch.isfinite(points.view_poses).all():
         raise AprlocError(f'{where}: the points and views of the map do not fit together, or are not finite')
     indices_fit = (points.view_offsets.diff() >= 0).all() and points.view_offsets[-1] == len(points.view_points)

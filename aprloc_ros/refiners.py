@@ -15,7 +15,8 @@ from aprloc_ros.refinement.align import AlignRefiner
 from aprloc_ros.refinement.nefes import NefesAprRefiner, NefesPoseRefiner
 from aprloc_ros.refinement.nre import NreRefiner
 from aprloc_ros.refinement.photometric import PhotometricRefiner
-from aprloc_ros.refinement.refined import Refiner
+from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, Stopwatch
+from aprloc_ros.refinement.retrieval import ViewIndex
 
 
 def _nre(bundle: MapBundle) -> Refiner:
@@ -23,16 +24,16 @@ def _nre(bundle: MapBundle) -> Refiner:
 
 
 def _align(bundle: MapBundle) -> Refiner:
-    return AlignRefiner(bundle.field, bundle.manifest.scene, _fine_maps(bundle))
+    return _FromLikeViews(AlignRefiner(bundle.field, bundle.manifest.scene, fine_features(bundle.extractor)), bundle)
 
 
 def _nefes_pose(bundle: MapBundle) -> Refiner:
-    return NefesPoseRefiner(bundle.field, bundle.manifest.scene, _fine_maps(bundle))
+    return NefesPoseRefiner(bundle.field, bundle.manifest.scene, fine_features(bundle.extractor))
 
 
 def _nefes_apr(bundle: MapBundle) -> Refiner:
     regressor = _AtItsOwnSize(bundle.regressor, bundle.manifest.camera)
-    return NefesAprRefiner(regressor, bundle.field, bundle.manifest.scene, _fine_maps(bundle))
+    return NefesAprRefiner(regressor, bundle.field, bundle.manifest.scene, fine_features(bundle.extractor))
 
 
 def _photometric(bundle: MapBundle) -> Refiner:
@@ -43,6 +44,7 @@ _MAKERS: dict[str, Callable[[MapBundle], Refiner]] = {
     'nre': _nre, 'align': _align, 'nefes_apr': _nefes_apr, 'nefes_pose': _nefes_pose, 'photometric': _photometric}
 REFINERS = ('none', *_MAKERS)
 FAST_REFINERS = ('nre', 'align')   # a build calibrates these and picks one of them
+_LIKE_VIEWS = 2
 _NEED_DESCRIPTORS = ('nre', 'align', 'nefes_apr', 'nefes_pose')
 _NEED_FEATURES = ('align', 'nefes_apr', 'nefes_pose')
 
@@ -78,11 +80,30 @@ def missing_for(name: str, bundle: MapBundle) -> str:
     return 'features' if name in _NEED_FEATURES and not bundle.field.feature_channels else ''
 
 
-def _fine_maps(bundle: MapBundle) -> Callable[[Tensor], Sequence[Tensor]]:
+def fine_features(extractor: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
     """Images [B, 3, h, w] -> the feature maps that the field renders: the fine descriptors."""
     def extract(image: Tensor) -> Sequence[Tensor]:
-        return [bundle.extractor(image.contiguous(memory_format=torch.channels_last)).fine]
+        return [extractor(image.contiguous(memory_format=torch.channels_last)).fine]
     return extract
+
+
+class _FromLikeViews:
+    """A refiner that starts from the map's views most like the image, too."""
+
+    needs_start = False
+
+    def __init__(self, refiner: Refiner, bundle: MapBundle):
+        self._refiner, self._extractor = refiner, bundle.extractor
+        device = next(bundle.extractor.parameters()).device
+        self._index, self._poses = ViewIndex(bundle.points, device), bundle.points.view_poses
+
+    def refine(self, query: Query, starts: Tensor, budget: Budget) -> Refined:
+        watch = Stopwatch(budget)
+        with torch.inference_mode():
+            coarse = self._extractor(query.image[None].contiguous(memory_format=torch.channels_last)).coarse[0]
+        like = self._index.likeness(coarse).topk(min(_LIKE_VIEWS, len(self._poses))).indices
+        left = Budget(budget.iterations, max(0.0, budget.milliseconds - watch.elapsed_ms))
+        return self._refiner.refine(query, torch.cat([starts, self._poses[like]]), left)
 
 
 class _AtItsOwnSize(nn.Module):

@@ -75,7 +75,7 @@ def true_records(frames: Sequence[ReplayedFrame], truth: Truth | None) -> dict[i
         return {}
     T_truth, known = truth.at([frame.stamp_ns for frame in answered])
     return {frame.index: make_record(frame.name, frame.stamp_ns / 1e9, T, frame.estimate.T_map_cam, frame.latency_ms,
-                                     frame.estimate.status, frame.estimate.covariance)
+                                     frame.estimate.status, frame.estimate.covariance, frame.estimate.score)
             for frame, T, is_known in zip(answered, T_truth, known.tolist(), strict=True) if is_known}
 
 

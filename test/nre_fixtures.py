@@ -28,7 +28,7 @@ def cloud(count=400, views=4, seed=1):
     def unit(rows, channels):
         return F.normalize(torch.randn(rows, channels, generator=generator), dim=1)
     return MapPoints(xyz, unit(count, 64), unit(count, 16), torch.stack([truth(10 + v) for v in range(views)]),
-                     unit(views, 64), torch.arange(views + 1) * count, torch.arange(count).repeat(views))
+                     torch.arange(views + 1) * count, torch.arange(count).repeat(views))
 
 
 class Painter(nn.Module):

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     'localizer': LOADED | {'refiners'},
     # What was estimated, and how sure it was.
     'distributions': set(), 'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
-    'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance'},
+    'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
     # What was recorded.
     'recording': {'errors'}, 'message_fields': {'errors', 'camera', 'geometry'}, 'bag_messages': {'camera', 'geometry'},
     'trajectory': {'errors', 'geometry'}, 'tf_tree': {'errors', 'geometry', 'message_fields', 'trajectory'},

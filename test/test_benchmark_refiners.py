@@ -7,6 +7,7 @@ from tiny_capture import TEST, write_settings, write_wall
 
 from aprloc_ros.cli import main
 from aprloc_ros.geometry import pose_errors, se3_exp
+from aprloc_ros.training.benchmark_nefes import VARIANTS
 from aprloc_ros.training.benchmark_refine import displaced
 from aprloc_ros.training.build_map import build
 
@@ -31,7 +32,7 @@ def first_cells(capsys, *arguments):
 def test_nre_prints_all_tables(wall, tmp_path, capsys):
     output, cells = first_cells(capsys, 'nre', 'wall', '--data', wall[0], '--map-dir', wall[1], '--work', tmp_path)
     assert f'{TEST} held-out frames' in output
-    for row in ('NRE, coarse to fine', 'RE: MAGSAC++', 'RE: Eq. 11', 'FPR: Eq. 12, from MAGSAC++', 'extraction', 'total',
+    for row in ('NRE with a feature-metric end', 'NRE, coarse to fine', 'RE: MAGSAC++', 'RE: Eq. 11', 'FPR: Eq. 12, from MAGSAC++', 'extraction', 'total',
                 'twice the training blur', 'half the exposure', 'double the exposure', 'half covered'):
         assert row in cells
 
@@ -42,6 +43,13 @@ def test_refine_prints_a_row_for_each_refiner_and_draws(wall, tmp_path, capsys):
                                 '--refiners', 'nre', 'align', '--plot', plot)
     assert cells[1:] == ['none (regressor)', 'nre', 'align'] and output.count('success by turn') == 2
     assert min(cv2.imread(str(plot)).shape[:2]) > 300
+
+
+def test_nefes_prints_a_row_for_each_variant(wall, tmp_path, capsys):
+    output, cells = first_cells(capsys, 'nefes', 'wall', '--data', wall[0], '--map-dir', wall[1], '--every-slow', TEST,
+                                '--config', wall[1] / 'tiny.yaml', '--work', tmp_path)
+    assert cells[1:] == list(VARIANTS)
+    assert all(cell.count('/') == 3 and 'nan' not in cell for cell in output.splitlines()[-len(VARIANTS):])
 
 
 @pytest.mark.parametrize(('move_m', 'turn_deg'), [(0.0, 0.0), (0.7, 0.0), (0.0, 35.0), (2.0, 170.0)])

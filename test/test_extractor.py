@@ -21,7 +21,7 @@ def test_maps_have_their_strides_and_unit_length(height, width):
     features = Extractor(coarse_channels=12, fine_channels=6).eval()(torch.rand(2, 3, height, width))
     assert features.coarse.shape == (2, 12, height // 8, width // 8)
     assert features.fine.shape == (2, 6, height // 2, width // 2)
-    for maps in (features.coarse, features.fine, features.pooled):
+    for maps in (features.coarse, features.fine):
         torch.testing.assert_close(maps.norm(dim=1), torch.ones_like(maps[:, 0]))
     assert features[1:].fine.shape[0] == 1
 

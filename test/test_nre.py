@@ -89,8 +89,7 @@ def test_few_iterations_are_kept_to():
 
 
 def scattered(points, xyz):
-    return MapPoints(xyz, points.coarse, points.fine, points.view_poses, points.view_pooled, points.view_offsets,
-                     points.view_points)
+    return MapPoints(xyz, points.coarse, points.fine, points.view_poses, points.view_offsets, points.view_points)
 
 
 @pytest.mark.parametrize('what', ['nan', 'one colour', 'no points', 'three points', 'one place', 'noise'])
@@ -107,10 +106,10 @@ def test_nothing_to_go_by_is_never_a_confident_pose(what):
         for maps in (painter.features.coarse, painter.features.fine):
             maps[:] = torch.nn.functional.normalize(torch.randn(maps.shape, generator=generator), dim=1)
     if what == 'no points':
-        points = MapPoints(points.xyz, points.coarse, points.fine, points.view_poses, points.view_pooled,
+        points = MapPoints(points.xyz, points.coarse, points.fine, points.view_poses,
                            torch.zeros(5, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
     if what == 'three points':
-        points = MapPoints(points.xyz, points.coarse, points.fine, points.view_poses, points.view_pooled,
+        points = MapPoints(points.xyz, points.coarse, points.fine, points.view_poses,
                            torch.tensor([0, 3, 3, 3, 3]), torch.arange(3))
     if what == 'one place':
         points = scattered(points, torch.zeros_like(points.xyz) + torch.tensor([0.0, 0.0, 4.0]))

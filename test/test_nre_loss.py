@@ -48,7 +48,7 @@ def test_broken_starts_are_passed_over(value):
 
 def test_a_map_without_views_fails():
     points = cloud()
-    none = MapPoints(points.xyz[:0], points.coarse[:0], points.fine[:0], points.view_poses[:0], points.view_pooled[:0],
+    none = MapPoints(points.xyz[:0], points.coarse[:0], points.fine[:0], points.view_poses[:0],
                      torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
     found = NreRefiner(Painter(points, truth(2)), none).refine(query(), NO_START, PLENTY)
     assert found.failed and torch.equal(found.T_map_cam, torch.eye(4, dtype=torch.float64))

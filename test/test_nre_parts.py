@@ -1,6 +1,7 @@
 """Parts of the NRE estimator against closed forms, autograd, finite differences and OpenCV."""
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,8 +14,9 @@ from aprloc_ros.geometry import invert, se3_exp
 from aprloc_ros.refinement.gnc import Pinhole, exp_se3, minimise, normal_equations, pull
 from aprloc_ros.refinement.loss_maps import LossMaps, dense_maps, local_maps, sparse_maps
 from aprloc_ros.refinement.minimal import msac
-from aprloc_ros.refinement.retrieval import retrieve_points, retrieve_views
+from aprloc_ros.refinement.retrieval import ViewIndex, retrieve_points, retrieve_views
 
+NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)
 COARSE = Pinhole(*(getattr(CAMERA.resized(40, 30), key) for key in ('fx', 'fy', 'cx', 'cy')), 40, 30)
 
 
@@ -162,15 +164,36 @@ def test_fewer_than_four_maps_give_no_hypothesis():
 
 def test_similar_and_near_views_are_retrieved():
     points = cloud(40, views=8)
-    assert retrieve_views(points, points.view_pooled[5], torch.zeros(0, 4, 4).double(), 1, 2).tolist() == [5]
-    near = retrieve_views(points, points.view_pooled[5], points.view_poses[[2]], 1, 1).tolist()
-    assert near == [2, 5]
-    assert len(retrieve_views(points, points.view_pooled[0], torch.zeros(0, 4, 4).double(), 100, 0)) == 8
+    likeness = torch.tensor([0.1, 0.5, 0.2, 0.3, 0.0, 0.9, 0.4, 0.6])
+    assert retrieve_views(points, likeness, NO_START, 1, 2).tolist() == [5]
+    assert retrieve_views(points, likeness, points.view_poses[[2]], 1, 1).tolist() == [2, 5]
+    assert len(retrieve_views(points, likeness, NO_START, 100, 0)) == 8
+
+
+def test_a_view_is_like_an_image_in_which_its_points_are_found_even_if_half_of_it_is_covered():
+    """Each of four views saw a quarter of the points; the image shows two of them, and nothing of the others."""
+    points = cloud(400, views=4)
+    points = replace(points, view_offsets=torch.arange(5) * 100, view_points=torch.arange(400))
+    coarse = F.normalize(torch.randn(64, 30, 40, generator=torch.Generator().manual_seed(0)), dim=0)
+    coarse[:, 3:8, :40] = points.coarse[100:300].T.reshape(64, 5, 40)
+    index = ViewIndex(points, torch.device('cpu'))
+    seen = index.likeness(coarse)
+    torch.testing.assert_close(seen[1:3], torch.ones(2))
+    assert seen[[0, 3]].max() < 0.7
+    coarse[:, :, 20:] = coarse[:, :1, :1]
+    covered = index.likeness(coarse)
+    assert covered[1:3].min() > covered[[0, 3]].max() + 0.1
+
+
+def test_views_without_points_are_like_nothing():
+    points = cloud(8, views=2)
+    points = replace(points, view_offsets=torch.tensor([0, 8, 8]), view_points=torch.arange(8))
+    assert ViewIndex(points, torch.device('cpu')).likeness(F.normalize(torch.ones(64, 2, 3), dim=0))[1] == -1
 
 
 def test_points_that_most_views_saw_come_first():
     points = cloud(10, views=3)
-    points = type(points)(points.xyz, points.coarse, points.fine, points.view_poses, points.view_pooled,
+    points = type(points)(points.xyz, points.coarse, points.fine, points.view_poses,
                           torch.tensor([0, 4, 8, 10]), torch.tensor([0, 1, 2, 3, 2, 3, 4, 5, 3, 9]))
     assert retrieve_points(points, torch.tensor([0, 1, 2]), 100).tolist() == [0, 1, 2, 3, 4, 5, 9]
     assert retrieve_points(points, torch.tensor([0, 1, 2]), 2).tolist() == [2, 3]

@@ -10,10 +10,11 @@ from nre_fixtures import CAMERA, SCALE, Painter, cloud, truth
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, pose_errors, se3_exp
+from aprloc_ros.refinement.feature_metric import LOSSES, feature_metric
 from aprloc_ros.refinement.gnc import Pinhole, pull
 from aprloc_ros.refinement.loss_maps import dense_maps, local_maps, sparse_maps
 from aprloc_ros.refinement.minimal import msac
-from aprloc_ros.refinement.reprojection import LOSSES, METHODS, estimate_from_matches, feature_metric
+from aprloc_ros.refinement.reprojection import METHODS, estimate_from_matches
 
 COARSE = CAMERA.resized(40, 30)
 
@@ -142,7 +143,7 @@ def test_feature_metric_refinement_finds_where_smooth_features_agree(loss):
     descriptors[::5] = descriptors[1::5].clone()
     found = feature_metric(torch.eye(4, dtype=torch.float64), xyz, descriptors, feature_map, camera, loss)
     before_m, before_deg = pose_errors(torch.eye(4, dtype=torch.float64), T_true)
-    error_m, error_deg = pose_errors(found, T_true)
+    error_m, error_deg = pose_errors(found.T_map_cam, T_true)
     assert error_m < 0.1 * before_m and error_deg < 0.1 * before_deg
 
 

@@ -47,7 +47,7 @@ def plane_points(count, views):
 def points():
     poses = se3_exp(torch.randn(3, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64))
     xyz = 50 * torch.randn(20, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    return MapPoints(xyz, unit(20, 12), unit(20, 6), poses, unit(3, 12), torch.tensor([0, 4, 4, 9]),
+    return MapPoints(xyz, unit(20, 12), unit(20, 6), poses, torch.tensor([0, 4, 4, 9]),
                      torch.tensor([1, 3, 5, 7, 0, 1, 2, 18, 19]))
 
 
@@ -55,7 +55,7 @@ def test_packing_loses_little(points):
     found = unpack_points(pack_points(points), 'here')
     span_m = points.xyz.amax(0) - points.xyz.amin(0)
     assert ((found.xyz - points.xyz).abs() <= span_m / 65534 * 1.001).all()
-    for name in ('coarse', 'fine', 'view_pooled'):
+    for name in ('coarse', 'fine'):
         assert ((getattr(found, name) * getattr(points, name)).sum(1) > 0.999).all()
     torch.testing.assert_close(found.view_poses, points.view_poses, atol=1e-6, rtol=1e-6)
     assert torch.equal(found.view_offsets, points.view_offsets) and torch.equal(found.view_points, points.view_points)

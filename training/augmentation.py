@@ -1,4 +1,4 @@
-"""Augmentation that keeps pose and image consistent: exposure and colour, and rotations about the camera centre."""
+"""Augmentation that keeps pose and image consistent: exposure, colour, turns about the camera centre, what stands in the way."""
 
 import math
 
@@ -41,6 +41,26 @@ def rotate_views(images: Tensor, camera: Camera, R_cam_new: Tensor, zoom: Tensor
     grid = torch.stack([(2 * u + 1) / camera.width - 1, (2 * v + 1) / camera.height - 1], -1)
     return F.grid_sample(images, grid.view(len(images), camera.height, camera.width, 2), mode='bilinear',
                          padding_mode='reflection', align_corners=False)
+
+
+def cover(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Something in front of the camera: a rectangle of up to that share of the area, on every other image.
+
+    Half of the rectangles have one colour, half show the batch's next image, mirrored.
+    images [B, 3, H, W] in [0, 1] -> the same, and which pixels still show the place, [B, H, W] bool.
+    """
+    count, _, height, width = images.shape
+    random = torch.rand(9, count, generator=generator, device=images.device)
+    area = torch.where(random[0] < 0.5, share * random[1], 0.0)
+    aspect = torch.exp(1.4 * random[2] - 0.7)
+    h, w = (area * aspect).sqrt().clamp_max(1.0) * height, (area / aspect).sqrt().clamp_max(1.0) * width
+    top, left = (random[3] * (height - h)).view(-1, 1, 1), (random[4] * (width - w)).view(-1, 1, 1)
+    y = torch.arange(height, device=images.device).view(1, -1, 1)
+    x = torch.arange(width, device=images.device).view(1, 1, -1)
+    covered = (y >= top) & (y < top + h.view(-1, 1, 1)) & (x >= left) & (x < left + w.view(-1, 1, 1))
+    colour = random[5:8].T.view(count, 3, 1, 1)
+    front = torch.where((random[8] < 0.5).view(-1, 1, 1, 1), colour, images.roll(1, 0).flip(-1))
+    return torch.where(covered.unsqueeze(1), front, images), ~covered
 
 
 def degrade(images: Tensor, blur_px: float, noise: float, generator: torch.Generator) -> Tensor:

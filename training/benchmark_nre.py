@@ -14,12 +14,12 @@ from tqdm import tqdm
 from aprloc_ros.evaluation import PoseScores, score_errors
 from aprloc_ros.geometry import invert, pose_errors
 from aprloc_ros.map_bundle import MapBundle, find_map, load_map
-from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE
+from aprloc_ros.networks.extractor import COARSE_STRIDE
+from aprloc_ros.refinement.feature_metric import feature_metric
 from aprloc_ros.refinement.loss_maps import sparse_maps
-from aprloc_ros.refinement.minimal import msac
 from aprloc_ros.refinement.nre import NreRefiner, NreTrace
 from aprloc_ros.refinement.refined import Budget, Query, make_query
-from aprloc_ros.refinement.reprojection import estimate_from_matches, feature_metric
+from aprloc_ros.refinement.reprojection import estimate_from_matches
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.training.augmentation import degrade
 from aprloc_ros.training.datasets import read_capture
@@ -105,8 +105,8 @@ def _estimates(bench: _Bench, query: Query) -> dict[str, Tensor | None]:
     maps = sparse_maps(trace.log_coarse, trace.coarse_camera.width, 1)
     matches = (torch.from_numpy(trace.xyz), to_pixels(torch.from_numpy(maps.best).double(), COARSE_STRIDE),
                torch.from_numpy(maps.sureness).double(), query.camera)
-    found = {'NRE, coarse to fine': _inverted(trace.final), 'NRE, coarse maps alone': _inverted(trace.coarse),
-             'NRE, MSAC + P3P alone': _inverted(trace.first)}
+    found = {'NRE with a feature-metric end': trace.final and trace.final.T_map_cam, 'NRE, coarse to fine': _inverted(trace.fine),
+             'NRE, coarse maps alone': _inverted(trace.coarse), 'NRE, MSAC + P3P alone': _inverted(trace.first)}
     for name, method in (('LO-RANSAC', 'lo_ransac'), ('MAGSAC++', 'magsac'), ('Eq. 11', 'eq11')):
         found[f'RE: {name}'] = estimate_from_matches(*matches, method, _COARSE_PX)
     found['FPR: Eq. 12, from MAGSAC++'] = _feature_metric(bench, query, trace, found['RE: MAGSAC++'])
@@ -122,9 +122,8 @@ def _feature_metric(bench: _Bench, query: Query, trace: NreTrace, start: Tensor 
     if start is None:
         return None
     features = bench.bundle.extractor(query.image[None].contiguous(memory_format=torch.channels_last))[0]
-    camera = query.camera.resized(query.camera.width // FINE_STRIDE, query.camera.height // FINE_STRIDE)
     fine = bench.bundle.points.fine[trace.chosen]
-    return feature_metric(start, torch.from_numpy(trace.xyz), fine, features.fine, camera, 'barron')
+    return feature_metric(start, torch.from_numpy(trace.xyz), fine, features.fine, query.camera).T_map_cam
 
 
 def to_pixels(cells: Tensor, stride: int) -> Tensor:
@@ -137,34 +136,34 @@ def to_pixels(cells: Tensor, stride: int) -> Tensor:
 
 def _time_stages(bench: _Bench):
     laps: dict[str, list[float]] = {}
+    memory_mb = {}
     for frame in bench.frames:
         query = bench.query(frame.read_image(), frame)
         start = time.perf_counter()
         with torch.inference_mode():
             features = bench.bundle.extractor(query.image[None].contiguous(memory_format=torch.channels_last))[0]
-        extracted = time.perf_counter()
+        extraction_ms = 1e3 * (time.perf_counter() - start)
+        start = time.perf_counter()
         trace = bench.refiner.trace(query, _NO_START, _PLENTY)
-        traced = time.perf_counter()
-        maps = sparse_maps(trace.log_coarse, trace.coarse_camera.width, bench.refiner.settings.coarse_cells)
-        mapped = time.perf_counter()
-        msac(maps, trace.xyz, trace.coarse_camera, trace.groups, np.zeros((0, 4, 4)), bench.refiner.settings.triples,
-             np.random.default_rng(0))
-        sampled = time.perf_counter()
-        total = traced - extracted
-        times = {'extraction': extracted - start, 'sparse coarse maps': mapped - traced, 'MSAC + P3P': sampled - mapped,
-                 'refinement and local fine maps': total - (extracted - start) - (mapped - traced) - (sampled - mapped),
-                 'total': total}
-        for name, seconds in times.items():
-            laps.setdefault(name, []).append(1e3 * seconds)
-    warm = {name: values[min(3, len(values) - 1):] for name, values in laps.items()}
-    memory_mb = {'features': sum(t.numel() * t.element_size() for t in (features.coarse, features.fine)) / 1e6,
-                 'loss maps': (trace.log_coarse.numel() * 4 + sum(
-                     part.nbytes for m in (maps, trace.fine_maps) for part in (m.cells, m.gains))) / 1e6}
+        total_ms = 1e3 * (time.perf_counter() - start)
+        spent = {'extraction': extraction_ms, 'total': total_ms}
+        if trace is not None and trace.final is not None:
+            sampled_ms, refined_ms = trace.steps[0].elapsed_ms, trace.steps[-2].elapsed_ms
+            spent |= {'retrieval, coarse maps, MSAC + P3P': sampled_ms - extraction_ms,
+                      'coarse and fine refinement': refined_ms - sampled_ms, 'feature-metric end': total_ms - refined_ms}
+            memory_mb = {'features': _bytes(features.coarse, features.fine) / 1e6, 'loss maps': (
+                _bytes(trace.log_coarse) + trace.fine_maps.cells.nbytes + trace.fine_maps.gains.nbytes) / 1e6}
+        for name, ms in spent.items():
+            laps.setdefault(name, []).append(ms)
     print('\n| stage | p50 / p95 ms |\n|---|---|')
-    for name, values in warm.items():
-        p50, p95 = np.percentile(values, (50, 95))
+    for name, values in laps.items():
+        p50, p95 = np.percentile(values[min(3, len(values) - 1):], (50, 95))
         print(f'| {name} | {p50:.1f} / {p95:.1f} |')
     print('memory of the last query: ' + ', '.join(f'{name} {size:.1f} MB' for name, size in memory_mb.items()))
+
+
+def _bytes(*tensors: Tensor) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 # What learned descriptors should bear better.

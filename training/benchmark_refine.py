@@ -34,7 +34,7 @@ _CONVERGED_M, _CONVERGED_DEG = 0.25, 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class _Question:
+class Question:
     """A held-out image with its regressor's pose and the truth."""
 
     query: Query
@@ -52,44 +52,46 @@ def benchmark_refine(options):
           f'{len(test[::options.every_slow])}, on {describe_hardware(device)}; no gate')
     print('| refiner | frames | median cm / deg | p95 cm / deg | 5cm5deg | 25cm2deg | worse than prior | time p50 / p95 ms '
           '| GFLOP per query |\n|' + '---|' * 9)
-    questions = {every: _ask(bundle, test[::every], options.device) for every in {options.every, options.every_slow}}
+    questions = {every: ask(bundle, test[::every], options.device) for every in {options.every, options.every_slow}}
     _print_row('none (regressor)', questions[options.every], [q.T_prior for q in questions[options.every]], '-', '-')
     refined: dict[str, list[Refined]] = {}
     for name in names:
         chosen = questions[options.every if name in _FAST else options.every_slow]
         refiner = make_refiner(name, bundle, device)
         refined[name], times_ms = _run(refiner, chosen, name)
-        gflop = count_flops(lambda r=refiner, q=chosen[0]: _refine(r, q)) / 1e9
+        gflop = count_flops(lambda r=refiner, q=chosen[0]: refine(r, q)) / 1e9
         p50, p95 = np.percentile(times_ms, (50, 95))
         _print_row(name, chosen, [r.T_map_cam for r in refined[name]], f'{p50:.0f} / {p95:.0f}', f'{gflop:.3g}')
     if options.plot:
         print(f'plots: {_plot(bundle, names, questions[options.every_slow], refined, questions, options)}')
 
 
-def _ask(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> list[_Question]:
+def ask(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> list[Question]:
+    """The frames as queries of the map's refiners."""
     regressor, camera = Localizer(bundle, device, 'none'), query_camera(bundle.manifest)
     asked = []
     for frame in frames:
         image = frame.read_image()
-        asked.append(_Question(make_query(image, frame.camera, camera).to(regressor.device_name),
+        asked.append(Question(make_query(image, frame.camera, camera).to(regressor.device_name),
                                regressor.localize(image, frame.camera).T_map_cam, frame.T_map_cam))
     return asked
 
 
-def _refine(refiner: Refiner, question: _Question, start: Tensor | None = None) -> Refined:
+def refine(refiner: Refiner, question: Question, start: Tensor | None = None) -> Refined:
+    """From a pose, or the regressor's, with as many iterations and as much time as the refiner likes."""
     return refiner.refine(question.query, (question.T_prior if start is None else start)[None], Budget(500, _PLENTY_MS))
 
 
-def _run(refiner: Refiner, questions: list[_Question], name: str) -> tuple[list[Refined], list[float]]:
+def _run(refiner: Refiner, questions: list[Question], name: str) -> tuple[list[Refined], list[float]]:
     found, times_ms = [], []
     for question in tqdm(questions, desc=name, leave=False, mininterval=2.0):
         start = time.perf_counter()
-        found.append(_refine(refiner, question))
+        found.append(refine(refiner, question))
         times_ms.append(1e3 * (time.perf_counter() - start))
     return found, times_ms
 
 
-def _print_row(name: str, questions: list[_Question], poses: list[Tensor], time_ms: str, gflop: str) -> None:
+def _print_row(name: str, questions: list[Question], poses: list[Tensor], time_ms: str, gflop: str) -> None:
     T, truth, prior = torch.stack(poses), *(torch.stack([getattr(q, key) for q in questions])
                                             for key in ('T_truth', 'T_prior'))
     s = score_poses(T, truth)
@@ -108,8 +110,8 @@ def displaced(T: Tensor, move_m: float, turn_deg: float, generator: torch.Genera
     return pose(T[:3, :3] @ so3_exp(math.radians(turn_deg) * axis), T[:3, 3] + move_m * direction)
 
 
-def _plot(bundle: MapBundle, names: list[str], questions: list[_Question], refined: dict[str, list[Refined]],
-          asked: dict[int, list[_Question]], options) -> Path:
+def _plot(bundle: MapBundle, names: list[str], questions: list[Question], refined: dict[str, list[Refined]],
+          asked: dict[int, list[Question]], options) -> Path:
     matplotlib.use('agg')
     import matplotlib.pyplot as plt
     depth_m = (bundle.manifest.scene.near_m * bundle.manifest.scene.far_m) ** 0.5
@@ -136,17 +138,17 @@ def _plot(bundle: MapBundle, names: list[str], questions: list[_Question], refin
     return options.plot
 
 
-def _success(refiner: Refiner, questions: list[_Question], move_m: float, turn_deg: float) -> float:
+def _success(refiner: Refiner, questions: list[Question], move_m: float, turn_deg: float) -> float:
     generator = torch.Generator().manual_seed(0)
     good = []
     for question in questions:
-        found = _refine(refiner, question, displaced(question.T_truth, move_m, turn_deg, generator))
+        found = refine(refiner, question, displaced(question.T_truth, move_m, turn_deg, generator))
         error_m, error_deg = pose_errors(found.T_map_cam, question.T_truth)
         good.append(float(error_m < _CONVERGED_M and error_deg < _CONVERGED_DEG))
     return statistics.mean(good)
 
 
-def _draw_descent(axis, name: str, refined: list[Refined], questions: list[_Question]) -> None:
+def _draw_descent(axis, name: str, refined: list[Refined], questions: list[Question]) -> None:
     """Median error over the steps; a refiner that has ended stays where it is."""
     curves = [[pose_errors(step.T_map_cam, q.T_truth)[0].item() for step in r.steps] for r, q in zip(refined, questions)
               if r.steps]

@@ -20,7 +20,7 @@ from aprloc_ros.networks.extractor import (
     Features,
     build_extractor,
 )
-from aprloc_ros.training.augmentation import degrade, jitter_colours, random_rotations, rotate_views
+from aprloc_ros.training.augmentation import cover, degrade, jitter_colours, random_rotations, rotate_views
 from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.loop import Loop, average_buffers, average_gradients, step_generator, warm_cosine
 from aprloc_ros.training.views import Views
@@ -34,7 +34,7 @@ class DescriptorTraining:
 
     arguments: dict[str, Any] = field(default_factory=dict)                  # of Extractor
     short_side: int = field(default=240, metadata={'range': (32, 2160)})     # pixels of its images
-    steps: int = field(default=2500, metadata={'range': (1, 10_000_000)})
+    steps: int = field(default=2300, metadata={'range': (1, 10_000_000)})
     pairs: int = field(default=1, metadata={'range': (1, 256)})              # of views per step, both directions each
     points: int = field(default=256, metadata={'range': (8, 100_000)})       # common points per pair
     learning_rate: float = field(default=2e-3, metadata={'range': (1e-8, 1.0)})
@@ -43,6 +43,7 @@ class DescriptorTraining:
     blur_px: float = field(default=1.5, metadata={'range': (0.0, 20.0)})     # greatest standard deviation
     noise: float = field(default=0.04, metadata={'range': (0.0, 1.0)})       # greatest standard deviation
     turn_deg: float = field(default=12.0, metadata={'range': (0.0, 45.0)})   # rotation about the camera centre
+    cover: float = field(default=0.4, metadata={'range': (0.0, 0.9)})        # greatest share that something hides
     zoom: float = field(default=0.2, metadata={'range': (0.0, 1.0)})         # greatest log of the focal length's factor
 
 
@@ -79,6 +80,16 @@ def to_cells(pixels: Tensor, stride: int) -> Tensor:
     return (pixels + 0.5) / stride - 0.5
 
 
+@dataclass(frozen=True, eq=False)
+class Augmented:
+    """How an image differs from the view it is of."""
+
+    view: int
+    R_cam_new: Tensor   # [3, 3]
+    zoom: float
+    clear: Tensor       # [h, w] bool: nothing was put in front
+
+
 class PairSource:
     """Draws pairs of views that see common points, augmented independently."""
 
@@ -112,8 +123,8 @@ class PairSource:
             pairs.append((target, source, both[torch.randperm(len(both), generator=cpu)[:self.config.points]]))
         return pairs
 
-    def augmented(self, views: list[int], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Images [B, 3, h, w] in [0, 1], R_cam_new [B, 3, 3] and zoom [B] of each."""
+    def augmented(self, views: list[int], generator: torch.Generator) -> tuple[Tensor, list['Augmented']]:
+        """Images [B, 3, h, w] in [0, 1] and what was done to each."""
         config, count = self.config, len(views)
         images = self.images[views].to(self.device).float() / 255
         R = random_rotations(count, config.turn_deg, generator)
@@ -122,13 +133,18 @@ class PairSource:
         images = rotate_views(images, self.camera, R, zoom)
         if config.colour_jitter:
             images = jitter_colours(images, config.colour_jitter, generator)
-        return degrade(images, config.blur_px, config.noise, generator), R, zoom
+        images, clear = cover(images, config.cover, generator)
+        done = [Augmented(*each) for each in zip(views, R, zoom.tolist(), clear)]
+        return degrade(images, config.blur_px, config.noise, generator), done
 
-    def project(self, view: int, points: Tensor, R_cam_new: Tensor, zoom: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the augmented view sees the points: pixels [N, 2], in view [N]."""
-        T = self.T_cam_map[view]
-        xyz = (self.xyz[points.to(self.device)] @ T[:3, :3].T + T[:3, 3]) @ R_cam_new
-        return replace(self.camera, fx=self.camera.fx * zoom.item(), fy=self.camera.fy * zoom.item()).project(xyz)
+    def project(self, image: 'Augmented', points: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the augmented view shows the points: pixels [N, 2], seen [N]."""
+        T = self.T_cam_map[image.view]
+        xyz = (self.xyz[points.to(self.device)] @ T[:3, :3].T + T[:3, 3]) @ image.R_cam_new
+        camera = replace(self.camera, fx=self.camera.fx * image.zoom, fy=self.camera.fy * image.zoom)
+        pixels, inside = camera.project(xyz)
+        column, row = (pixels.round().long().clamp_min(0).T)
+        return pixels, inside & image.clear[row.clamp_max(camera.height - 1), column.clamp_max(camera.width - 1)]
 
 
 def _partners(frame: Tensor, point: Tensor, frames: int, points: int) -> list[tuple[Tensor, Tensor]]:
@@ -163,11 +179,11 @@ def step_loss(model: Extractor, source: PairSource, generator: torch.Generator) 
     """The loss of one step's pairs."""
     pairs = source.draw_pairs(generator)
     views = [view for target, other, _ in pairs for view in (target, other)]
-    images, R, zoom = source.augmented(views, generator)
+    images, augmented = source.augmented(views, generator)
     features = model(images.contiguous(memory_format=torch.channels_last))
     cells = []
-    for i, (target, other, points) in enumerate(pairs):
-        seen = [source.project(view, points, R[2 * i + j], zoom[2 * i + j]) for j, view in enumerate((target, other))]
+    for i, (_, _, points) in enumerate(pairs):
+        seen = [source.project(image, points) for image in augmented[2 * i:2 * i + 2]]
         both = seen[0][1] & seen[1][1]
         for pixels, _ in seen:
             cells.append((to_cells(pixels[both], COARSE_STRIDE), to_cells(pixels[both], FINE_STRIDE)))

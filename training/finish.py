@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 import aprloc_ros
 from aprloc_ros.covariance import prior_covariance, residuals
-from aprloc_ros.geometry import pose_errors
+from aprloc_ros.evaluation import FrameRecord, evaluate_map, measure_records, score_records
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import BuildFacts, DescriptorSpec, Manifest, ModelSpec, Provenance
 from aprloc_ros.map_bundle import MapBundle, load_map, save_map
@@ -21,6 +20,7 @@ from aprloc_ros.training.points import build_points
 from aprloc_ros.training.quality import field_psnr_db
 from aprloc_ros.training.refiner_calibration import with_refiners
 from aprloc_ros.training.regressor import predict_poses
+from aprloc_ros.uncertainty_table import uncertainty_table
 
 if TYPE_CHECKING:
     from aprloc_ros.training.build_map import Build
@@ -38,6 +38,7 @@ def write_map(build: 'Build', target: Path) -> None:
     draft = save_map(build.work_dir / 'draft', _manifest(build), *networks)
     bundle = with_refiners(load_map(draft, device), FAST_REFINERS, build.descriptor_views(build.calibration),
                            build.request.seed, device, build.say)
+    _say_what_storing_costs(build, bundle, networks)
     manifest = replace(bundle.manifest, accuracy=_accuracy(build, bundle), build=_facts(build))
     curves = {path.name: path.read_bytes() for path in sorted(build.work_dir.glob('*.csv'))}
     save_map(target, manifest, *networks, curves)
@@ -58,23 +59,30 @@ def _manifest(build: 'Build') -> Manifest:
         descriptors=DescriptorSpec(ModelSpec('nre', dict(build.preset.descriptors.arguments)), build.descriptor_camera))
 
 
+def _say_what_storing_costs(build: 'Build', bundle: MapBundle, networks: tuple) -> None:
+    """Weights in half precision and descriptors in eight bits, against what was trained, on the calibration frames."""
+    regressor, field, extractor, points = networks
+    trained = replace(bundle, regressor=regressor, field=field, extractor=extractor, points=points)
+    for name, each in (('as trained', trained), ('as stored', bundle)):
+        s = score_records(evaluate_map(Localizer(each, str(build.fabric.device)), build.calibration))
+        build.say(f'{name}: {100 * s.median_m:.3f} cm / {s.median_deg:.4f} deg on the calibration frames')
+
+
 def _accuracy(build: 'Build', bundle: MapBundle) -> dict[str, float]:
     """Of the map and of its regressor on the test frames, or on the calibration frames of a capture without any."""
     frames = build.request.capture.test or build.calibration
-    T_truth = torch.stack([frame.T_map_cam for frame in frames])
-    localizer = Localizer(bundle, str(build.fabric.device))
-    estimates = [localizer.localize(frame.read_image(), frame.camera) for frame in frames]
+    records = evaluate_map(Localizer(bundle, str(build.fabric.device)), frames)
+    regressor = evaluate_map(Localizer(bundle, str(build.fabric.device), 'none'), frames)
+    if any(record.status != 'rejected' for record in records):
+        build.say(uncertainty_table({f'{bundle.manifest.refiner} on held-out frames': measure_records(records)}))
     chosen = torch.linspace(0, len(frames) - 1, min(_PSNR_VIEWS, len(frames))).round().long()
     psnr = field_psnr_db(build.feature_field, build.scene, build.views(frames, build.preset.field.short_side)[chosen])
-    return {**_quantiles(torch.stack([estimate.T_map_cam for estimate in estimates]), T_truth),
-            **_quantiles(torch.stack([estimate.T_prior for estimate in estimates]), T_truth, 'regressor_'),
-            'psnr_db': psnr, 'frames': float(len(frames))}
+    return {**_quantiles(records), **_quantiles(regressor, 'regressor_'), 'psnr_db': psnr, 'frames': float(len(frames))}
 
 
-def _quantiles(T: Tensor, T_truth: Tensor, prefix: str = '') -> dict[str, float]:
-    error_m, error_deg = pose_errors(T, T_truth)
-    return {f'{prefix}{what}_{unit}': error.quantile(share).item() for what, share in (('median', 0.5), ('p95', 0.95))
-            for unit, error in (('m', error_m), ('deg', error_deg))}
+def _quantiles(records: list[FrameRecord], prefix: str = '') -> dict[str, float]:
+    scores = score_records(records)
+    return {f'{prefix}{what}': getattr(scores, what) for what in ('median_m', 'median_deg', 'p95_m', 'p95_deg')}
 
 
 def _history(work_dir: Path) -> dict[str, list[list[float]]]:

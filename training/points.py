@@ -35,7 +35,7 @@ def build_points(extractor: Extractor, views: Views, points: SparsePoints, count
     views: of the training frames at the extractor's camera; points: with observations indexed like the views.
     """
     sightings = _sightings(views, points)
-    coarse, fine, pooled = _averages(extractor, views, sightings, len(points.xyz), show)
+    coarse, fine = _averages(extractor, views, sightings, len(points.xyz), show)
     priority = torch.zeros(len(points.xyz))
     for sighting, features in _features(extractor, views, sightings, show):
         priority.index_add_(0, sighting.points, _votes(sighting, features, coarse, views.camera))
@@ -46,7 +46,7 @@ def build_points(extractor: Extractor, views: Views, points: SparsePoints, count
     seen = [kept[kept >= 0] for kept in (position[s.points] for s in sightings)]
     offsets = torch.tensor([0, *(len(s) for s in seen)]).cumsum(0)
     return MapPoints(points.xyz[chosen], coarse[chosen], fine[chosen],
-                     views.T_map_cam[[s.view for s in sightings]], pooled, offsets, torch.cat(seen))
+                     views.T_map_cam[[s.view for s in sightings]], offsets, torch.cat(seen))
 
 
 def _sightings(views: Views, points: SparsePoints) -> list[_Sighting]:
@@ -71,9 +71,9 @@ def _features(extractor: Extractor, views: Views, sightings: list[_Sighting], sh
 
 
 def _averages(extractor: Extractor, views: Views, sightings: list[_Sighting], count: int,
-              show: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Descriptors of all points, [P, Cc] and [P, Cf], and pooled ones of all views, [V, Cc]; each of unit length."""
-    sums, pooled = None, []
+              show: bool) -> tuple[Tensor, Tensor]:
+    """Descriptors of all points, [P, Cc] and [P, Cf], of unit length."""
+    sums = None
     for sighting, features in _features(extractor, views, sightings, show):
         maps = (features.coarse[0], COARSE_STRIDE), (features.fine[0], FINE_STRIDE)
         if sums is None:
@@ -81,9 +81,8 @@ def _averages(extractor: Extractor, views: Views, sightings: list[_Sighting], co
         for total, (feature_map, stride) in zip(sums, maps):
             found = F.normalize(sample(feature_map, to_cells(sighting.pixels, stride)), dim=1)
             total.index_add_(0, sighting.points, found)
-        pooled.append(features.pooled)
     coarse, fine = (F.normalize(total, dim=1) for total in sums)
-    return coarse, fine, torch.cat(pooled)
+    return coarse, fine
 
 
 def _votes(sighting: _Sighting, features: Features, coarse: Tensor, camera: Camera) -> Tensor:

@@ -15,6 +15,7 @@ from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 _FEATURES = 2048
 _SAME_PX = 2.0       # a keypoint this near to a point's projection is that point
 _RATIO = 0.8
+_RIVALS = 20         # nearest descriptors among which another point is looked for
 _VIEWS = 10
 _WORDS = 32
 _RANSAC_PX, _RANSAC_ROUNDS = 4.0, 1000
@@ -84,15 +85,12 @@ def _match(query: np.ndarray, known: np.ndarray, points: np.ndarray) -> np.ndarr
     if len(known) < 2:
         return np.full(len(query), -1)
     similarity = query @ known.T
-    ranked = np.argpartition(-similarity, min(20, len(points) - 1), axis=1)[:, :21]
-    matched = np.full(len(query), -1)
-    for i, candidates in enumerate(ranked):
-        candidates = candidates[np.argsort(-similarity[i, candidates])]
-        others = candidates[points[candidates] != points[candidates[0]]]
-        distance = np.sqrt(np.maximum(2 - 2 * similarity[i, [candidates[0], *others[:1]]], 0))
-        if len(distance) < 2 or distance[0] < _RATIO * distance[1]:
-            matched[i] = points[candidates[0]]
-    return matched
+    ranked = np.argpartition(-similarity, min(_RIVALS, len(points) - 1), axis=1)[:, :_RIVALS + 1]
+    found = np.take_along_axis(similarity, ranked, 1)
+    best = points[ranked[np.arange(len(query)), found.argmax(1)]]
+    other = np.where(points[ranked] == best[:, None], -np.inf, found).max(1)
+    first, second = (np.sqrt(np.maximum(2 - 2 * nearness, 0)) for nearness in (found.max(1), other))
+    return np.where(first < _RATIO * second, best, -1)
 
 
 def solve_pnp(xyz: np.ndarray, pixels: np.ndarray, intrinsics: np.ndarray, threshold_px: float, rounds: int,

@@ -34,11 +34,6 @@ class Features:
     coarse_scale: Tensor   # [] inverse temperature
     fine_scale: Tensor     # []
 
-    @property
-    def pooled(self) -> Tensor:
-        """Global descriptors for retrieval, [B, Cc], unit length."""
-        return F.normalize(self.coarse.mean((2, 3)), dim=1)
-
     def __getitem__(self, index) -> 'Features':
         return Features(self.coarse[index], self.fine[index], self.coarse_scale, self.fine_scale)
 

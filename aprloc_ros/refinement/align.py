@@ -26,7 +26,7 @@ from aprloc_ros.refinement.levenberg import (
     normal_equations,
 )
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Step, Stopwatch, kept
-from aprloc_ros.refinement.surface import Surface, SurfaceSettings, choose_pixels, render_surface
+from aprloc_ros.refinement.surface import Surface, SurfaceSettings, border_weight, choose_pixels, render_surface
 from aprloc_ros.scene import SceneNormalisation
 
 Extract = Callable[[Tensor], Sequence[Tensor]]
@@ -103,7 +103,8 @@ class AlignRefiner:
         s, count = self._settings, len(starts)
         height, width = maps[0].shape[1:]
         camera = query.camera.resized(width, height)
-        pixels = choose_pixels(_edge_strength(maps[0]), s.rays, torch.Generator().manual_seed(s.seed))
+        strength = _edge_strength(maps[0]) * border_weight(_centres(camera).to(maps[0]), camera, s.surface.border)
+        pixels = choose_pixels(strength, s.rays, torch.Generator().manual_seed(s.seed))
         surface = self._render(query, camera, pixels[:max(s.rays // count, 1)], starts)
         levels = feature_levels(maps, query.camera, surface.descriptors.shape[-1], s.pooling)
         coarse, finest = levels[:-1] or levels, levels[-1]
@@ -222,6 +223,11 @@ def _edge_strength(features: Tensor) -> Tensor:
     right = F.pad((features[:, :, 1:] - features[:, :, :-1]).square().sum(0), (0, 1))
     down = F.pad((features[:, 1:] - features[:, :-1]).square().sum(0), (0, 0, 0, 1))
     return (right + down).sqrt()
+
+
+def _centres(camera: Camera) -> Tensor:
+    """Of all pixels, [H, W, 2] (u, v)."""
+    return torch.stack(torch.meshgrid(torch.arange(camera.width), torch.arange(camera.height), indexing='xy'), -1).float()
 
 
 def _step(T_map_cam: Tensor, costs: Tensor, elapsed_ms: float) -> Step:

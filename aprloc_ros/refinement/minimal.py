@@ -1,6 +1,7 @@
 """A first pose from loss maps alone: M-estimator sample consensus over P3P solutions (NRE section 5.1, Eq. 8)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,13 +33,15 @@ class Hypothesis:
 
 
 def msac(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, groups: list[np.ndarray], starts: np.ndarray,
-         most_triples: int, generator: np.random.Generator) -> Hypothesis | None:
+         most_triples: int, generator: np.random.Generator,
+         in_time: Callable[[], bool] = lambda: True) -> Hypothesis | None:
     """The best of the starts [S, 4, 4] T_cam_map and of P3P on random triples of maps; None where there is nothing.
 
     groups: rows of maps that were seen together. A triple is of one group: where most groups show another place, three
     points of different ones are hardly ever right together. All hypotheses are scored on a few hundred maps by their
     sparse gains under a Gaussian of one cell, which is Eq. 6 with a kernel in place of the bilinear one: a pose half a
-    cell off still scores. Draws end early once a triple without an outlier is nearly certain to have been among them.
+    cell off still scores. Draws end early once a triple without an outlier is nearly certain to have been among them, or, after
+    the first batch, where it is no longer in time.
     """
     if len(maps) < 4:
         return None
@@ -48,7 +51,7 @@ def msac(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, groups: list[np.ndarr
     scored = generator.permutation(len(maps))[:_SCORED_POINTS]
     poses, scores = starts, _scores(maps, scored, xyz, camera, starts)
     drawn, left_out = 0, []
-    while surest and drawn < most_triples:
+    while surest and drawn < most_triples and (not drawn or in_time()):
         count = min(_BATCH, most_triples - drawn)
         drawn += count
         triples = _draw(surest, count, generator)

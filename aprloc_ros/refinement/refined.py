@@ -56,9 +56,13 @@ class Stopwatch:
     def elapsed_ms(self) -> float:
         return 1e3 * (time.perf_counter() - self._start_s)
 
+    @property
+    def in_time(self) -> bool:
+        return self.elapsed_ms < self.budget.milliseconds
+
     def allows(self, iterations_done: int) -> bool:
         """Whether another iteration may start."""
-        return iterations_done < self.budget.iterations and self.elapsed_ms < self.budget.milliseconds
+        return iterations_done < self.budget.iterations and self.in_time
 
 
 @dataclass(frozen=True, eq=False)

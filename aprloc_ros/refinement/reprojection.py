@@ -1,4 +1,4 @@
-"""Estimators that the neural reprojection error is compared with, on the same matches or features (NRE Tables 1 and 4).
+"""Estimators that the neural reprojection error is compared with, on matches of the same features (NRE Table 1).
 
 Not used to localise: they show what is lost where a match takes the place of a loss map.
 """
@@ -11,22 +11,18 @@ from torch import Tensor
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
-from aprloc_ros.refinement import gnc, levenberg
-from aprloc_ros.refinement.feature_grid import FeatureGrid
+from aprloc_ros.refinement import gnc
 from aprloc_ros.refinement.loss_maps import LossMaps
 from aprloc_ros.refinement.minimal import msac
 
 _CONSENSUS = {'lo_ransac': cv2.USAC_DEFAULT, 'gc_ransac': cv2.USAC_ACCURATE, 'magsac': cv2.USAC_MAGSAC}
 METHODS = (*_CONSENSUS, 'eq11')
-# Barron's family (CVPR 2019): shape 1 is the smooth form of Huber's loss, -2 Geman and McClure's, which forgets outliers.
-LOSSES = {'huber': levenberg.Kernel(shape=1.0), 'barron': levenberg.Kernel(shape=-2.0)}
 
 _FEWEST = 4
 _TRIPLES = 1000
 _CONFIDENCE = 0.999
 _SIGMAS = (2.0, 1.0)   # of Eq. 11, in units of the scale
 _LEVEL_ITERATIONS = 50
-_METRIC_ITERATIONS = 30
 
 
 def estimate_from_matches(xyz: Tensor, pixels: Tensor, weights: Tensor, camera: Camera, method: str,
@@ -81,22 +77,3 @@ def _smoothed(xyz: np.ndarray, pixels: np.ndarray, weights: np.ndarray, camera: 
     for sigma in _SIGMAS:
         T_cam_map = gnc.minimise(maps, xyz, grid, T_cam_map, sigma, _LEVEL_ITERATIONS).T_cam_map
     return T_cam_map
-
-
-@torch.no_grad()
-def feature_metric(T_map_cam: Tensor, xyz: Tensor, descriptors: Tensor, feature_map: Tensor, camera: Camera,
-                   loss: str) -> Tensor:
-    """Eq. 12: the pose at which the map's descriptors differ least from the features under their projections.
-
-    T_map_cam [4, 4] where the search begins; xyz [N, 3], descriptors [N, C]; feature_map [C, H, W] of an image of the
-    rectified camera; loss: one of LOSSES -> T_map_cam [4, 4] float64, as it was where nothing is to be gained.
-    """
-    if loss not in LOSSES:
-        raise AprlocError(f'loss {loss!r} is not one of {", ".join(LOSSES)}')
-    channels, height, width = feature_map.shape
-    grid = FeatureGrid.of(feature_map, camera.resized(width, height))
-    weights = torch.ones(1, len(xyz), dtype=torch.float64, device=xyz.device)
-    found = levenberg.minimise(
-        T_map_cam.double()[None], lambda T: grid.residuals(xyz.double()[None], descriptors[None], T), weights, channels,
-        levenberg.LevenbergSettings(kernel=LOSSES[loss]), lambda done: done < _METRIC_ITERATIONS)
-    return found.T_map_cam[0]

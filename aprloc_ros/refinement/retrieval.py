@@ -1,17 +1,45 @@
 """Which points of a map to look for in an image: those of the views that look like it, or that are near a start."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from aprloc_ros.points import MapPoints
 
+_ASKED = 1500   # points at most that are looked for in an image to know the views that it is like
 
-def retrieve_views(points: MapPoints, pooled: Tensor, starts: Tensor, count: int, near_starts: int) -> Tensor:
-    """Indices of the `count` views most similar to the image, and of the near_starts nearest to each start.
 
-    pooled [C]: global descriptor of the image, unit length; starts [S, 4, 4] T_map_cam.
+class ViewIndex:
+    """Knows which views of a place an image is like: those whose points all find something like themselves in it.
+
+    The likeness of a view is the mean over its points of the best cosine anywhere in the coarse map. One descriptor pooled
+    from the whole image would be spoiled by whatever covers part of it; this leaves the rest its say.
     """
-    similar = (points.view_pooled @ pooled).topk(min(count, len(points.view_poses))).indices
+
+    def __init__(self, points: MapPoints, device: torch.device):
+        asked = torch.arange(0, len(points), max(1, math.ceil(len(points) / _ASKED)))
+        self._descriptors = points.coarse[asked].to(device)
+        position = torch.full((len(points),), -1)
+        position[asked] = torch.arange(len(asked))
+        view = torch.repeat_interleave(torch.arange(len(points.view_poses)), points.view_offsets.diff())
+        row = position[points.view_points]
+        self._view, self._row = view[row >= 0], row[row >= 0]
+        self._counts = torch.bincount(self._view, minlength=len(points.view_poses))
+
+    def likeness(self, coarse: Tensor) -> Tensor:
+        """coarse [C, h, w] of an image, unit length -> [V] in [-1, 1] on the CPU; -1 for a view without points."""
+        best = (self._descriptors @ coarse.flatten(1)).amax(1).cpu()
+        sums = torch.zeros(len(self._counts)).index_add(0, self._view, best[self._row])
+        return torch.where(self._counts > 0, sums / self._counts.clamp_min(1), -1.0)
+
+
+def retrieve_views(points: MapPoints, likeness: Tensor, starts: Tensor, count: int, near_starts: int) -> Tensor:
+    """Indices of the `count` views most like the image, by their likeness [V], and of the near_starts nearest to each start.
+
+    starts [S, 4, 4] T_map_cam.
+    """
+    similar = likeness.topk(min(count, len(likeness))).indices
     return torch.unique(torch.cat([similar, _nearest_views(points, starts, near_starts)]))
 
 

@@ -18,7 +18,7 @@ class SurfaceSettings:
     """How much a rendered point counts."""
 
     depth_spread: float = field(default=0.1, metadata={'range': (1e-3, 10.0)})   # of a ray's light, relative: weight 1/2
-    border: float = field(default=0.03, metadata={'range': (0.0, 0.4)})          # share of the short side with less weight
+    border: float = field(default=0.08, metadata={'range': (0.0, 0.2)})          # share of the short side without weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +85,16 @@ def render_surface(radiance: nn.Module, scene: SceneNormalisation, camera: Camer
     sharpness = 1 / (1 + variance / (settings.depth_spread * depth).clamp_min(1e-9) ** 2)
     points = scene.points_to_map(rays.points(depth.unsqueeze(-1))[:, 0])
     shape = count, number
-    weights = (opacity * sharpness).view(shape).double() * _border_weight(pixels, camera, settings.border)
+    weights = (opacity * sharpness).view(shape).double() * border_weight(pixels, camera, settings.border)
     return Surface(points.view(*shape, 3), rendering.features.float().view(*shape, -1), weights,
                    opacity.view(shape), depth.view(shape) * scene.scene_unit_m)
 
 
-def _border_weight(pixels: Tensor, camera: Camera, border: float) -> Tensor:
-    """[N, 2] -> [N], 1 inside, falling to 0 at the image's border."""
+def border_weight(pixels: Tensor, camera: Camera, border: float) -> Tensor:
+    """[N, 2] -> [N]: 0 up to `border` (a share of the short side) from the image's border, 1 from twice as far.
+
+    A network that sees nothing beyond the border moves what is near it inwards, and a pose would come out too near.
+    """
     size = torch.tensor([camera.width, camera.height], dtype=pixels.dtype, device=pixels.device)
     distance = torch.minimum(pixels + 0.5, size - 0.5 - pixels).amin(-1)
-    return (distance / max(border * min(camera.width, camera.height), 0.5)).clamp(0, 1)
+    return (distance / max(border * min(camera.width, camera.height), 0.5) - 1).clamp(0, 1)
