@@ -6,7 +6,7 @@ import torch
 from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import invert, pose_errors, se3_exp, so3_exp
 from aprloc_ros.scene import SceneNormalisation
-from aprloc_ros.training.augmentation import jitter_colours, random_rotations, rotate_views
+from aprloc_ros.training.augmentation import cover, jitter_colours, random_rotations, rotate_views
 from aprloc_ros.training.regressor import RegressorTraining, ViewSource
 
 CAMERA = Camera(80, 60, 70.0, 75.0, 41.3, 27.9)
@@ -53,6 +53,18 @@ def test_rotations_are_within_the_limit_about_each_axis():
     assert angle.max() <= 6.0 * 3 ** 0.5 + 1e-6 and angle.max() > 7
     torch.testing.assert_close(R @ R.mT, torch.eye(3).double().expand(500, 3, 3))
     assert torch.equal(R, random_rotations(500, 6.0, torch.Generator().manual_seed(0)))
+
+
+def test_something_in_front_hides_a_share_of_every_other_image_and_says_which_pixels():
+    images = torch.rand(400, 3, 30, 40, generator=torch.Generator().manual_seed(0))
+    covered, clear = cover(images, 0.4, torch.Generator().manual_seed(1))
+    assert torch.equal(torch.where(clear.unsqueeze(1), covered, 0), torch.where(clear.unsqueeze(1), images, 0))
+    hidden = 1 - clear.float().mean((1, 2))
+    assert 0.4 < (hidden > 0).float().mean() < 0.6 and hidden.max() < 0.5 and hidden[hidden > 0].mean() > 0.12
+    differs = (covered != images).any(1)
+    assert (differs & ~clear).float().sum() > 0.95 * (~clear).float().sum()
+    same, whole = cover(images, 0.0, torch.Generator().manual_seed(1))
+    assert torch.equal(same, images) and whole.all()
 
 
 def test_jittered_colours_stay_in_range_and_keep_the_order_of_brightness():

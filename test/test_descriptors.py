@@ -13,6 +13,7 @@ from aprloc_ros.training.augmentation import rotate_views
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.descriptors import (
+    Augmented,
     DescriptorTraining,
     PairSource,
     descriptor_camera,
@@ -63,8 +64,12 @@ def test_points_are_projected_to_where_the_augmented_image_shows_them(wall):
         dot = torch.exp(-((u - pixels[index, 0]) ** 2 + (v - pixels[index, 1]) ** 2) / 4).float().expand(1, 3, -1, -1)
         moved = rotate_views(dot, camera, R, zoom)[0, 0].double()
         centre = torch.stack([(moved * u).sum(), (moved * v).sum()]) / moved.sum()
-        expected, _ = source.project(5, index[None], R[0], zoom[0])
+        clear = torch.ones(camera.height, camera.width, dtype=torch.bool)
+        expected, seen = source.project(Augmented(5, R[0], zoom.item(), clear), index[None])
         torch.testing.assert_close(expected[0], centre, atol=0.15, rtol=0)
+        column, row = expected[0].round().long().tolist()
+        clear[row, column] = False
+        assert seen and not source.project(Augmented(5, R[0], zoom.item(), clear), index[None])[1]
 
 
 def test_the_extractor_learns_to_match(wall, tmp_path):
