@@ -21,7 +21,7 @@ def _held_out_drive():
     """The drive through the demo place that its maps are not trained on: yields bags.BagFrame as it is rendered."""
     import torch
 
-    from aprloc_ros.bags import BagFrame
+    from aprloc_ros.recordings.bags import BagFrame
     from aprloc_ros.training.place.capture import CAMERA, photograph
     from aprloc_ros.training.place.court import build_court
     from aprloc_ros.training.place.drive import COURSES
@@ -70,14 +70,14 @@ def localize(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from aprloc_ros import evaluation
+    from aprloc_ros.scoring import evaluation
 
     if options.poses:
         return _evaluate_poses(options.poses)
     if not (options.map and options.data):
         raise AprlocError('evaluate needs a map NAME and --data PATH, or --poses PATH')
+    from aprloc_ros.scoring.uncertainty_table import uncertainty_table
     from aprloc_ros.training.datasets import read_capture
-    from aprloc_ros.uncertainty_table import uncertainty_table
 
     localizer = _localizer(options)
     capture = read_capture(options.data)
@@ -91,7 +91,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if statuses['rejected'] < len(records):
         print(uncertainty_table({options.map: evaluation.measure_records(records)}))
     if options.report:
-        from aprloc_ros.report import write_report
+        from aprloc_ros.scoring.report import write_report
 
         images = {frame.name: frame for frame in capture.test}
         page = write_report(options.report, f'Map {options.map}, held-out images of {capture.name}', records, scores,
@@ -101,8 +101,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _evaluate_poses(path: Path) -> int:
-    from aprloc_ros.evaluation import scores_table
-    from aprloc_ros.predictions import medians_tables, score_folder
+    from aprloc_ros.scoring.evaluation import scores_table
+    from aprloc_ros.scoring.predictions import medians_tables, score_folder
 
     scenes = score_folder(path)
     print(medians_tables(scenes))
@@ -114,9 +114,9 @@ def _evaluate_poses(path: Path) -> int:
 def replay(options: argparse.Namespace) -> int:
     from aprloc_ros.localizer import Localizer
     from aprloc_ros.map_bundle import find_map, load_map
+    from aprloc_ros.recordings.truth import TruthOptions
     from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget
-    from aprloc_ros.replay_report import ReplayOptions, run_replay
-    from aprloc_ros.truth import TruthOptions
+    from aprloc_ros.scoring.replay_report import ReplayOptions, run_replay
 
     bundle = load_map(find_map(options.map, options.map_dir), options.device)
     # A time budget would let the machine's speed decide on the poses; only the pace of the recording needs one.
@@ -128,7 +128,7 @@ def replay(options: argparse.Namespace) -> int:
 
 
 def bag(options: argparse.Namespace) -> int:
-    from aprloc_ros.bags import capture_frames, write_bag
+    from aprloc_ros.recordings.bags import capture_frames, write_bag
     from aprloc_ros.training.datasets import read_capture
 
     count = write_bag(options.out, capture_frames(read_capture(options.data).test, options.rate))

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import torch
 
-from aprloc_ros.bag_images import BagImage, choose_topics, frame_name, read_images
-from aprloc_ros.bags import BagFrame, write_bag
-from aprloc_ros.comparison import compare_views
 from aprloc_ros.drive import drive, judge
-from aprloc_ros.evaluation import FrameRecord, mean_training_poses, score_poses, score_records, scores_table
-from aprloc_ros.figures import worst_records
 from aprloc_ros.manifest import FILE_NAME, read_manifest
 from aprloc_ros.map_bundle import find_map, load_map
-from aprloc_ros.recording import open_recording
-from aprloc_ros.report import write_report
-from aprloc_ros.truth import OURS, read_poses
+from aprloc_ros.recordings.bag_images import BagImage, choose_topics, frame_name, read_images
+from aprloc_ros.recordings.bags import BagFrame, write_bag
+from aprloc_ros.recordings.recording import open_recording
+from aprloc_ros.recordings.truth import OURS, read_poses
+from aprloc_ros.scoring.comparison import compare_views
+from aprloc_ros.scoring.evaluation import FrameRecord, mean_training_poses, score_poses, score_records, scores_table
+from aprloc_ros.scoring.figures import worst_records
+from aprloc_ros.scoring.report import write_report
 
 
 def run_demo(frames: Iterable[BagFrame], map_name: str, map_dir: Path | None, report_dir: Path, rate: float,

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aprloc_ros.bag_images import frame_name
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.evaluation import FrameRecord, PoseScores, Verdict, latency_p50_p95_ms, make_record
 from aprloc_ros.geometry import BODY_FROM_CV
 from aprloc_ros.manifest import Manifest
+from aprloc_ros.recordings.bag_images import frame_name
+from aprloc_ros.scoring.evaluation import FrameRecord, PoseScores, Verdict, latency_p50_p95_ms, make_record
 
 # A bag may be another sample of the place than the frames that the map's accuracy was measured on (the demo's are the
 # same frames without JPEG): half as much again is allowed.
@@ -48,7 +48,7 @@ def drive(bag: Path, truth: dict[int, Tensor], map_directory: Path, rate: float,
     """
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
-    from aprloc_ros.player import node_process, play
+    from aprloc_ros.ros.player import node_process, play
 
     # Every answer counts, the first one too: it is the map that is judged, not how long the node waits to be sure.
     parameters = {'map': map_directory.name, 'map_dir': str(map_directory.parent), 'reliability': 'reliable',

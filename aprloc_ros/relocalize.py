@@ -10,7 +10,7 @@ def main() -> int:
     for interrupt in (signal.SIGINT, signal.SIGTERM):  # while the libraries load; the node sets its own
         signal.signal(interrupt, lambda *_: os._exit(0))
     try:
-        from aprloc_ros import node
+        from aprloc_ros.ros import node
     except ModuleNotFoundError as error:
         if (error.name or '').startswith('aprloc_ros'):
             raise

@@ -25,7 +25,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from tiny_map import CAMERA
 
-from aprloc_ros.message_fields import stamp_ns
+from aprloc_ros.recordings.message_fields import stamp_ns
 
 PATIENCE_S = 60.0
 PIXELS = np.random.default_rng(0).integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)

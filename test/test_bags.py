@@ -7,13 +7,13 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 from scipy.spatial.transform import Rotation
 
-from aprloc_ros.bag_images import choose_topics, read_images
-from aprloc_ros.bag_messages import header, pose_message
-from aprloc_ros.bags import BagFrame, frame_stamps_ns, new_bag, read_raw, write_bag
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recording import open_recording
-from aprloc_ros.truth import read_poses
+from aprloc_ros.recordings.bag_images import choose_topics, read_images
+from aprloc_ros.recordings.bag_messages import header, pose_message
+from aprloc_ros.recordings.bags import BagFrame, frame_stamps_ns, new_bag, read_raw, write_bag
+from aprloc_ros.recordings.recording import open_recording
+from aprloc_ros.recordings.truth import read_poses
 
 CAMERA_FIELDS = 37, 23, 30.5, 31.5, 18.25, 11.75, 'opencv'
 CAMERA = Camera(*CAMERA_FIELDS, (0.1, -0.2, 0.001, -0.002))

@@ -167,7 +167,7 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
 
 def test_a_missing_extra_is_named(monkeypatch, capsys, tmp_path):
     for name in ('bags', 'bag_messages', 'recording'):
-        monkeypatch.delitem(sys.modules, f'aprloc_ros.{name}', raising=False)
+        monkeypatch.delitem(sys.modules, f'aprloc_ros.recordings.{name}', raising=False)
     monkeypatch.setitem(sys.modules, 'rosbags.rosbag2', None)
     text = complaint(capsys, ['bag', '--data', tmp_path, '--out', tmp_path / 'bag'])
     assert 'the module rosbags.rosbag2 is missing; install aprloc_ros with its extras' in text

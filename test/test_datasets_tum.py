@@ -17,8 +17,8 @@ from capture_fixtures import (
 )
 
 from aprloc_ros.geometry import se3_exp
+from aprloc_ros.recordings.trajectory import make_trajectory
 from aprloc_ros.training.datasets import read_capture
-from aprloc_ros.trajectory import make_trajectory
 
 COUNT = 24
 START = 1305031100.0

@@ -13,18 +13,18 @@ import pytest
 import torch
 from tiny_map import CAMERA, save_tiny_map
 
-from aprloc_ros.bag_images import choose_topics, read_images
-from aprloc_ros.bags import BagFrame, write_bag
 from aprloc_ros.cli import main
 from aprloc_ros.drive import drive
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.evaluation import agreement
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
-from aprloc_ros.recording import open_recording
-from aprloc_ros.replay import replay
-from aprloc_ros.replay_scores import true_records
-from aprloc_ros.truth import TruthOptions, find_truth, read_tf
+from aprloc_ros.recordings.bag_images import choose_topics, read_images
+from aprloc_ros.recordings.bags import BagFrame, write_bag
+from aprloc_ros.recordings.recording import open_recording
+from aprloc_ros.recordings.truth import TruthOptions, find_truth, read_tf
+from aprloc_ros.scoring.evaluation import agreement
+from aprloc_ros.scoring.replay import replay
+from aprloc_ros.scoring.replay_scores import true_records
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
 

@@ -18,16 +18,16 @@ from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from aprloc_ros import display as display_module
 from aprloc_ros.camera import Camera
 from aprloc_ros.cloud import frustum_lines, map_cloud
-from aprloc_ros.display import PATH_POSES, Display, cloud_message, image_message
 from aprloc_ros.fields.views import render_view
-from aprloc_ros.frames import Answer
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
 from aprloc_ros.overlay import overlay_image
+from aprloc_ros.ros import display as display_module
+from aprloc_ros.ros.display import PATH_POSES, Display, cloud_message, image_message
+from aprloc_ros.ros.frames import Answer
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PIXELS = np.random.default_rng(3).integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)

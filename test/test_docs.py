@@ -76,7 +76,7 @@ def relocalize_parameters():
 
 
 def test_every_parameter_in_the_snippets_exists_and_has_an_allowed_value():
-    parameters = pytest.importorskip('aprloc_ros.parameters', reason='ROS is not installed')
+    parameters = pytest.importorskip('aprloc_ros.ros.parameters', reason='ROS is not installed')
     from aprloc_ros.config import from_mapping
     found = list(relocalize_parameters())
     assert {'integration.md', 'troubleshooting.md', 'nav2_localization.yaml', 'relocalize.yaml'} <= {
@@ -86,7 +86,7 @@ def test_every_parameter_in_the_snippets_exists_and_has_an_allowed_value():
 
 
 def test_parameters_in_the_text_exist():
-    parameters = pytest.importorskip('aprloc_ros.parameters', reason='ROS is not installed')
+    parameters = pytest.importorskip('aprloc_ros.ros.parameters', reason='ROS is not installed')
     known = {field.name for field in dataclasses.fields(parameters.NodeParameters)}
     for page in PAGES:
         for name in re.findall(r'`(\w+): [\w.]+`', page.read_text()):

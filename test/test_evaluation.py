@@ -10,7 +10,8 @@ from scipy.stats import chi2, kstest
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.evaluation import (
+from aprloc_ros.geometry import se3_exp
+from aprloc_ros.scoring.evaluation import (
     agreement,
     evaluate_map,
     make_record,
@@ -20,8 +21,7 @@ from aprloc_ros.evaluation import (
     score_with_baselines,
     scores_table,
 )
-from aprloc_ros.geometry import se3_exp
-from aprloc_ros.uncertainty import squared_mahalanobis
+from aprloc_ros.scoring.uncertainty import squared_mahalanobis
 
 
 def random_poses(count, seed, spread_m=3.0):

@@ -10,9 +10,9 @@ from tiny_map import CAMERA
 pytest.importorskip('rclpy', reason='ROS is not installed')
 from ros_peer import PIXELS, camera_info_message, image_message
 
-from aprloc_ros.frames import FrameRejected, Setup, answer_picture, read_picture
 from aprloc_ros.geometry import adjoint, se3_exp
-from aprloc_ros.parameters import NodeParameters
+from aprloc_ros.ros.frames import FrameRejected, Setup, answer_picture, read_picture
+from aprloc_ros.ros.parameters import NodeParameters
 
 T_BASE_CAM = se3_exp(torch.tensor([0.5, 0.1, 1.2, -1.2, 1.0, -1.0], dtype=torch.float64))
 T_MAP_CAM = se3_exp(torch.tensor([3.0, 1.0, 0.2, 0.4, 0.1, 2.0], dtype=torch.float64))

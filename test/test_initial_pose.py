@@ -10,8 +10,8 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
-from aprloc_ros.initial_pose import stated_pose
-from aprloc_ros.ros_messages import pose_with_covariance, time_message
+from aprloc_ros.ros.initial_pose import stated_pose
+from aprloc_ros.ros.messages import pose_with_covariance, time_message
 
 T_MAP_BASE = se3_exp(torch.tensor([2.0, -1.0, 0.5, 0.2, -0.3, 1.5], dtype=torch.float64))
 

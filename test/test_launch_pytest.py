@@ -61,7 +61,7 @@ def test_a_map_that_is_not_there_starts_nothing_and_says_how_to_build_it(caplog)
 
 
 def test_replay_writes_its_report_and_ends_by_itself(tiny_map, tmp_path, monkeypatch):
-    bags = pytest.importorskip('aprloc_ros.bags', reason='writing bags needs rosbags')
+    bags = pytest.importorskip('aprloc_ros.recordings.bags', reason='writing bags needs rosbags')
     frames = [bags.BagFrame((index + 1) * 10**8, np.random.default_rng(index).integers(
         0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8), CAMERA, torch.eye(4, dtype=torch.float64))
         for index in range(3)]

@@ -149,7 +149,8 @@ def test_under_load_only_the_newest_frame_is_answered_and_callbacks_do_not_wait(
 OUT_OF_MEMORY = '''
 import sys
 import torch
-from aprloc_ros import frames, localizer, relocalize
+from aprloc_ros import localizer, relocalize
+from aprloc_ros.ros import frames
 gpu = torch.device('meta')  # stands for a GPU, which no machine of the tests has
 prepare = localizer.Localizer.__init__
 def on_gpu(self, bundle, device, *others):

@@ -20,7 +20,7 @@ from ros_peer import (
 from aprloc_ros.geometry import BODY_FROM_CV
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
-from aprloc_ros.message_fields import rigid_transform
+from aprloc_ros.recordings.message_fields import rigid_transform
 
 
 @pytest.fixture(scope='module')

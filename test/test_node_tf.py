@@ -12,7 +12,7 @@ from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from ros_peer import PIXELS, assert_answers, image_message, next_stamp, running_nodes, set_stamp
 
-from aprloc_ros.message_fields import rigid_transform, stamp_ns
+from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
 
 T_ODOM_BASE = np.eye(4)
 T_ODOM_BASE[:3, :3] = Rotation.from_euler('z', 0.5).as_matrix()
@@ -39,7 +39,8 @@ def odometry_message(T_odom_base, time_ns):
 RECORD_TF = '''
 import sys, types
 from geometry_msgs.msg import TransformStamped
-from aprloc_ros import relocalize, transforms
+from aprloc_ros import relocalize
+from aprloc_ros.ros import transforms
 from geometry_msgs.msg import PoseStamped
 class TFMessage:
     def __init__(self, transforms):

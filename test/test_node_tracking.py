@@ -10,7 +10,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_peer import LINE, LINE_M, camera_info_message, image_message, line_pixels, next_stamp, running_nodes
 from std_msgs.msg import String
 
-from aprloc_ros.ros_messages import pose_to_message
+from aprloc_ros.ros.messages import pose_to_message
 
 
 @pytest.fixture(scope='module')

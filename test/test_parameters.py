@@ -11,7 +11,7 @@ from rclpy.parameter import Parameter
 
 from aprloc_ros.config import to_mapping
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.parameters import NodeParameters, check_changes, declare_parameters, read_parameters
+from aprloc_ros.ros.parameters import NodeParameters, check_changes, declare_parameters, read_parameters
 
 FILE = Path(__file__).parent.parent / 'config/relocalize.yaml'
 

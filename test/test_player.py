@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from aprloc_ros.bags import BagFrame, write_bag
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.bags import BagFrame, write_bag
 
-player = pytest.importorskip('aprloc_ros.player', reason='ROS is not installed')
+player = pytest.importorskip('aprloc_ros.ros.player', reason='ROS is not installed')
 
 CAMERA = Camera(320, 240, 300.0, 300.0, 159.5, 119.5)
 # Answers each image with its first pixel as the position, the camera's focal length as a variance; rejects every third.

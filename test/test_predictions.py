@@ -8,7 +8,7 @@ import pytest
 
 from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.predictions import medians_tables, score_folder
+from aprloc_ros.scoring.predictions import medians_tables, score_folder
 
 PUBLISHED = Path(os.environ.get('APRLOC_TEST_DATA', Path(__file__).parents[2] / 'shared/data')) / 'published_poses'
 # NeFeS (CVPR 2024), Table 1 (Cambridge Landmarks) and Table 2 (7-Scenes): median m/deg, their averages last.

@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny_map import CAMERA
 
-from aprloc_ros.bag_images import BagImage
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.replay import replay
+from aprloc_ros.recordings.bag_images import BagImage
+from aprloc_ros.scoring.replay import replay
 
 PIXELS = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
 

@@ -17,11 +17,11 @@ from drive_fixtures import (
 )
 from tiny_map import CAMERA
 
-from aprloc_ros.bag_images import choose_topics, read_images
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recording import open_recording
-from aprloc_ros.truth import TruthOptions, find_truth, read_tf
+from aprloc_ros.recordings.bag_images import choose_topics, read_images
+from aprloc_ros.recordings.recording import open_recording
+from aprloc_ros.recordings.truth import TruthOptions, find_truth, read_tf
 
 ROS1 = None
 STORAGES = {'mcap': MCAP, 'sqlite3': SQLITE3, 'ros1': ROS1}

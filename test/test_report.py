@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from aprloc_ros.evaluation import Verdict, make_record, score_with_baselines
-from aprloc_ros.figures import trajectory_figure
 from aprloc_ros.geometry import BODY_FROM_CV, invert, pose, se3_exp, so3_exp
-from aprloc_ros.report import write_report
+from aprloc_ros.scoring.evaluation import Verdict, make_record, score_with_baselines
+from aprloc_ros.scoring.figures import trajectory_figure
+from aprloc_ros.scoring.report import write_report
 
 
 def make_records(count=40, covariance_std=0.1):

@@ -11,11 +11,12 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Quaternion
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
-from aprloc_ros import message_fields, ros_messages
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.covariance import to_base
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp
+from aprloc_ros.recordings import message_fields
+from aprloc_ros.ros import messages as ros_messages
 
 K = [500.0, 0.0, 320.5, 0.0, 510.0, 240.25, 0.0, 0.0, 1.0]
 P = [480.0, 0.0, 319.0, 0.0, 0.0, 490.0, 239.0, 0.0, 0.0, 0.0, 1.0, 0.0]

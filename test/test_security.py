@@ -11,8 +11,8 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 from ros_peer import interrupt, start_node
 
-from aprloc_ros.display import Display
 from aprloc_ros.map_bundle import load_map
+from aprloc_ros.ros.display import Display
 
 POLICY = Path(__file__).parent.parent / 'config/sros2/policy.xml'
 NODE = '/relocalize'

@@ -6,7 +6,7 @@ import time
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
-from aprloc_ros.services import Outcome, PendingCalls
+from aprloc_ros.ros.services import Outcome, PendingCalls
 
 GOOD, LATE = Outcome(True, 'here'), Outcome(False, 'too late')
 

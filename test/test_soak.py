@@ -28,7 +28,7 @@ def resident_bytes():
 @pytest.fixture
 def node(tiny_map):
     """The real node, active, spinning on a thread."""
-    from aprloc_ros.node import RelocalizeNode
+    from aprloc_ros.ros.node import RelocalizeNode
     parameters = {'map': 'tiny', 'map_dir': tiny_map.parent, 'device': 'cpu', 'reliability': 'reliable',
                   'extrinsics': 'parameters', 'confirmations': 1}
     arguments = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]

@@ -7,11 +7,11 @@ import torch
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
 from aprloc_ros.geometry import invert, se3_exp
-from aprloc_ros.message_fields import rigid_transform, stamp_ns
-from aprloc_ros.odometry import OdometryPose
-from aprloc_ros.parameters import NodeParameters
-from aprloc_ros.ros_messages import time_message
-from aprloc_ros.tf_output import TfOutput
+from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
+from aprloc_ros.ros.messages import time_message
+from aprloc_ros.ros.odometry import OdometryPose
+from aprloc_ros.ros.parameters import NodeParameters
+from aprloc_ros.ros.tf_output import TfOutput
 
 T_MAP_BASE = se3_exp(torch.tensor([2.0, -1.0, 0.5, 0.2, -0.3, 1.5], dtype=torch.float64))
 ODOMETRY = OdometryPose('odom', se3_exp(torch.tensor([7.0, 0.0, 0.0, 0.0, 0.0, -0.4], dtype=torch.float64)))

@@ -13,10 +13,10 @@ pytest.importorskip('rclpy', reason='ROS is not installed')
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
 
-from aprloc_ros import transforms
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
-from aprloc_ros.ros_messages import transform_stamped
+from aprloc_ros.ros import transforms
+from aprloc_ros.ros.messages import transform_stamped
 
 STAMP = Time(sec=7)
 

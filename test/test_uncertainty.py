@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy import stats
 
-from aprloc_ros.distributions import binomial_cdf, binomial_interval, chi2_cdf, chi2_quantile
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.uncertainty import (
+from aprloc_ros.scoring.distributions import binomial_cdf, binomial_interval, chi2_cdf, chi2_quantile
+from aprloc_ros.scoring.uncertainty import (
     LEVELS,
     anees_interval,
     auroc,
@@ -22,8 +22,8 @@ from aprloc_ros.uncertainty import (
     score_scores,
     squared_mahalanobis,
 )
-from aprloc_ros.uncertainty_figure import uncertainty_figure
-from aprloc_ros.uncertainty_table import uncertainty_notes, uncertainty_table
+from aprloc_ros.scoring.uncertainty_figure import uncertainty_figure
+from aprloc_ros.scoring.uncertainty_table import uncertainty_notes, uncertainty_table
 
 
 @pytest.mark.parametrize('degrees', [1, 6, 60, 600, 30_000])

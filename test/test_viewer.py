@@ -82,8 +82,8 @@ def test_a_title_is_text_and_nothing_else(tmp_path):
 
 
 def test_the_csv_of_a_report_is_read(tmp_path):
-    from aprloc_ros.evaluation import FrameRecord
-    from aprloc_ros.report import write_poses
+    from aprloc_ros.scoring.evaluation import FrameRecord
+    from aprloc_ros.scoring.report import write_poses
     records = [FrameRecord(name=name, stamp_s=0.1, T_truth=T_truth, T_estimate=T_estimate, error_m=0.3, error_deg=5.7,
                            latency_ms=1.0, status='prior')
                for name, T_estimate, T_truth in zip(TRACK.names, TRACK.T_estimate, TRACK.T_truth, strict=True)]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from aprloc_ros.worker import CLOCK_SET_BACK_FRAMES, FrameCounts, NewestFrameWorker, StampOrder
+from aprloc_ros.ros.worker import CLOCK_SET_BACK_FRAMES, FrameCounts, NewestFrameWorker, StampOrder
 
 
 @pytest.fixture

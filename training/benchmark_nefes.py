@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aprloc_ros.evaluation import score_poses
 from aprloc_ros.fields.field import Field
 from aprloc_ros.map_bundle import MapBundle, find_map, load_map
 from aprloc_ros.networks.extractor import FINE_STRIDE
@@ -15,6 +14,7 @@ from aprloc_ros.refinement.align import AlignRefiner, Extract
 from aprloc_ros.refinement.nefes import NefesPoseRefiner, NefesPoseSettings
 from aprloc_ros.refinement.refined import Refiner
 from aprloc_ros.refiners import fine_features
+from aprloc_ros.scoring.evaluation import score_poses
 from aprloc_ros.training.benchmark_refine import Question, ask, refine
 from aprloc_ros.training.build_map import Build, Request
 from aprloc_ros.training.datasets import read_capture

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from aprloc_ros.evaluation import PoseScores, score_errors
 from aprloc_ros.geometry import invert, pose_errors
 from aprloc_ros.map_bundle import MapBundle, find_map, load_map
 from aprloc_ros.networks.extractor import COARSE_STRIDE
@@ -21,6 +20,7 @@ from aprloc_ros.refinement.nre import NreRefiner, NreTrace
 from aprloc_ros.refinement.refined import Budget, Query, make_query
 from aprloc_ros.refinement.reprojection import estimate_from_matches
 from aprloc_ros.refiners import query_camera
+from aprloc_ros.scoring.evaluation import PoseScores, score_errors
 from aprloc_ros.training.augmentation import degrade
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from aprloc_ros.device import resolve_device
-from aprloc_ros.evaluation import score_poses
 from aprloc_ros.geometry import pose, pose_errors, so3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, find_map, load_map
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, make_query
 from aprloc_ros.refiners import REFINERS, make_refiner, query_camera
+from aprloc_ros.scoring.evaluation import score_poses
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.flops import count_flops

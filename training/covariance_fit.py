@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.covariance import LOWEST_DEG, LOWEST_M, HessianCovariance, fuse, usable_hessian
-from aprloc_ros.uncertainty import FEWEST_FRAMES, squared_mahalanobis
+from aprloc_ros.scoring.uncertainty import FEWEST_FRAMES, squared_mahalanobis
 
 FEWEST_TO_FIT = 5
 OUTLIER = 60.0            # squared Mahalanobis distance; a Gaussian residual reaches it once in 10^10 frames

@@ -9,18 +9,18 @@ import torch
 
 import aprloc_ros
 from aprloc_ros.covariance import prior_covariance, residuals
-from aprloc_ros.evaluation import FrameRecord, evaluate_map, measure_records, score_records
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import BuildFacts, DescriptorSpec, Manifest, ModelSpec, Provenance
 from aprloc_ros.map_bundle import MapBundle, load_map, save_map
 from aprloc_ros.refiners import FAST_REFINERS
+from aprloc_ros.scoring.evaluation import FrameRecord, evaluate_map, measure_records, score_records
+from aprloc_ros.scoring.uncertainty_table import uncertainty_table
 from aprloc_ros.training.field import field_arguments
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.points import build_points
 from aprloc_ros.training.quality import field_psnr_db
 from aprloc_ros.training.refiner_calibration import with_refiners
 from aprloc_ros.training.regressor import predict_poses
-from aprloc_ros.uncertainty_table import uncertainty_table
 
 if TYPE_CHECKING:
     from aprloc_ros.training.build_map import Build

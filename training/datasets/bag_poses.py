@@ -5,11 +5,11 @@ from pathlib import Path
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.tf_tree import TfTree
+from aprloc_ros.recordings.tf_tree import TfTree
+from aprloc_ros.recordings.trajectory import make_trajectory
 from aprloc_ros.training.datasets.bag_topics import BagTopics, Choice, stamp_s
 from aprloc_ros.training.datasets.parsing import quaternion_pose
 from aprloc_ros.training.datasets.trajectory import MAX_GAP_S, read_tum_trajectory
-from aprloc_ros.trajectory import make_trajectory
 
 POSES = ('geometry_msgs/msg/PoseStamped', 'geometry_msgs/msg/PoseWithCovarianceStamped')
 ODOMETRY = ('nav_msgs/msg/Odometry',)

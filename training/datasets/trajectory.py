@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.trajectory import Trajectory, make_trajectory
 from aprloc_ros.training.datasets.parsing import expect_count, floats, note_once, quaternion_pose, read_rows
-from aprloc_ros.trajectory import Trajectory, make_trajectory
 
 # Two poses further apart than this are not interpolated: a walking person moves 0.3 m in that time.
 MAX_GAP_S = 0.25

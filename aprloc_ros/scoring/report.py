@@ -8,8 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from aprloc_ros.evaluation import RECALL_BOUNDS, FrameRecord, PoseScores, Verdict
-from aprloc_ros.figures import (
+from aprloc_ros.recordings.trajectory import POSE_CELLS, pose_cells
+from aprloc_ros.scoring.evaluation import RECALL_BOUNDS, FrameRecord, PoseScores, Verdict
+from aprloc_ros.scoring.figures import (
     Views,
     distribution_figure,
     error_figure,
@@ -18,7 +19,6 @@ from aprloc_ros.figures import (
     trajectory_figure,
     worst_figure,
 )
-from aprloc_ros.trajectory import POSE_CELLS, pose_cells
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp, se3_log
-from aprloc_ros.message_fields import rigid_transform, stamp_ns
-from aprloc_ros.transforms import TfLookup
-from aprloc_ros.worker import StampOrder
+from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
+from aprloc_ros.ros.transforms import TfLookup
+from aprloc_ros.ros.worker import StampOrder
 
 MAX_GAP_S = 0.2   # odometry further from the image's stamp than this is not used
 _KEPT = 1000      # messages

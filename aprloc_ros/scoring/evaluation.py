@@ -11,7 +11,7 @@ from torch import Tensor
 from aprloc_ros.covariance import residuals
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import average_pose, pose_errors
-from aprloc_ros.uncertainty import Uncertainty, measure_uncertainty
+from aprloc_ros.scoring.uncertainty import Uncertainty, measure_uncertainty
 
 # Share of frames within (metres, degrees): 7-Scenes, then the three of Long-Term Visual Localization, then coarse.
 RECALL_BOUNDS = {'5cm5deg': (0.05, 5), '25cm2deg': (0.25, 2), '50cm5deg': (0.5, 5),

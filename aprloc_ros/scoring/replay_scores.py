@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from aprloc_ros.evaluation import (
+from aprloc_ros.recordings.truth import Truth
+from aprloc_ros.scoring.evaluation import (
     FrameRecord,
     PoseScores,
     make_record,
@@ -15,9 +16,8 @@ from aprloc_ros.evaluation import (
     score_poses,
     score_records,
 )
-from aprloc_ros.replay import ANSWERED, REJECTED, SUPERSEDED, ReplayedFrame
-from aprloc_ros.truth import Truth
-from aprloc_ros.uncertainty import CovarianceScores, score_covariances
+from aprloc_ros.scoring.replay import ANSWERED, REJECTED, SUPERSEDED, ReplayedFrame
+from aprloc_ros.scoring.uncertainty import CovarianceScores, score_covariances
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from std_msgs.msg import Header
 from torch import Tensor
 
 from aprloc_ros.geometry import rotation_to_quaternion
-from aprloc_ros.message_fields import covariance_about_map_axes
+from aprloc_ros.recordings.message_fields import covariance_about_map_axes
 
 
 def time_message(time_ns: int) -> Time:

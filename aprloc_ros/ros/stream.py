@@ -16,17 +16,17 @@ from sensor_msgs.msg import CompressedImage, Image
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.frames import FrameRejected, Setup, answer_picture, read_picture
-from aprloc_ros.initial_pose import TOPIC, InitialPose
-from aprloc_ros.inputs import Inputs
-from aprloc_ros.message_fields import stamp_ns
-from aprloc_ros.odometry import OdometryPose
-from aprloc_ros.parameters import NodeParameters
-from aprloc_ros.ros_messages import pose_stamped, pose_with_covariance
-from aprloc_ros.services import Outcome, PendingCalls
-from aprloc_ros.tf_output import TfOutput
-from aprloc_ros.tracking import LOCALIZED, LOST, Tracker
-from aprloc_ros.worker import FrameCounts, NewestFrameWorker, StampOrder
+from aprloc_ros.recordings.message_fields import stamp_ns
+from aprloc_ros.ros.frames import FrameRejected, Setup, answer_picture, read_picture
+from aprloc_ros.ros.initial_pose import TOPIC, InitialPose
+from aprloc_ros.ros.inputs import Inputs
+from aprloc_ros.ros.messages import pose_stamped, pose_with_covariance
+from aprloc_ros.ros.odometry import OdometryPose
+from aprloc_ros.ros.parameters import NodeParameters
+from aprloc_ros.ros.services import Outcome, PendingCalls
+from aprloc_ros.ros.tf_output import TfOutput
+from aprloc_ros.ros.tracking import LOCALIZED, LOST, Tracker
+from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker, StampOrder
 
 _LOG_EVERY_S = 5.0
 _CAMERA_INFO_WAIT_S = 1.0   # how long a frame waits for the very first camera_info

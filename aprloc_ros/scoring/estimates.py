@@ -7,7 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from aprloc_ros.bag_messages import (
+from aprloc_ros.covariance import to_base
+from aprloc_ros.geometry import invert
+from aprloc_ros.recordings.bag_messages import (
     OK,
     WARN,
     diagnostics_message,
@@ -15,13 +17,11 @@ from aprloc_ros.bag_messages import (
     pose_with_covariance_message,
     tf_message,
 )
-from aprloc_ros.bags import new_bag
-from aprloc_ros.covariance import to_base
-from aprloc_ros.evaluation import FrameRecord
-from aprloc_ros.geometry import invert
-from aprloc_ros.message_fields import covariance_about_map_axes
-from aprloc_ros.replay import ANSWERED, ReplayedFrame
-from aprloc_ros.trajectory import POSE_CELLS, pose_cells, stamp_text, write_tum
+from aprloc_ros.recordings.bags import new_bag
+from aprloc_ros.recordings.message_fields import covariance_about_map_axes
+from aprloc_ros.recordings.trajectory import POSE_CELLS, pose_cells, stamp_text, write_tum
+from aprloc_ros.scoring.evaluation import FrameRecord
+from aprloc_ros.scoring.replay import ANSWERED, ReplayedFrame
 
 TUM_FILE, CSV_FILE, BAG = 'estimates.tum', 'estimates.csv', 'estimates'
 _STD = ('std_x', 'std_y', 'std_z', 'std_rx', 'std_ry', 'std_rz')

@@ -7,20 +7,28 @@ from pathlib import Path
 
 import torch
 
-from aprloc_ros.bag_images import BagImage, ImageTopics, choose_topics, read_images
-from aprloc_ros.comparison import compare_views
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.estimates import BAG, CSV_FILE, TUM_FILE, Mounting, write_csv, write_estimates_bag, write_tum_file
-from aprloc_ros.evaluation import FrameRecord, scores_table
-from aprloc_ros.figures import path_figure, styled, worst_records
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.recording import Recording, open_recording
-from aprloc_ros.replay import ANSWERED, ReplayedFrame, replay
-from aprloc_ros.replay_scores import ReplayScores, score_replay, true_records
-from aprloc_ros.report import record_figures, write_page
-from aprloc_ros.tf_tree import TfTree
-from aprloc_ros.truth import TruthOptions, find_truth, read_tf
+from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, choose_topics, read_images
+from aprloc_ros.recordings.recording import Recording, open_recording
+from aprloc_ros.recordings.tf_tree import TfTree
+from aprloc_ros.recordings.truth import TruthOptions, find_truth, read_tf
+from aprloc_ros.scoring.comparison import compare_views
+from aprloc_ros.scoring.estimates import (
+    BAG,
+    CSV_FILE,
+    TUM_FILE,
+    Mounting,
+    write_csv,
+    write_estimates_bag,
+    write_tum_file,
+)
+from aprloc_ros.scoring.evaluation import FrameRecord, scores_table
+from aprloc_ros.scoring.figures import path_figure, styled, worst_records
+from aprloc_ros.scoring.replay import ANSWERED, ReplayedFrame, replay
+from aprloc_ros.scoring.replay_scores import ReplayScores, score_replay, true_records
+from aprloc_ros.scoring.report import record_figures, write_page
 
 RESULTS_FILE = 'results.json'
 _SAY_EVERY = 50   # frames

@@ -1,6 +1,6 @@
 """Uncertainty in words: an aligned table, and what the number of frames does not support."""
 
-from aprloc_ros.uncertainty import FEWEST_FAILURES, LEVELS, Coverage, Uncertainty, frames_needed
+from aprloc_ros.scoring.uncertainty import FEWEST_FAILURES, LEVELS, Coverage, Uncertainty, frames_needed
 
 
 def uncertainty_table(measured: dict[str, Uncertainty]) -> str:

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from aprloc_ros.bag_messages import BagWriter, camera_info_message, header, image_message, pose_message
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.message_fields import stamp_ns
-from aprloc_ros.recording import open_recording
+from aprloc_ros.recordings.bag_messages import BagWriter, camera_info_message, header, image_message, pose_message
+from aprloc_ros.recordings.message_fields import stamp_ns
+from aprloc_ros.recordings.recording import open_recording
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from aprloc_ros.evaluation import FrameRecord, residuals_and_covariances
-from aprloc_ros.uncertainty_figure import draw_reliability
+from aprloc_ros.scoring.evaluation import FrameRecord, residuals_and_covariances
+from aprloc_ros.scoring.uncertainty_figure import draw_reliability
 
 TRUTH, ESTIMATE, ERROR, REFERENCE, REFUSED = '#2e7d32', '#c62828', '#9e9e9e', '#424242', '#1565c0'
 STYLE = {'figure.dpi': 110, 'savefig.dpi': 110, 'font.size': 10, 'axes.grid': True, 'grid.color': '#e0e0e0',

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from aprloc_ros.bag_images import BagImage, check_camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Estimate, Localizer
-from aprloc_ros.worker import StampOrder
+from aprloc_ros.recordings.bag_images import BagImage, check_camera
+from aprloc_ros.ros.worker import StampOrder
 
 ANSWERED, SUPERSEDED, REJECTED = 'answered', 'superseded', 'rejected'
 NOT_TRUSTED = 'rejected'   # the status of an Estimate that must not be used
@@ -34,7 +34,7 @@ class ReplayedFrame:
 
 def replay(images: Iterable[BagImage], localizer: Localizer, realtime: bool = False,
            clock: Callable[[], float] = time.perf_counter) -> Iterator[ReplayedFrame]:
-    """Localise the images, in the order of recording. realtime: newest frame only, as aprloc_ros.worker does.
+    """Localise the images, in the order of recording. realtime: newest frame only, as aprloc_ros.ros.worker does.
 
     clock: seconds, to measure how long an answer takes.
     """

@@ -19,11 +19,11 @@ from aprloc_ros.device import resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.localizer import Estimate, Localizer
-from aprloc_ros.message_fields import camera_from_info
-from aprloc_ros.odometry import OdometrySource
-from aprloc_ros.parameters import NodeParameters
-from aprloc_ros.ros_images import decode_image
-from aprloc_ros.transforms import Extrinsics
+from aprloc_ros.recordings.message_fields import camera_from_info
+from aprloc_ros.ros.images import decode_image
+from aprloc_ros.ros.odometry import OdometrySource
+from aprloc_ros.ros.parameters import NodeParameters
+from aprloc_ros.ros.transforms import Extrinsics
 
 
 class FrameRejected(Exception):

@@ -13,8 +13,8 @@ from rclpy.parameter import Parameter
 from aprloc_ros.config import from_mapping
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.manifest import check_map_name
-from aprloc_ros.motion import option
-from aprloc_ros.tracking import TrackingOptions
+from aprloc_ros.ros.motion import option
+from aprloc_ros.ros.tracking import TrackingOptions
 
 _DISTANCE_M = {'range': (-1000.0, 1000.0)}
 

@@ -18,11 +18,11 @@ from visualization_msgs.msg import Marker, MarkerArray
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.cloud import VIEWS, Cloud, cloud_parts, evenly, frustum_lines, join
 from aprloc_ros.fields.views import render_view
-from aprloc_ros.frames import Answer
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.overlay import overlay_image
-from aprloc_ros.ros_messages import pose_stamped
-from aprloc_ros.worker import NewestFrameWorker
+from aprloc_ros.ros.frames import Answer
+from aprloc_ros.ros.messages import pose_stamped
+from aprloc_ros.ros.worker import NewestFrameWorker
 
 PATH_POSES = 2000            # a longer path keeps every second pose
 _OVERLAY_PIXELS = 120        # shorter side of the rendering

@@ -20,18 +20,18 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
-from aprloc_ros.display import Display
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.frames import Setup
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, find_map, load_map
-from aprloc_ros.odometry import OdometryBuffer, OdometrySource, TfOdometry
-from aprloc_ros.parameters import NodeParameters, check_changes, declare_parameters, read_parameters
 from aprloc_ros.refinement.refined import Budget
-from aprloc_ros.ros_messages import diagnostics
-from aprloc_ros.services import Services
-from aprloc_ros.stream import FrameStream
-from aprloc_ros.transforms import TfLookup, make_broadcaster, make_extrinsics, make_lookup
+from aprloc_ros.ros.display import Display
+from aprloc_ros.ros.frames import Setup
+from aprloc_ros.ros.messages import diagnostics
+from aprloc_ros.ros.odometry import OdometryBuffer, OdometrySource, TfOdometry
+from aprloc_ros.ros.parameters import NodeParameters, check_changes, declare_parameters, read_parameters
+from aprloc_ros.ros.services import Services
+from aprloc_ros.ros.stream import FrameStream
+from aprloc_ros.ros.transforms import TfLookup, make_broadcaster, make_extrinsics, make_lookup
 
 _SPIN_S = 0.1
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

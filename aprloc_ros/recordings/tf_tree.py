@@ -7,8 +7,8 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
-from aprloc_ros.message_fields import rigid_transform, stamp_ns
-from aprloc_ros.trajectory import Trajectory, make_trajectory
+from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
+from aprloc_ros.recordings.trajectory import Trajectory, make_trajectory
 
 
 @dataclass

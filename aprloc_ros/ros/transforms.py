@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import BODY_FROM_CV, pose, so3_exp
-from aprloc_ros.message_fields import rigid_transform
+from aprloc_ros.recordings.message_fields import rigid_transform
 
 TF_WAIT_S = 0.1   # how long a frame waits for a transform
 _NAME_LENGTH = 80   # of a frame from a message, in what is said to the user

@@ -9,8 +9,8 @@ from rclpy.node import Node
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.message_fields import rigid_transform
-from aprloc_ros.ros_messages import covariance_in_base_axes
+from aprloc_ros.recordings.message_fields import rigid_transform
+from aprloc_ros.ros.messages import covariance_in_base_axes
 
 TOPIC = 'initialpose'
 # What RViz and AMCL take for a first guess: half a metre, 15 degrees.

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from aprloc_ros.distributions import chi2_quantile
-from aprloc_ros.motion import Belief, MotionOptions, option, squared_distance
+from aprloc_ros.ros.motion import Belief, MotionOptions, option, squared_distance
+from aprloc_ros.scoring.distributions import chi2_quantile
 
 SEARCHING, LOCALIZED, LOST = 'searching', 'localized', 'lost'
 # A belief that is lost was wrong beyond its covariance, so its standard deviations are doubled.

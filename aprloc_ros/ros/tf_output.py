@@ -9,10 +9,10 @@ from rclpy.node import Node
 from torch import Tensor
 
 from aprloc_ros.geometry import invert
-from aprloc_ros.message_fields import stamp_ns
-from aprloc_ros.odometry import OdometryPose
-from aprloc_ros.parameters import NodeParameters
-from aprloc_ros.ros_messages import time_message, transform_stamped
+from aprloc_ros.recordings.message_fields import stamp_ns
+from aprloc_ros.ros.messages import time_message, transform_stamped
+from aprloc_ros.ros.odometry import OdometryPose
+from aprloc_ros.ros.parameters import NodeParameters
 
 
 class TfOutput:

@@ -9,8 +9,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.odometry import OdometryBuffer, OdometrySource
-from aprloc_ros.parameters import NodeParameters
+from aprloc_ros.ros.odometry import OdometryBuffer, OdometrySource
+from aprloc_ros.ros.parameters import NodeParameters
 
 _LOG_EVERY_S = 5.0
 # Messages that may wait for the callbacks on a busy machine: a second of images at 30 Hz. What overflows is lost to the

@@ -22,10 +22,10 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 from torch import Tensor
 
-from aprloc_ros.bag_messages import CAMERA_INFO, IMAGE
-from aprloc_ros.bags import read_raw
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.message_fields import rigid_transform, stamp_ns
+from aprloc_ros.recordings.bag_messages import CAMERA_INFO, IMAGE
+from aprloc_ros.recordings.bags import read_raw
+from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
 
 _RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # DDS matches the answers' topics on its own time.

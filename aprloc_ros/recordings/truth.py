@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aprloc_ros.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIANCE
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.message_fields import rigid_transform, stamp_ns
-from aprloc_ros.recording import Recording, open_recording
-from aprloc_ros.tf_tree import TfTree
-from aprloc_ros.trajectory import Trajectory, make_trajectory, read_tum
+from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIANCE
+from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
+from aprloc_ros.recordings.recording import Recording, open_recording
+from aprloc_ros.recordings.tf_tree import TfTree
+from aprloc_ros.recordings.trajectory import Trajectory, make_trajectory, read_tum
 
 TF_WORD = 'tf'           # names TF as the source of truth
 OURS = 'truth'           # the topic that `aprloc bag` writes

@@ -1,0 +1,1 @@
+"""Bags and trajectories, read and written without ROS."""

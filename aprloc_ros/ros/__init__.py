@@ -1,0 +1,1 @@
+"""The node, and everything else that speaks ROS."""

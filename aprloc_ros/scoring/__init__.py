@@ -1,0 +1,1 @@
+"""Poses against truth: errors, uncertainty, figures, reports, replays."""
