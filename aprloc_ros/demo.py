@@ -7,14 +7,24 @@ from pathlib import Path
 import torch
 
 from aprloc_ros.drive import drive, judge
+from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import FILE_NAME, read_manifest
-from aprloc_ros.map_bundle import find_map, load_map
+from aprloc_ros.map_bundle import MapBundle, find_map, load_map
 from aprloc_ros.recordings.bag_images import BagImage, choose_topics, frame_name, read_images
 from aprloc_ros.recordings.bags import BagFrame, write_bag
 from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.recordings.truth import OURS, read_poses
+from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget
 from aprloc_ros.scoring.comparison import compare_views
-from aprloc_ros.scoring.evaluation import FrameRecord, mean_training_poses, score_poses, score_records, scores_table
+from aprloc_ros.scoring.evaluation import (
+    FrameRecord,
+    agreement,
+    make_record,
+    mean_training_poses,
+    score_poses,
+    score_records,
+    scores_table,
+)
 from aprloc_ros.scoring.figures import worst_records
 from aprloc_ros.scoring.report import write_report
 
@@ -49,10 +59,24 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
                         verdict, lambda record: compare_views(bundle, images[record.name].pixels(),
                                                               images[record.name].camera(), record.T_estimate))
     say('\n' + scores_table(scores) + '\n')
-    for name, value in result.facts().items():
+    for name, value in {**result.facts(), 'the same frames without ROS': _beside(bag, bundle, result.records)}.items():
         say(f'{name}: {value}')
     say(f'\n{verdict.text()}\nreport: {page}')
     return verdict.good
+
+
+def _beside(bag: Path, bundle: MapBundle, records: list[FrameRecord]) -> str:
+    """How far the localizer in this process, in no hurry, is from the node's answers to the same images."""
+    localizer = Localizer(bundle, budget=Budget(DEFAULT_BUDGET.iterations, float('inf')))
+    answered, offline = {record.stamp_s: record for record in records}, []
+    with open_recording(bag) as recording:
+        for image in read_images(recording, choose_topics(recording, 'image', 'camera_info')):
+            record = answered.get(image.stamp_ns / 1e9)
+            if record is not None:
+                T = localizer.localize(image.pixels(), image.camera()).T_map_cam
+                offline.append(make_record(record.name, record.stamp_s, record.T_truth, T, 0.0, 'offline'))
+    apart = agreement(records, offline)
+    return f'{apart.frames} frames, at most {1e3 * apart.max_m:.3f} mm and {apart.max_deg:.4f} deg apart'
 
 
 def worst_images(bag: Path, stamps_ns: list[int], records: list[FrameRecord]) -> dict[str, BagImage]:
