@@ -52,6 +52,12 @@ def test_nefes_prints_a_row_for_each_variant(wall, tmp_path, capsys):
     assert all(cell.count('/') == 3 and 'nan' not in cell for cell in output.splitlines()[-len(VARIANTS):])
 
 
+def test_descriptors_prints_a_row_for_each_geometry(wall, tmp_path, capsys):
+    _, cells = first_cells(capsys, 'descriptors', 'wall', '--data', wall[0], '--map-dir', wall[1],
+                           '--config', wall[1] / 'tiny.yaml', '--work', tmp_path)
+    assert cells[1:] == ['tracks', "the field's surfaces"]
+
+
 @pytest.mark.parametrize(('move_m', 'turn_deg'), [(0.0, 0.0), (0.7, 0.0), (0.0, 35.0), (2.0, 170.0)])
 def test_starts_are_displaced_by_what_is_asked(move_m, turn_deg):
     T = se3_exp(torch.ones(6, dtype=torch.float64))

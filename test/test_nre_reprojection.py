@@ -145,6 +145,9 @@ def test_feature_metric_refinement_finds_where_smooth_features_agree(loss):
     before_m, before_deg = pose_errors(torch.eye(4, dtype=torch.float64), T_true)
     error_m, error_deg = pose_errors(found.T_map_cam, T_true)
     assert error_m < 0.1 * before_m and error_deg < 0.1 * before_deg
+    assert found.likeness.median() > 0.99 and (torch.linalg.eigvalsh(found.hessian) > 0).all() and 0 < found.iterations <= 30
+    stays = feature_metric(T_true, xyz, descriptors, feature_map, camera, loss, allows=lambda done: False)
+    assert torch.equal(stays.T_map_cam, T_true) and stays.iterations == 0
 
 
 def test_local_maps_of_a_point_out_of_the_image_say_nothing():

@@ -15,6 +15,7 @@ from aprloc_ros.histogram import BINS
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, find_map, list_maps, load_map
 from aprloc_ros.refiners import REFINERS
+from aprloc_ros.training.benchmark_descriptors import benchmark_descriptors
 from aprloc_ros.training.benchmark_nefes import benchmark_nefes
 from aprloc_ros.training.benchmark_nre import benchmark_nre
 from aprloc_ros.training.benchmark_refine import benchmark_refine
@@ -213,15 +214,17 @@ def _parser() -> argparse.ArgumentParser:
     nre.add_argument('--map-dir', type=Path)
     nre.add_argument('--every', type=int, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
     nre.add_argument('--work', type=Path, required=True, help='folder for the SIFT map')
-    nefes = command('nefes', benchmark_nefes)
-    nefes.add_argument('name')
-    nefes.add_argument('--data', type=Path, required=True)
-    nefes.add_argument('--map-dir', type=Path)
-    nefes.add_argument('--preset', default='small')
-    nefes.add_argument('--config', type=Path)
-    nefes.add_argument('--every', type=int, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
-    nefes.add_argument('--every-slow', type=int, default=10, metavar='N', help='the same for nefes_pose')
-    nefes.add_argument('--work', type=Path, required=True, help='folder for checkpoints: an interrupted run goes on')
+    for name, run in (('nefes', benchmark_nefes), ('descriptors', benchmark_descriptors)):
+        sub = command(name, run)
+        sub.add_argument('name')
+        sub.add_argument('--data', type=Path, required=True)
+        sub.add_argument('--map-dir', type=Path)
+        sub.add_argument('--preset', default='small')
+        sub.add_argument('--config', type=Path)
+        sub.add_argument('--every', type=int, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
+        sub.add_argument('--work', type=Path, required=True, help='folder for checkpoints: an interrupted run goes on')
+        if name == 'nefes':
+            sub.add_argument('--every-slow', type=int, default=10, metavar='N', help='the same for nefes_pose')
     ablation = command('ablation', benchmark_ablation)
     ablation.add_argument('--data', type=Path, required=True)
     ablation.add_argument('--preset', default='small')

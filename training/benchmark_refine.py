@@ -77,9 +77,9 @@ def ask(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> list[Quest
     return asked
 
 
-def refine(refiner: Refiner, question: Question, start: Tensor | None = None, budget: Budget = _PLENTY) -> Refined:
-    """From a pose, or the regressor's, by default with as many iterations and as much time as the refiner likes."""
-    return refiner.refine(question.query, (question.T_prior if start is None else start)[None], budget)
+def refine(refiner: Refiner, question: Question, starts: Tensor | None = None, budget: Budget = _PLENTY) -> Refined:
+    """From poses [S, 4, 4], or the regressor's, by default with as many iterations and as much time as the refiner likes."""
+    return refiner.refine(question.query, question.T_prior[None] if starts is None else starts, budget)
 
 
 def _score(refiner: Refiner, questions: list[Question], name: str, budget: Budget) -> list[Refined]:
@@ -146,7 +146,7 @@ def _success(refiner: Refiner, questions: list[Question], move_m: float, turn_de
     generator = torch.Generator().manual_seed(0)
     good = []
     for question in questions:
-        found = refine(refiner, question, displaced(question.T_truth, move_m, turn_deg, generator))
+        found = refine(refiner, question, displaced(question.T_truth, move_m, turn_deg, generator)[None])
         error_m, error_deg = pose_errors(found.T_map_cam, question.T_truth)
         good.append(float(error_m < _CONVERGED_M and error_deg < _CONVERGED_DEG))
     return statistics.mean(good)

@@ -33,7 +33,6 @@ from aprloc_ros.training.synthesis import Renderer
 from aprloc_ros.training.triangulation import triangulate
 from aprloc_ros.training.views import Views, common_camera, load_views
 
-_SURFACE_VIEWS, _SURFACE_POINTS = 100, 300
 _STAGES = {'field': 'field', 'regressor': 'regressor', 'descriptors': 'extractor', 'features': 'feature_field'}
 
 
@@ -130,9 +129,7 @@ class Build:
         return SparsePoints(*self._cached('surfaces.pt', self._find_surfaces))
 
     def _find_surfaces(self) -> list[Tensor]:
-        chosen = torch.linspace(0, len(self.fit) - 1, min(_SURFACE_VIEWS, len(self.fit))).round().long()
-        points = points_from_field(self.field, self.scene, self.views(self.fit, self.preset.field.short_side), chosen,
-                                   _SURFACE_POINTS, torch.Generator().manual_seed(self.request.seed))
+        points = points_from_field(self.field, self.scene, self.views(self.fit, self.preset.field.short_side), self.request.seed)
         return [points.xyz, points.observations]
 
     @cached_property

@@ -10,18 +10,19 @@ from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.views import Views
 
+_VIEWS, _PER_VIEW = 100, 300
 _SAME_SURFACE = 0.03   # relative difference of depths
 
 
-def points_from_field(field: nn.Module, scene: SceneNormalisation, views: Views, chosen: Tensor, per_view: int,
-                      generator: torch.Generator) -> SparsePoints:
-    """Points on the surfaces that a field renders from the chosen views [V], seen by those with the same depth there."""
+def points_from_field(field: nn.Module, scene: SceneNormalisation, views: Views, seed: int) -> SparsePoints:
+    """Points on the surfaces that a field renders from evenly chosen views, seen by those with the same depth there."""
+    chosen = torch.linspace(0, len(views) - 1, min(_VIEWS, len(views))).round().long()
     with tqdm(total=len(chosen), desc='rendering depths', leave=False, mininterval=2.0) as bar:
         depths_m = []
         for view in chosen.tolist():
             depths_m.append(render_view(field, scene, views.camera, views.T_map_cam[view], views.histograms[view])[1].cpu())
             bar.update()
-    return points_from_depths(torch.stack(depths_m), views, chosen, per_view, generator)
+    return points_from_depths(torch.stack(depths_m), views, chosen, _PER_VIEW, torch.Generator().manual_seed(seed))
 
 
 def points_from_depths(depths_m: Tensor, views: Views, chosen: Tensor, per_view: int,

@@ -75,7 +75,8 @@ class NreRefiner:
         self._index = ViewIndex(points, device)
 
     def refine(self, query: Query, starts: Tensor, budget: Budget) -> Refined:
-        """See refinement.refined. An iteration is a step of any level of graduated non-convexity."""
+        """See refinement.refined. An iteration is a step of any level of graduated non-convexity, or of the
+        feature metric at the end."""
         starts = starts[torch.isfinite(starts).flatten(1).all(1)].cpu()
         start = [*starts[:1], *self._points.view_poses[:1], torch.eye(4, dtype=torch.float64)][0]
         trace = self.trace(query, starts, budget)
