@@ -157,6 +157,16 @@ def test_sample_consensus_finds_the_pose_among_outliers(outliers):
     assert found.score > found.runner_up and found.support == pytest.approx((1 - outliers) * painter.seen.float().mean(), abs=0.25)
 
 
+def test_sample_consensus_ends_when_time_is_up():
+    points, T = cloud(), truth(6)
+    painter = Painter(points, T, outliers=0.95, noise=0.02)
+    maps = sparse_maps(dense_maps(points.coarse, painter.features.coarse[0], torch.tensor(SCALE)), 40, 8)
+    asked = []
+    found = msac(maps, points.xyz.numpy(), COARSE, [np.arange(len(maps))], np.zeros((0, 4, 4)), 100_000,
+                 np.random.default_rng(0), lambda: bool(asked.append(None)))
+    assert found is not None and len(asked) == 1
+
+
 def test_fewer_than_four_maps_give_no_hypothesis():
     maps = random_maps(3)
     assert msac(maps, np.ones((3, 3)), COARSE, [np.arange(3)], np.zeros((0, 4, 4)), 10, np.random.default_rng(0)) is None

@@ -34,7 +34,7 @@ class DescriptorTraining:
 
     arguments: dict[str, Any] = field(default_factory=dict)                  # of Extractor
     short_side: int = field(default=240, metadata={'range': (32, 2160)})     # pixels of its images
-    steps: int = field(default=2300, metadata={'range': (1, 10_000_000)})
+    steps: int = field(default=2000, metadata={'range': (1, 10_000_000)})
     pairs: int = field(default=1, metadata={'range': (1, 256)})              # of views per step, both directions each
     points: int = field(default=256, metadata={'range': (8, 100_000)})       # common points per pair
     learning_rate: float = field(default=2e-3, metadata={'range': (1e-8, 1.0)})

@@ -10,7 +10,7 @@ from aprloc_ros.training.augmentation import jitter_colours
 
 _GRID = 4
 _COLOUR_STRENGTH = 1.5
-PER_FRAME = 3
+PER_FRAME = 2
 
 
 def _mirrored(images: Tensor, index: int, generator: torch.Generator) -> Tensor:

@@ -54,10 +54,10 @@ PAPER = Preset(
 # than it gives (demo place, held-out PSNR: 21.5 dB before it was switched on at 60 % of the steps, 21.1 dB after).
 SMALL = Preset(
     FieldTraining(arguments={'plane_sizes': [48, 128], 'grid_size': 24, 'proposal_size': 40, 'feature_channels': 16,
-                             'feature_plane_sizes': [64], 'fusion_hidden': 16}, steps=1100, transient_from=1.0),
+                             'feature_plane_sizes': [64], 'fusion_hidden': 16}, steps=1000, transient_from=1.0),
     RegressorTraining(arguments={'backbone': 'resnet34', 'width': 0.15, 'pool': 'grid', 'feature_hidden': 16,
                                  'feature_channels': 16},
-                      steps=900, batch=12, turn_deg=6.0, colour_jitter=1.0, rvs_views=100, rvs_refresh_steps=300),
+                      steps=850, batch=12, turn_deg=6.0, colour_jitter=1.0, rvs_views=100, rvs_refresh_steps=300),
     DescriptorTraining(),
     FeatureTraining(steps=400, fusion_from=0.6, images=16, rays=1024, crops=4, learning_rate=5e-3,
                     final_learning_rate=5e-4))
