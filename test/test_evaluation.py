@@ -15,6 +15,7 @@ from aprloc_ros.scoring.evaluation import (
     agreement,
     evaluate_map,
     make_record,
+    measure_records,
     nearest_training_poses,
     residuals_and_covariances,
     score_poses,
@@ -120,7 +121,7 @@ class ShiftedLocalizer:
         assert image.shape == (camera.height, camera.width, 3)
         T = next(self.truths).clone()
         T[0, 3] += self.shift_m
-        return SimpleNamespace(T_map_cam=T, covariance=torch.eye(6, dtype=torch.float64), status='prior')
+        return SimpleNamespace(T_map_cam=T, covariance=torch.eye(6, dtype=torch.float64), status='prior', score=0.9)
 
 
 def test_evaluate_map_records_every_frame():
@@ -137,3 +138,22 @@ def test_evaluate_map_records_every_frame():
     scores = score_with_baselines(records, torch.stack([frame.T_map_cam for frame in frames]), 'map')
     assert list(scores) == ['map', 'nearest training pose', 'mean training pose']
     assert scores['nearest training pose'].max_m == 0
+
+
+def test_what_was_claimed_is_measured_on_the_reported_frames_and_rejections_count_as_failures():
+    """Residuals drawn from their own covariance; twenty are rejected and one is far off, all with low scores."""
+    generator = torch.Generator().manual_seed(0)
+    covariance = torch.diag(torch.tensor([1e-4, 2e-4, 3e-4, 1e-6, 2e-6, 3e-6], dtype=torch.float64))
+    xi = torch.randn(200, 6, generator=generator, dtype=torch.float64) @ torch.linalg.cholesky(covariance).T
+    T = torch.from_numpy(random_poses(200, 8))
+    records = [make_record('', i, T[i] @ se3_exp(xi[i]), T[i], 0.0, 'refined', covariance, 0.5 + i / 1000) for i in range(200)]
+    records += [make_record('', 300 + i, T[i] @ se3_exp(torch.full((6,), 5.0).double()), T[i], 0.0, 'rejected', covariance, 0.1)
+                for i in range(20)]
+    records += [make_record('', 400, T[0] @ se3_exp(torch.tensor([1.0, 0, 0, 0, 0, 0]).double()), T[0], 0.0, 'prior_kept',
+                            100 * covariance, 0.2)]
+    found = measure_records(records)
+    assert found.covariance.count == 201
+    assert 5 < measure_records(records[:200]).covariance.anees < 7
+    assert found.score.failures == 21 and found.score.auroc == 1.0
+    with pytest.raises(AprlocError, match='all of 20 frames were rejected'):
+        measure_records(records[200:220])
