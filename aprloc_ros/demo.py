@@ -76,7 +76,8 @@ def _beside(bag: Path, bundle: MapBundle, records: list[FrameRecord]) -> str:
                 T = localizer.localize(image.pixels(), image.camera()).T_map_cam
                 offline.append(make_record(record.name, record.stamp_s, record.T_truth, T, 0.0, 'offline'))
     apart = agreement(records, offline)
-    return f'{apart.frames} frames, at most {1e3 * apart.max_m:.3f} mm and {apart.max_deg:.4f} deg apart'
+    return (f'{apart.frames} frames, {apart.same} of them with the same pose, the others at most {1e3 * apart.max_m:.3f} mm and '
+            f'{apart.max_deg:.4f} deg apart')
 
 
 def worst_images(bag: Path, stamps_ns: list[int], records: list[FrameRecord]) -> dict[str, BagImage]:

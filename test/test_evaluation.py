@@ -106,7 +106,7 @@ def test_two_runs_are_compared_on_the_frames_that_both_answered():
     first = [make_record('', i / 10, T[i], T[i], 0.0, 'prior') for i in (0, 1, 2, 4)]
     second = [make_record('', i / 10, T[0], T[i] @ turn if i == 2 else T[i], 0.0, 'prior') for i in (1, 2, 3)]
     found = agreement(first, second)
-    assert found.frames == 2 and found.max_m < 1e-12 and found.max_deg == pytest.approx(3)
+    assert found.frames == 2 and found.same == 1 and found.max_m < 1e-12 and found.max_deg == pytest.approx(3)
     with pytest.raises(AprlocError, match='no frame in common, of 1 and 1'):
         agreement(first[:1], second[:1])
 

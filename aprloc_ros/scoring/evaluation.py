@@ -16,6 +16,7 @@ from aprloc_ros.scoring.uncertainty import Uncertainty, measure_uncertainty
 # Share of frames within (metres, degrees): 7-Scenes, then the three of Long-Term Visual Localization, then coarse.
 RECALL_BOUNDS = {'5cm5deg': (0.05, 5), '25cm2deg': (0.25, 2), '50cm5deg': (0.5, 5),
                  '1m5deg': (1, 5), '5m10deg': (5, 10)}
+SAME_M, SAME_DEG = 1e-4, 1e-3      # rounding of messages and of sums in another order stays below
 FAILED_M, FAILED_DEG = 0.25, 2.0   # an error beyond either is one that a score should have foretold
 
 
@@ -202,8 +203,9 @@ def agreement(first: Sequence[FrameRecord], second: Sequence[FrameRecord]) -> Ag
     both = [(record.T_estimate, others[record.stamp_s].T_estimate) for record in first if record.stamp_s in others]
     if not both:
         raise AprlocError(f'the runs have no frame in common, of {len(first)} and {len(second)}')
-    apart = score_poses(*(torch.stack(poses) for poses in zip(*both, strict=True)))
-    return Agreement(apart.count, apart.max_m, apart.max_deg)
+    apart_m, apart_deg = pose_errors(*(torch.stack(poses) for poses in zip(*both, strict=True)))
+    same = int(((apart_m <= SAME_M) & (apart_deg <= SAME_DEG)).sum())
+    return Agreement(len(both), same, apart_m.max().item(), apart_deg.max().item())
 
 
 def evaluate_map(localizer, frames: Iterable, on_frame: Callable[[int, FrameRecord], None] | None = None
