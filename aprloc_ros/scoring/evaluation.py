@@ -190,6 +190,7 @@ class Agreement:
     """Two runs over the same images, on the frames that both answered."""
 
     frames: int
+    same: int        # of these, within SAME_M and SAME_DEG of each other
     max_m: float
     max_deg: float
 
