@@ -59,14 +59,14 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
                         verdict, lambda record: compare_views(bundle, images[record.name].pixels(),
                                                               images[record.name].camera(), record.T_estimate))
     say('\n' + scores_table(scores) + '\n')
-    for name, value in {**result.facts(), 'the same frames without ROS': _beside(bag, bundle, result.records)}.items():
+    for name, value in {**result.facts(), 'the same frames without ROS and tracking': _beside(bag, bundle, result.records)}.items():
         say(f'{name}: {value}')
     say(f'\n{verdict.text()}\nreport: {page}')
     return verdict.good
 
 
 def _beside(bag: Path, bundle: MapBundle, records: list[FrameRecord]) -> str:
-    """How far the localizer in this process, in no hurry, is from the node's answers to the same images."""
+    """How far the localizer alone, each image by itself and in no hurry, is from the node's answers."""
     localizer = Localizer(bundle, budget=Budget(DEFAULT_BUDGET.iterations, float('inf')))
     answered, offline = {record.stamp_s: record for record in records}, []
     with open_recording(bag) as recording:
