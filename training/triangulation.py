@@ -40,7 +40,8 @@ def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300
     report(f'triangulation: matching {len(pairs)} pairs of views')
     pycolmap.match_image_pairs(
         database, pairing_options=pycolmap.ImportedPairingOptions(match_list_path=work_dir / 'pairs.txt'),
-        verification_options=_seeded_verification(pycolmap), device=pycolmap.Device.cpu)
+        matching_options=_one_after_another(pycolmap), verification_options=_seeded_verification(pycolmap),
+        device=pycolmap.Device.cpu)
     posed = _posed_reconstruction(pycolmap, database, frames, index_of)
     result = pycolmap.triangulate_points(posed, database, root, work_dir, options=_repeatable(pycolmap))
     points = _collect(result, index_of)
@@ -108,6 +109,13 @@ def _posed_reconstruction(pycolmap, database: Path, frames, index_of: dict[str, 
             bare = pycolmap.Image(name=image.name, camera_id=image.camera_id, image_id=image.image_id)
             reconstruction.add_image_with_trivial_frame(bare, pycolmap.Rigid3d(T_cam_map[:3].numpy()))
     return reconstruction
+
+
+def _one_after_another(pycolmap):
+    """With several threads a pair's random numbers would depend on which pairs its thread had before."""
+    options = pycolmap.FeatureMatchingOptions()
+    options.num_threads = 1
+    return options
 
 
 def _seeded_verification(pycolmap):
