@@ -24,7 +24,7 @@ def _nre(bundle: MapBundle) -> Refiner:
 
 
 def _align(bundle: MapBundle) -> Refiner:
-    return _FromLikeViews(AlignRefiner(bundle.field, bundle.manifest.scene, fine_features(bundle.extractor)), bundle)
+    return _AlignFromLikeViews(bundle)
 
 
 def _nefes_pose(bundle: MapBundle) -> Refiner:
@@ -87,23 +87,24 @@ def fine_features(extractor: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
     return extract
 
 
-class _FromLikeViews:
-    """A refiner that starts from the map's views most like the image, too."""
+class _AlignFromLikeViews:
+    """Aligns from the map's views most like the image, too; its features are extracted once for both."""
 
     needs_start = False
 
-    def __init__(self, refiner: Refiner, bundle: MapBundle):
-        self._refiner, self._extractor = refiner, bundle.extractor
-        device = next(bundle.extractor.parameters()).device
-        self._index, self._poses = ViewIndex(bundle.points, device), bundle.points.view_poses
+    def __init__(self, bundle: MapBundle):
+        self._bundle = bundle
+        self._index = ViewIndex(bundle.points, next(bundle.extractor.parameters()).device)
 
+    @torch.no_grad()
     def refine(self, query: Query, starts: Tensor, budget: Budget) -> Refined:
-        watch = Stopwatch(budget)
-        with torch.inference_mode():
-            coarse = self._extractor(query.image[None].contiguous(memory_format=torch.channels_last)).coarse[0]
-        like = self._index.likeness(coarse).topk(min(_LIKE_VIEWS, len(self._poses))).indices
+        watch, bundle = Stopwatch(budget), self._bundle
+        features = bundle.extractor(query.image[None].contiguous(memory_format=torch.channels_last))
+        poses = bundle.points.view_poses
+        like = self._index.likeness(features.coarse[0]).topk(min(_LIKE_VIEWS, len(poses))).indices
         left = Budget(budget.iterations, max(0.0, budget.milliseconds - watch.elapsed_ms))
-        return self._refiner.refine(query, torch.cat([starts, self._poses[like]]), left)
+        refiner = AlignRefiner(bundle.field, bundle.manifest.scene, lambda image: [features.fine])
+        return refiner.refine(query, torch.cat([starts, poses[like]]), left)
 
 
 class _AtItsOwnSize(nn.Module):

@@ -196,41 +196,38 @@ def _parser() -> argparse.ArgumentParser:
     maps.add_argument('names', nargs='*', help='default: all')
     maps.add_argument('--map-dir', type=Path)
     maps.add_argument('--plot', type=Path, metavar='FILE.png', help='draw how the scores moved with training time')
-    exposure = command('exposure', benchmark_exposure)
-    exposure.add_argument('name')
-    exposure.add_argument('--data', type=Path, required=True)
-    exposure.add_argument('--map-dir', type=Path)
-    refine = command('refine', benchmark_refine)
-    refine.add_argument('name')
-    refine.add_argument('--data', type=Path, required=True)
-    refine.add_argument('--map-dir', type=Path)
-    refine.add_argument('--refiners', nargs='+', choices=REFINERS[1:], help='default: all')
-    refine.add_argument('--every', type=int, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
-    refine.add_argument('--every-slow', type=int, default=10, metavar='N', help='the same for nefes and photometric')
-    refine.add_argument('--plot', type=Path, metavar='FILE.png', help='draw convergence, on the frames of --every-slow')
-    nre = command('nre', benchmark_nre)
-    nre.add_argument('name')
-    nre.add_argument('--data', type=Path, required=True)
-    nre.add_argument('--map-dir', type=Path)
-    nre.add_argument('--every', type=int, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
-    nre.add_argument('--work', type=Path, required=True, help='folder for the SIFT map')
-    for name, run in (('nefes', benchmark_nefes), ('descriptors', benchmark_descriptors)):
+
+    def of_a_map(name, run):
         sub = command(name, run)
         sub.add_argument('name')
         sub.add_argument('--data', type=Path, required=True)
         sub.add_argument('--map-dir', type=Path)
+        return sub
+
+    def of_frames(name, run, work=None, slow=None):
+        sub = of_a_map(name, run)
+        sub.add_argument('--every', type=int, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
+        if slow:
+            sub.add_argument('--every-slow', type=int, default=10, metavar='N', help=f'the same for {slow}')
+        if work:
+            sub.add_argument('--work', type=Path, required=True, help=work)
+        return sub
+    of_a_map('exposure', benchmark_exposure)
+    refine = of_frames('refine', benchmark_refine, slow='nefes and photometric')
+    refine.add_argument('--refiners', nargs='+', choices=REFINERS[1:], help='default: all')
+    refine.add_argument('--plot', type=Path, metavar='FILE.png', help='draw convergence, on the frames of --every-slow')
+    of_frames('nre', benchmark_nre, work='folder for the SIFT map')
+    checkpoints = 'folder for checkpoints: an interrupted run goes on'
+    for sub in (of_frames('nefes', benchmark_nefes, work=checkpoints, slow='nefes_pose'),
+                of_frames('descriptors', benchmark_descriptors, work=checkpoints)):
         sub.add_argument('--preset', default='small')
         sub.add_argument('--config', type=Path)
-        sub.add_argument('--every', type=int, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
-        sub.add_argument('--work', type=Path, required=True, help='folder for checkpoints: an interrupted run goes on')
-        if name == 'nefes':
-            sub.add_argument('--every-slow', type=int, default=10, metavar='N', help='the same for nefes_pose')
     ablation = command('ablation', benchmark_ablation)
     ablation.add_argument('--data', type=Path, required=True)
     ablation.add_argument('--preset', default='small')
     ablation.add_argument('--config', type=Path)
     ablation.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
-    ablation.add_argument('--work', type=Path, required=True, help='folder for checkpoints: an interrupted run goes on')
+    ablation.add_argument('--work', type=Path, required=True, help=checkpoints)
     return parser
 
 

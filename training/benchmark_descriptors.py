@@ -5,6 +5,7 @@ import torch
 from aprloc_ros.map_bundle import find_map, load_map
 from aprloc_ros.refinement.nre import NreRefiner
 from aprloc_ros.scoring.evaluation import score_poses
+from aprloc_ros.training.benchmark_nre import scores_row
 from aprloc_ros.training.benchmark_refine import Question, ask, refine
 from aprloc_ros.training.build_map import Build, Request
 from aprloc_ros.training.datasets import read_capture
@@ -34,6 +35,4 @@ def benchmark_descriptors(options):
 
 def _row(name: str, refiner: NreRefiner, questions: list[Question]) -> str:
     poses = torch.stack([refine(refiner, q, torch.zeros(0, 4, 4, dtype=torch.float64)).T_map_cam for q in questions])
-    s = score_poses(poses, torch.stack([question.T_truth for question in questions]))
-    return (f'| {name} | {100 * s.median_m:.2f} / {s.median_deg:.3f} | {100 * s.p95_m:.2f} / {s.p95_deg:.2f} '
-            f'| {s.recall["5cm5deg"]:.0%} | {s.recall["25cm2deg"]:.0%} |')
+    return scores_row(name, score_poses(poses, torch.stack([question.T_truth for question in questions])))

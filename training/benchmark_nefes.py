@@ -37,10 +37,9 @@ def _with_features(preset: Preset, **changes) -> Preset:
     return replace(preset, features=replace(preset.features, **changes))
 
 
-_BASE = 'progressive, fusion, histogram embedding'
 _DFNET = "targets: DFNet's finest features"
 VARIANTS: dict[str, Callable[[Preset], Preset]] = {
-    _BASE: lambda p: p,
+    'progressive, fusion, histogram embedding': lambda p: p,
     _DFNET: lambda p: p,
     'combined schedule': lambda p: _with_features(p, schedule='combined'),
     'without fusion': lambda p: _with_field(p, fusion_hidden=0),

@@ -80,7 +80,8 @@ def _error(m: float, deg: float) -> str:
     return 'no pose' if m > _LOST / 2 else f'{100 * m:.2f} / {deg:.3f}'
 
 
-def _row(name: str, s: PoseScores) -> str:
+def scores_row(name: str, s: PoseScores) -> str:
+    """A row of a table: median and p95 in cm and degrees, two recalls."""
     return (f'| {name} | {_error(s.median_m, s.median_deg)} | {_error(s.p95_m, s.p95_deg)} '
             f'| {s.recall["5cm5deg"]:.1%} | {s.recall["25cm2deg"]:.1%} |')
 
@@ -96,7 +97,7 @@ def _compare_estimators(bench: _Bench):
             poses.setdefault(name, []).append(T)
     print('| estimator | median cm / deg | p95 cm / deg | 5cm5deg | 25cm2deg |\n|' + '---|' * 5)
     for name, found in poses.items():
-        print(_row(name, _scores(found, bench.frames)))
+        print(scores_row(name, _scores(found, bench.frames)))
 
 
 def _estimates(bench: _Bench, query: Query) -> dict[str, Tensor | None]:

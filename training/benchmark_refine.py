@@ -18,7 +18,7 @@ from aprloc_ros.geometry import pose, pose_errors, so3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, find_map, load_map
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, make_query
-from aprloc_ros.refiners import REFINERS, make_refiner, query_camera
+from aprloc_ros.refiners import FAST_REFINERS, REFINERS, make_refiner, query_camera
 from aprloc_ros.scoring.evaluation import score_poses
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
@@ -27,7 +27,6 @@ from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.trials import harmful_poses
 
 _PLENTY = Budget(500, 600_000.0)
-_FAST = ('nre', 'align')
 _TURNS_DEG = (2.0, 5.0, 10.0, 20.0, 35.0)
 _MOVES = (0.03, 0.1, 0.3, 1.0)     # of the scene's median depth
 _FEW = 10   # iterations in which align must do what nefes_apr does in 50
@@ -57,7 +56,7 @@ def benchmark_refine(options):
     _print_row('none (regressor)', questions[options.every], [q.T_prior for q in questions[options.every]], '-', '-')
     refined: dict[str, list[Refined]] = {}
     for name in names:
-        chosen = questions[options.every if name in _FAST else options.every_slow]
+        chosen = questions[options.every if name in FAST_REFINERS else options.every_slow]
         refiner = make_refiner(name, bundle, device)
         refined[name] = _score(refiner, chosen, name, _PLENTY)
         if name == 'align':
@@ -128,7 +127,7 @@ def _plot(bundle: MapBundle, names: list[str], questions: list[Question], refine
         axes[0].plot(_TURNS_DEG, by_turn, 'o-', label=name)
         axes[1].plot([move * depth_m for move in _MOVES], by_move, 'o-', label=name)
         print(f'{name}: success by turn {by_turn}, by move {by_move}', flush=True)
-        _draw_descent(axes[2], name, refined[name], asked[options.every if name in _FAST else options.every_slow])
+        _draw_descent(axes[2], name, refined[name], asked[options.every if name in FAST_REFINERS else options.every_slow])
     axes[0].set(xlabel='start turned by, degrees', ylabel=f'share within {_CONVERGED_M:g} m and {_CONVERGED_DEG:g} deg')
     axes[1].set(xlabel='start moved by, m')
     axes[2].set(xlabel='step', ylabel='median error, m', yscale='log')

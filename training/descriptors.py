@@ -123,7 +123,7 @@ class PairSource:
             pairs.append((target, source, both[torch.randperm(len(both), generator=cpu)[:self.config.points]]))
         return pairs
 
-    def augmented(self, views: list[int], generator: torch.Generator) -> tuple[Tensor, list['Augmented']]:
+    def augmented(self, views: list[int], generator: torch.Generator) -> tuple[Tensor, list[Augmented]]:
         """Images [B, 3, h, w] in [0, 1] and what was done to each."""
         config, count = self.config, len(views)
         images = self.images[views].to(self.device).float() / 255
@@ -137,13 +137,13 @@ class PairSource:
         done = [Augmented(*each) for each in zip(views, R, zoom.tolist(), clear)]
         return degrade(images, config.blur_px, config.noise, generator), done
 
-    def project(self, image: 'Augmented', points: Tensor) -> tuple[Tensor, Tensor]:
+    def project(self, image: Augmented, points: Tensor) -> tuple[Tensor, Tensor]:
         """Where the augmented view shows the points: pixels [N, 2], seen [N]."""
         T = self.T_cam_map[image.view]
         xyz = (self.xyz[points.to(self.device)] @ T[:3, :3].T + T[:3, 3]) @ image.R_cam_new
         camera = replace(self.camera, fx=self.camera.fx * image.zoom, fy=self.camera.fy * image.zoom)
         pixels, inside = camera.project(xyz)
-        column, row = (pixels.round().long().clamp_min(0).T)
+        column, row = pixels.round().long().clamp_min(0).T
         return pixels, inside & image.clear[row.clamp_max(camera.height - 1), column.clamp_max(camera.width - 1)]
 
 
