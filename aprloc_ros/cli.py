@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar='COMMAND', required=True)
     _add_demo(subparsers)
     _add_build(subparsers)
+    _add_calibrate(subparsers)
     _add_localize(subparsers)
     _add_evaluate(subparsers)
     _add_bag(subparsers)
@@ -109,6 +110,16 @@ def _add_build(subparsers) -> None:
     _device(parser)
 
 
+def _add_calibrate(subparsers) -> None:
+    parser = _command(subparsers, 'calibrate', commands.calibrate,
+                      'fit the gates and covariances of a map to a second drive through its place; trains nothing')
+    parser.add_argument('name', metavar='NAME', help='of the map')
+    parser.add_argument('--data', type=Path, required=True, metavar='PATH',
+                        help='a capture with poses in the frame of the map, not the one it was built from')
+    _map_dir(parser)
+    _device(parser)
+
+
 def _add_localize(subparsers) -> None:
     parser = _command(subparsers, 'localize', commands.localize, 'localise one image in a map')
     parser.add_argument('image', type=Path, metavar='IMAGE')
@@ -163,13 +174,15 @@ def _add_replay(subparsers) -> None:
     parser.add_argument('--image', metavar='TOPIC', help='raw or compressed (default: the only one with colour images)')
     parser.add_argument('--camera-info', metavar='TOPIC',
                         help="default: the one beside the images, or the only one; without any, the map's camera")
+    parser.add_argument('--odom', metavar='TOPIC',
+                        help='nav_msgs/Odometry of the base frame (default: the only one, if any)')
     parser.add_argument('--truth', metavar='TOPIC|FILE|tf',
                         help='poses to score against: a topic of PoseStamped, PoseWithCovarianceStamped or Odometry, a '
                              "TUM file, or tf (default: the topic truth, else what there is of poses in the map's frame)")
     parser.add_argument('--truth-frame', metavar='FRAME',
                         help="whose pose the truth is (default: Odometry's child_frame_id, else the camera's)")
     parser.add_argument('--base-frame', default='base_link', metavar='FRAME',
-                        help='whose pose is written, if TF connects it with the camera (default: base_link)')
+                        help='whose pose is tracked and written, if TF connects it with the camera (default: base_link)')
     parser.add_argument('--max-gap-s', type=float, default=0.1, metavar='S',
                         help='longest pause between two true poses that is interpolated (default: 0.1)')
     parser.add_argument('--realtime', action='store_true',

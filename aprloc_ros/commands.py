@@ -49,6 +49,16 @@ def build(options: argparse.Namespace) -> int:
     return 0
 
 
+def calibrate(options: argparse.Namespace) -> int:
+    from aprloc_ros.map_bundle import find_map
+    from aprloc_ros.training.calibrate_map import calibrate_map
+
+    directory = find_map(options.name, options.map_dir)
+    calibrate_map(directory, options.data, device=options.device, say=_say)
+    print(f'{directory}: calibrated')
+    return 0
+
+
 def localize(options: argparse.Namespace) -> int:
     import cv2
 
@@ -122,7 +132,7 @@ def replay(options: argparse.Namespace) -> int:
     # A time budget would let the machine's speed decide on the poses; only the pace of the recording needs one.
     budget = DEFAULT_BUDGET if options.realtime else Budget(DEFAULT_BUDGET.iterations, float('inf'))
     run_replay(options.bag, bundle, Localizer(bundle, options.device, options.refiner, budget), options.out, ReplayOptions(
-        options.image, options.camera_info, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
+        options.image, options.camera_info, options.odom, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
         options.base_frame, options.realtime), _say)
     return 0
 
@@ -184,8 +194,11 @@ def place(options: argparse.Namespace) -> int:
         if done % PROGRESS_EVERY == 0 or done == total:
             _say(f'{done} of {total} frames rendered')
 
+    from aprloc_ros.training.place.drive import SECOND_DRIVE
+
     write_capture(options.directory, options.seed, show)
-    print(f'wrote {options.directory}')
+    write_capture(options.directory / SECOND_DRIVE.name, options.seed, show, [SECOND_DRIVE])
+    print(f'wrote {options.directory} and, to calibrate with, {options.directory / SECOND_DRIVE.name}')
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,13 +20,13 @@ from aprloc_ros.scoring.comparison import compare_views
 from aprloc_ros.scoring.evaluation import (
     FrameRecord,
     agreement,
-    make_record,
     mean_training_poses,
     score_poses,
     score_records,
     scores_table,
 )
 from aprloc_ros.scoring.figures import worst_records
+from aprloc_ros.scoring.replay import ANSWERED, Robot, replay
 from aprloc_ros.scoring.report import write_report
 
 
@@ -59,25 +60,24 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
                         verdict, lambda record: compare_views(bundle, images[record.name].pixels(),
                                                               images[record.name].camera(), record.T_estimate))
     say('\n' + scores_table(scores) + '\n')
-    for name, value in {**result.facts(), 'the same frames without ROS and tracking': _beside(bag, bundle, result.records)}.items():
+    for name, value in {**result.facts(), 'the same bag without ROS (aprloc replay)': _beside(bag, bundle, result.records)}.items():
         say(f'{name}: {value}')
     say(f'\n{verdict.text()}\nreport: {page}')
     return verdict.good
 
 
 def _beside(bag: Path, bundle: MapBundle, records: list[FrameRecord]) -> str:
-    """How far the localizer alone, each image by itself and in no hurry, is from the node's answers."""
+    """How far a replay of the bag without ROS, in no hurry, is from the node's answers."""
     localizer = Localizer(bundle, budget=Budget(DEFAULT_BUDGET.iterations, float('inf')))
-    answered, offline = {record.stamp_s: record for record in records}, []
     with open_recording(bag) as recording:
-        for image in read_images(recording, choose_topics(recording, 'image', 'camera_info')):
-            record = answered.get(image.stamp_ns / 1e9)
-            if record is not None:
-                T = localizer.localize(image.pixels(), image.camera()).T_map_cam
-                offline.append(make_record(record.name, record.stamp_s, record.T_truth, T, 0.0, 'offline'))
-    apart = agreement(records, offline)
-    return (f'{apart.frames} frames, {apart.same} of them with the same pose, the others at most {1e3 * apart.max_m:.3f} mm and '
-            f'{apart.max_deg:.4f} deg apart')
+        images = read_images(recording, choose_topics(recording, 'image', 'camera_info'))
+        offline = {frame.stamp_ns / 1e9: frame.estimate.T_map_cam for frame in replay(images, localizer, Robot())
+                   if frame.outcome == ANSWERED}
+    both = [record for record in records if record.stamp_s in offline]
+    replayed = [replace(record, T_estimate=offline[record.stamp_s]) for record in both]
+    apart = agreement(both, replayed)
+    return (f'{apart.frames} frames answered by both, {apart.same} of them with the same pose, the others at most '
+            f'{1e3 * apart.max_m:.3f} mm and {apart.max_deg:.4f} deg apart')
 
 
 def worst_images(bag: Path, stamps_ns: list[int], records: list[FrameRecord]) -> dict[str, BagImage]:

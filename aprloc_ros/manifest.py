@@ -56,7 +56,10 @@ class RefinerSpec:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The capture the map was built from. content_hash: of its poses and images; code_version: of this package."""
+    """The capture the map was built from. content_hash: of its poses and images; code_version: of this package.
+
+    calibration: the other capture that gates and covariances were calibrated on; empty: blocks held out of this one.
+    """
 
     format: str
     name: str
@@ -65,6 +68,7 @@ class Provenance:
     content_hash: str
     seed: int
     code_version: str
+    calibration: str = ''
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,21 @@ def save_map(directory: str | Path, manifest: Manifest, regressor: nn.Module, fi
     return target
 
 
+def save_manifest(directory: Path, manifest: Manifest) -> None:
+    """Give a map another manifest of the same weights, all or nothing."""
+    partial = directory / f'.{FILE_NAME}.partial'
+    try:
+        with partial.open('wb') as file:
+            file.write(manifest_text(manifest).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, directory / FILE_NAME)
+        _sync(directory)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise AprlocError(f'{directory}: cannot write {FILE_NAME}: {error.strerror}') from None
+
+
 def _with_hashes(manifest: Manifest, hashes: Mapping[str, str]) -> Manifest:
     manifest = replace(manifest, regressor=replace(manifest.regressor, sha256=hashes[REGRESSOR_FILE]),
                        field=replace(manifest.field, sha256=hashes[FIELD_FILE]))

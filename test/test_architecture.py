@@ -17,7 +17,7 @@ JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
 LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
 MESSAGES = {'errors', 'camera', 'geometry', 'message_fields', 'messages'}
 BAG = {'errors', 'camera', 'geometry', 'recording', 'message_fields', 'bag_messages', 'trajectory', 'tf_tree'}
-FLOORS = {'ros', 'recordings', 'scoring'}   # folders whose every module is a room
+FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every module is a room
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
@@ -36,24 +36,26 @@ MAY_IMPORT = {
     # What was recorded.
     'recording': {'errors'}, 'message_fields': {'errors', 'camera', 'geometry'}, 'bag_messages': {'camera', 'geometry'},
     'trajectory': {'errors', 'geometry'}, 'tf_tree': {'errors', 'geometry', 'message_fields', 'trajectory'},
-    'truth': BAG, 'bags': BAG, 'bag_images': BAG | {'images'},
+    'truth': BAG, 'odometry_topic': BAG | {'truth'}, 'bags': BAG, 'bag_images': BAG | {'images'},
     # What is shown.
     'overlay': set(), 'cloud': {'camera', 'fields', 'histogram', 'scene'},
     'viewer': {'camera', 'cloud', 'errors', 'geometry'},
+    # What is believed.
+    'motion': {'geometry'}, 'tracker': {'geometry', 'distributions', 'motion'},
+    'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': {'errors'}, 'images': {'errors'},
-    'motion': {'geometry'}, 'tracking': {'geometry', 'distributions', 'motion'},
-    'parameters': {'errors', 'config', 'manifest', 'motion', 'tracking'},
+    'parameters': {'errors', 'config', 'manifest', 'motion', 'tracker'},
     'messages': MESSAGES, 'services': set(),
     'initial_pose': MESSAGES,
     'transforms': MESSAGES,
     'odometry': MESSAGES | {'transforms', 'worker'},
     'inputs': {'errors', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
-    'frames': FOUNDATION | MESSAGES | {'localizer', 'odometry', 'parameters', 'images', 'transforms'},
-    'display': {'camera', 'cloud', 'fields', 'frames', 'map_bundle', 'overlay', 'messages', 'worker'},
-    'stream': MESSAGES | {'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'services', 'tf_output',
-                          'tracking', 'transforms', 'worker'},
+    'frames': FOUNDATION | MESSAGES | {'answer', 'localizer', 'odometry', 'parameters', 'images', 'transforms'},
+    'display': {'answer', 'camera', 'cloud', 'fields', 'map_bundle', 'overlay', 'messages', 'worker'},
+    'stream': MESSAGES | {'answer', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'services', 'tf_output',
+                          'tracker', 'transforms', 'worker'},
     'node': MESSAGES | {'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters', 'refinement',
                         'services', 'stream', 'transforms'},
     'relocalize': {'node'},

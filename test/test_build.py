@@ -279,3 +279,23 @@ def test_a_stage_runs_as_a_module(stage):
     shown = subprocess.run([sys.executable, '-m', f'aprloc_ros.training.{stage}', '--help'], cwd=REPOSITORY,
                            capture_output=True, text=True, check=False)
     assert shown.returncode == 0 and '--data' in shown.stdout and not shown.stderr
+
+
+def test_a_second_drive_calibrates_the_map_and_trains_nothing(wall, finished, tmp_path, capsys):
+    before, directory = load_map(finished, 'cpu').manifest, tmp_path / 'maps' / 'wall'
+    shutil.copytree(finished, directory)
+    drive = write_wall(tmp_path / 'second', late=0.3)
+    assert main(['calibrate', 'wall', '--data', str(drive), '--map-dir', str(directory.parent), '--device', 'cpu']) == 0
+    after = load_map(directory, 'cpu').manifest
+    assert after.data.calibration == 'second' and not before.data.calibration
+    assert (after.regressor, after.field, after.descriptors) == (before.regressor, before.field, before.descriptors)   # hashes
+    assert {path.name for path in directory.iterdir()} == {path.name for path in finished.iterdir()}
+    assert after.accuracy == before.accuracy
+    assert after.refiners['nre'].gate.frames == TRAIN + TEST > before.refiners['nre'].gate.frames
+    assert not torch.equal(after.covariance, before.covariance)
+    assert f'{TRAIN + TEST} frames to calibrate on' in capsys.readouterr().out
+
+
+def test_the_capture_of_a_map_does_not_calibrate_it(wall, finished, capsys):
+    assert main(['calibrate', 'wall', '--data', str(wall), '--map-dir', str(finished.parent)]) == 1
+    assert 'the map was built from this capture' in capsys.readouterr().err

@@ -126,7 +126,7 @@ def spoiled(row, column, value):
     (spoiled(0, 1, 1e-4), 'symmetric'),
     (spoiled(5, 5, -1e-3), 'positive definite'),
     (torch.zeros(6, 6), 'positive definite'),
-    (spoiled(2, 2, 1e-7), 'at least 0.0005 m and 0.01 degrees')])
+    (spoiled(2, 2, 1e-9), 'at least 0.0001 m and 0.002 degrees')])
 def test_what_is_no_covariance_is_refused(covariance, complaint):
     with pytest.raises(AprlocError, match=complaint):
         check_covariance(covariance)
@@ -201,5 +201,5 @@ def test_the_calibration_survives_the_manifest():
     calibration = hessian_covariance(inflation=0.25)
     assert from_mapping(HessianCovariance, to_mapping(calibration), 'map.yaml') == calibration
     assert '50 held-out frames' in calibration.describe()
-    with pytest.raises(AprlocError, match='floor_m is 0.0001; it must be at least 0.0005'):
-        from_mapping(HessianCovariance, {**to_mapping(calibration), 'floor_m': 1e-4}, 'map.yaml')
+    with pytest.raises(AprlocError, match='floor_m is 2e-05; it must be at least 0.0001'):
+        from_mapping(HessianCovariance, {**to_mapping(calibration), 'floor_m': 2e-5}, 'map.yaml')

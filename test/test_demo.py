@@ -24,7 +24,7 @@ from aprloc_ros.recordings.bags import BagFrame, write_bag
 from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.recordings.truth import TruthOptions, find_truth, read_tf
 from aprloc_ros.scoring.evaluation import agreement
-from aprloc_ros.scoring.replay import replay
+from aprloc_ros.scoring.replay import Robot, replay
 from aprloc_ros.scoring.replay_scores import true_records
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
@@ -63,7 +63,7 @@ def test_the_node_answers_over_dds_what_the_localizer_answers(tmp_path, tiny_map
     output = capsys.readouterr().out
     assert code == 0, output
     assert 'the poses were good' in output and 'frames sent: 8' in output and 'median' in output
-    assert re.search(r'the same frames without ROS and tracking: (\d) frames, \1 of them with the same pose', output)
+    assert re.search(r'the same bag without ROS \(aprloc replay\): (\d) frames answered by both, \1 of them with the same pose', output)
     results = json.loads((tmp_path / 'report/results.json').read_text())
     assert results['good'] and all(results['checks'].values())
     assert len(frames) / 2 <= results['scores']['node, map 12']['count'] <= len(frames)
@@ -98,7 +98,7 @@ def test_offline_and_over_dds_agree_frame_by_frame(tmp_path, tiny_map):
     live = drive(tmp_path / 'bag', {f.stamp_ns: f.T_map_cam for f in frames}, tiny_map, 1.0, tmp_path / 'node.log',
                  say=lambda text: None).records
     with open_recording(tmp_path / 'bag') as recording:
-        replayed = list(replay(read_images(recording, choose_topics(recording)), Localizer(load_map(tiny_map, 'cpu'), 'cpu')))
+        replayed = list(replay(read_images(recording, choose_topics(recording)), Localizer(load_map(tiny_map, 'cpu'), 'cpu'), Robot()))
         truth = find_truth(recording, read_tf(recording), TruthOptions(), 'map', 'camera_optical_frame', len(frames))
         offline = list(true_records(replayed, truth).values())
     found = agreement(offline, live)

@@ -27,7 +27,7 @@ from aprloc_ros.map_bundle import load_map
 from aprloc_ros.overlay import overlay_image
 from aprloc_ros.ros import display as display_module
 from aprloc_ros.ros.display import PATH_POSES, Display, cloud_message, image_message
-from aprloc_ros.ros.frames import Answer
+from aprloc_ros.tracking.answer import Answer
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PIXELS = np.random.default_rng(3).integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)

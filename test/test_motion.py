@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chi2
 
 from aprloc_ros.geometry import invert, se3_exp, se3_log
-from aprloc_ros.ros.motion import Belief, MotionOptions, squared_distance
+from aprloc_ros.tracking.motion import Belief, MotionOptions, squared_distance
 
 QUIET = MotionOptions((0.0, 0.0), (0.0, 0.0), (0.0, 0.0), 1.0, 1.0)
 START = se3_exp(torch.tensor([4.0, -2.0, 1.0, 0.3, -0.2, 2.0], dtype=torch.float64))

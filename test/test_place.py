@@ -16,7 +16,7 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.place.atlas import Atlas
 from aprloc_ros.training.place.capture import CAMERA, photograph, write_capture
 from aprloc_ros.training.place.court import FOUNTAIN_RADIUS_M, build_court
-from aprloc_ros.training.place.drive import COURSES, PERSONAL_SPACE_M, camera_poses, plan_drive
+from aprloc_ros.training.place.drive import COURSES, PERSONAL_SPACE_M, SECOND_DRIVE, camera_poses, plan_drive
 from aprloc_ros.training.place.raycast import SUN, Renderer, Shadow, camera_rays, camera_windows, cast
 from aprloc_ros.training.place.sensor import develop
 
@@ -163,7 +163,7 @@ def test_moving_bodies_are_seen_but_not_in_the_depth(renderer):
 
 def test_moving_bodies_keep_their_distance_and_differ_between_drives():
     places = []
-    for course in COURSES:
+    for course in (*COURSES, SECOND_DRIVE):
         drive = plan_drive(course)
         for frame in range(course.frames):
             centres = np.array([solid.corners().mean(0) for solid in drive.actors(frame)])
@@ -176,7 +176,7 @@ def test_moving_bodies_keep_their_distance_and_differ_between_drives():
 def test_the_robot_stays_clear_of_everything(renderer):
     wide = Camera(24, 10, 6.0, 6.0, 11.5, 4.5)
     corners = np.stack([solid.corners() for solid in renderer.scene.solids])
-    for course in COURSES:
+    for course in (*COURSES, SECOND_DRIVE):
         for T_map_cam in plan_drive(course).T_map_cam[::2]:
             windows = camera_windows(corners, wide, T_map_cam)
             origin, direction = camera_rays(wide, T_map_cam)
@@ -198,7 +198,7 @@ def test_the_held_out_drive_is_hard_but_fair():
 def test_exposure_moves_the_histogram_of_one_view(renderer):
     view, _ = renderer.render(SMALL, plan_drive(HELD_OUT).T_map_cam[20])
     histograms, steady = {}, {}
-    for course in COURSES:
+    for course in (*COURSES, SECOND_DRIVE):
         images = list(develop([view] * 40, course.sensor, 0.2, np.random.default_rng(0)))
         tensors = torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255
         histograms[course.name] = luminance_histogram(tensors)

@@ -1,5 +1,6 @@
 """Which frames are answered, and when: at full speed, and as a node with the same durations would."""
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +10,9 @@ from tiny_map import CAMERA
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_images import BagImage
-from aprloc_ros.scoring.replay import replay
+from aprloc_ros.scoring.replay import Robot, replay
 
-PIXELS = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
 
 
 class Machine:
@@ -19,10 +20,15 @@ class Machine:
 
     def __init__(self, seconds):
         self.seconds, self.now_s, self.status = iter(seconds), 0.0, 'prior'
+        self.x_m, self.starts = itertools.repeat(0.0), []
 
-    def localize(self, pixels, camera):
+    def localize(self, pixels, camera, starts):
         self.now_s += next(self.seconds)
-        return SimpleNamespace(T_map_cam=torch.eye(4), status=self.status, score=0.25)
+        self.starts.append(starts)
+        T_map_cam = torch.eye(4, dtype=torch.float64)
+        T_map_cam[0, 3] = next(self.x_m)
+        return SimpleNamespace(T_map_cam=T_map_cam, covariance=1e-4 * torch.eye(6, dtype=torch.float64), status=self.status,
+                               score=0.25)
 
     def clock(self):
         return self.now_s
@@ -38,7 +44,7 @@ def bag_image(index, arrival_s, stamp_s=None, data=None):
 def outcomes(arrivals_s, seconds, realtime):
     machine = Machine(seconds)
     images = [bag_image(index, arrival_s) for index, arrival_s in enumerate(arrivals_s)]
-    return list(replay(images, machine, realtime, machine.clock))
+    return list(replay(images, machine, Robot(), realtime, machine.clock))
 
 
 def test_at_full_speed_every_frame_is_answered_and_takes_its_own_time():
@@ -89,7 +95,7 @@ def test_each_rejection_has_its_reason(realtime):
     object.__setattr__(wrong_size, 'info', SimpleNamespace(
         width=10, height=8, k=CAMERA.matrix.ravel(), d=(), distortion_model='plumb_bob', binning_x=0, binning_y=0,
         roi=SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)))
-    frames = sorted(replay([*images, wrong_size], machine, realtime, machine.clock), key=lambda frame: frame.index)
+    frames = sorted(replay([*images, wrong_size], machine, Robot(), realtime, machine.clock), key=lambda frame: frame.index)
     assert [(f.outcome, f.reason) for f in frames] == [
         ('answered', ''), ('rejected', 'image'), ('rejected', 'stamp'), ('answered', ''), ('rejected', 'camera_info')]
     assert '5 bytes' in frames[1].text and 'is not after' in frames[2].text and '10x8' in frames[4].text
@@ -98,21 +104,63 @@ def test_each_rejection_has_its_reason(realtime):
 def test_an_answer_that_the_localizer_does_not_trust_is_rejected():
     machine = Machine([0.01] * 2)
     machine.status = 'rejected'
-    frame, = replay([bag_image(0, 0.0)], machine, clock=machine.clock)
-    assert (frame.outcome, frame.reason) == ('rejected', 'estimate') and 'score 0.250' in frame.text
+    frame, = replay([bag_image(0, 0.0)], machine, Robot(), clock=machine.clock)
+    assert (frame.outcome, frame.reason) == ('rejected', 'unsure') and 'score 0.250' in frame.text
 
 
 def test_an_error_of_the_localizer_costs_one_frame(monkeypatch):
     machine = Machine([0.01] * 3)
     localize, calls = machine.localize, []
 
-    def sometimes(pixels, camera):
+    def sometimes(pixels, camera, starts):
         calls.append(camera)
         if len(calls) == 2:
             raise AprlocError('the pose holds NaN')
-        return localize(pixels, camera)
+        return localize(pixels, camera, starts)
 
     monkeypatch.setattr(machine, 'localize', sometimes)
-    frames = list(replay([bag_image(i, i / 10) for i in range(3)], machine, clock=machine.clock))
+    frames = list(replay([bag_image(i, i / 10) for i in range(3)], machine, Robot(), clock=machine.clock))
     assert [(f.outcome, f.reason, f.text) for f in frames] == [
         ('answered', '', ''), ('rejected', 'localizer', 'the pose holds NaN'), ('answered', '', '')]
+
+
+def shifted(x_m):
+    T = torch.eye(4, dtype=torch.float64)
+    T[0, 3] = x_m
+    return T
+
+
+def test_each_frame_starts_where_the_last_one_left_the_robot_and_odometry_moved_it():
+    machine = Machine([0.01] * 3)
+    machine.x_m = iter([2.0, 2.5, 3.0])
+    robot = Robot('base', lambda stamp_ns: shifted(0.2), lambda stamp_ns: shifted(7 + 5 * (stamp_ns - 10**12) / 1e9), 'odom')
+    frames = list(replay([bag_image(i, i / 10) for i in range(3)], machine, robot, clock=machine.clock))
+    assert [frame.outcome for frame in frames] == ['answered'] * 3 and machine.starts[0] is None
+    # 0.5 m in 0.1 s, by odometry; the camera sits 0.2 m before the base, which changes nothing on a straight way.
+    for starts, x_m in zip(machine.starts[1:], (2.5, 3.0)):
+        torch.testing.assert_close(starts, shifted(x_m)[None])
+
+
+def test_a_jump_is_rejected_and_believed_once_the_robot_is_lost():
+    machine = Machine([0.01] * 9)
+    machine.x_m = iter([0.0, 50.0, 0.0, *[50.0] * 6])
+    frames = list(replay([bag_image(i, i / 10) for i in range(9)], machine, Robot(), clock=machine.clock))
+    assert [frame.reason for frame in frames] == ['', 'jump', '', *['jump'] * 5, '']
+    assert frames[1].estimate.T_map_cam[0, 3] == 50.0   # kept, to be looked at
+    # None while nothing is known: at first, and when lost.
+    assert [i for i, starts in enumerate(machine.starts) if starts is None] == [0, 8]
+
+
+def test_a_place_of_the_camera_that_is_not_known_costs_the_frame():
+    def unknown(stamp_ns):
+        raise AprlocError('TF does not say where')
+
+    machine = Machine([0.01])
+    frame, = replay([bag_image(0, 0.0)], machine, Robot('base', unknown), clock=machine.clock)
+    assert (frame.reason, frame.text, machine.starts) == ('extrinsics', 'TF does not say where', [])
+
+
+def test_a_covered_lens_is_rejected_before_anything_is_asked():
+    machine = Machine([0.01])
+    frame, = replay([bag_image(0, 0.0, data=bytes(PIXELS.nbytes))], machine, Robot(), clock=machine.clock)
+    assert frame.reason == 'image' and 'next to nothing' in frame.text and not machine.starts

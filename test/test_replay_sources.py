@@ -20,6 +20,7 @@ from tiny_map import CAMERA
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_images import choose_topics, read_images
+from aprloc_ros.recordings.odometry_topic import find_odometry
 from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.recordings.truth import TruthOptions, find_truth, read_tf
 
@@ -204,3 +205,39 @@ def test_a_file_that_is_no_trajectory_says_so(tmp_path, text):
 
 def test_no_truth_is_none(tmp_path):
     assert truth_of(make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.mounting())) is None
+
+
+def odometry(path, name=None, truth=None):
+    with open_recording(path) as recording:
+        return find_odometry(recording, name, 'base_link', 'map', truth)
+
+
+def drives(topic, frame='odom', child='base_link'):
+    """Fills a bag with Odometry of the drive every 100 ms."""
+    def fill(bag):
+        for index in range(COUNT):
+            bag.pose(topic, stamp(index), base_pose(stamp(index)), 'Odometry', frame=frame, child=child)
+    return fill
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_odometry_is_read_between_its_messages(tmp_path, storage):
+    found = odometry(make_bag(tmp_path, storage, drives('/odom')))
+    assert found.topic == '/odom'
+    middle = stamp(3) + 50_000_000
+    np.testing.assert_allclose(found.at(middle).numpy(), base_pose(middle), atol=1e-3)
+    assert found.at(stamp(0) - 1_000_000) is None and found.at(stamp(COUNT)) is None
+
+
+def test_what_moves_in_the_map_or_moves_something_else_or_is_the_truth_is_no_odometry(tmp_path):
+    path = make_bag(tmp_path, 'mcap', drives('/in_map', frame='map'), drives('/arm', child='gripper'), drives('/slam/odom'))
+    assert odometry(path, truth='slam/odom') is None
+    assert odometry(path).topic == '/slam/odom' and odometry(path, 'arm').topic == '/arm'
+
+
+def test_two_odometries_need_a_choice(tmp_path):
+    path = make_bag(tmp_path, 'mcap', drives('/wheels'), drives('/visual'))
+    with pytest.raises(AprlocError, match='--odom'):
+        odometry(path)
+    with pytest.raises(AprlocError, match='no odometry topic sonar'):
+        odometry(path, 'sonar')

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chi2
 
 from aprloc_ros.geometry import invert, se3_exp, se3_log
-from aprloc_ros.ros.tracking import Tracker, TrackingOptions, gate_threshold
+from aprloc_ros.tracking.tracker import Tracker, TrackingOptions, gate_threshold
 
 EXACT = TrackingOptions(odometry_noise_per_m=(0.0, 0.0), odometry_noise_per_rad=(0.0, 0.0),
                         odometry_noise_per_s=(0.0, 0.0))

@@ -45,13 +45,13 @@ def wall_view(T_map_cam: np.ndarray, texture: np.ndarray, camera: Camera = CAMER
     return cv2.remap(texture, u, v, cv2.INTER_LINEAR), depth
 
 
-def write_wall(directory: Path, with_depth: bool = True) -> Path:
-    """transforms.json with a video of TRAIN frames for training and TEST frames for the score."""
+def write_wall(directory: Path, with_depth: bool = True, late: float = 0.0) -> Path:
+    """transforms.json with a video of TRAIN frames for training and TEST frames for the score; late: of another drive."""
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     texture = cv2.resize(noise, (256, 256), interpolation=cv2.INTER_CUBIC)
     frames = []
     for i in range(TRAIN + TEST):
-        T = wall_pose(i if i < TRAIN else i - TRAIN + 0.5)
+        T = wall_pose(late + (i if i < TRAIN else i - TRAIN + 0.5))
         image, depth = wall_view(T, texture)
         name = f'{"train" if i < TRAIN else "test"}/{i:02d}'
         (directory / name).parent.mkdir(parents=True, exist_ok=True)

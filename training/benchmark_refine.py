@@ -17,8 +17,9 @@ from aprloc_ros.device import resolve_device
 from aprloc_ros.geometry import pose, pose_errors, so3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, find_map, load_map
+from aprloc_ros.refinement.align import AlignRefiner
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, make_query
-from aprloc_ros.refiners import FAST_REFINERS, REFINERS, make_refiner, query_camera
+from aprloc_ros.refiners import FAST_REFINERS, REFINERS, fine_features, make_refiner, query_camera
 from aprloc_ros.scoring.evaluation import score_poses
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
@@ -121,7 +122,7 @@ def _plot(bundle: MapBundle, names: list[str], questions: list[Question], refine
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.2))
     device = next(bundle.regressor.parameters()).device
     for name in names:
-        refiner = make_refiner(name, bundle, device)
+        refiner = _from_its_start(name, bundle, device)
         by_turn = [_success(refiner, questions, 0.0, turn) for turn in _TURNS_DEG]
         by_move = [_success(refiner, questions, move * depth_m, 0.0) for move in _MOVES]
         axes[0].plot(_TURNS_DEG, by_turn, 'o-', label=name)
@@ -139,6 +140,12 @@ def _plot(bundle: MapBundle, names: list[str], questions: list[Question], refine
     figure.tight_layout()
     figure.savefig(options.plot, dpi=110)
     return options.plot
+
+
+def _from_its_start(name: str, bundle: MapBundle, device: torch.device) -> Refiner:
+    """The refiner as it is, but for align: it begins at the views most like the image, too, which hides its own reach."""
+    refiner = make_refiner(name, bundle, device)
+    return AlignRefiner(bundle.field, bundle.manifest.scene, fine_features(bundle.extractor)) if name == 'align' else refiner
 
 
 def _success(refiner: Refiner, questions: list[Question], move_m: float, turn_deg: float) -> float:

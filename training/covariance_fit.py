@@ -16,8 +16,9 @@ _FOLDS = 5
 _DEGREES_OF_FREEDOM = 8   # of the Student-t: a frame's pull grows no further from about two sigma on
 _PRIOR_SPREAD = 3.0       # of each parameter, e-folds about its start: only ties broken data into place
 _LOWEST = (LOWEST_M, math.radians(LOWEST_DEG))
-# Of theta: logarithms of k_t, k_r, of both floors above the lowest; roots of log p and of the score's inflation.
-_FIXED = (0.0, 0.0, -50.0, -50.0, 0.0, 0.0)
+# Of theta: logarithms of k_t, k_r, of both floors above the lowest; roots of log p and of the score's inflation. Where the
+# frames are too few to tell the floors, they are 0.5 mm and 0.01 degrees.
+_FIXED = (0.0, 0.0, math.log(5e-4), math.log(math.radians(0.01)), 0.0, 0.0)
 _GROWING = (1.0, 1.0, 1.0, 1.0, 0.0, 0.0)
 # Which of these are free, simplest first.
 _CANDIDATES = ((0, 1), (0, 1, 2, 3), (0, 1, 2, 3, 4), (0, 1, 2, 3, 4, 5))

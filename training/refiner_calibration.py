@@ -15,7 +15,7 @@ from aprloc_ros.training.calibration import calibrate
 from aprloc_ros.training.trials import run_trials
 from aprloc_ros.training.views import Views
 
-_MOST_FRAMES = 100
+_MOST_FRAMES = 200
 
 
 @dataclass(frozen=True)

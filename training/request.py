@@ -11,6 +11,16 @@ from aprloc_ros.training.datasets.capture import Capture
 from aprloc_ros.training.presets import Preset
 
 
+def content_hash(capture: Capture) -> str:
+    """Of the poses and images of every frame."""
+    digest = hashlib.sha256()
+    for frame in (*capture.train, *capture.test):
+        digest.update(frame.name.encode())
+        digest.update(frame.T_map_cam.numpy().tobytes())
+        digest.update(hashlib.sha256(frame.image_path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Request:
     """What to build from what."""
@@ -24,13 +34,7 @@ class Request:
 
     @cached_property
     def content_hash(self) -> str:
-        """Of the poses and images of every frame."""
-        digest = hashlib.sha256()
-        for frame in (*self.capture.train, *self.capture.test):
-            digest.update(frame.name.encode())
-            digest.update(frame.T_map_cam.numpy().tobytes())
-            digest.update(hashlib.sha256(frame.image_path.read_bytes()).digest())
-        return digest.hexdigest()
+        return content_hash(self.capture)
 
     def fingerprint(self) -> str:
         """Equal for builds that may continue one another."""

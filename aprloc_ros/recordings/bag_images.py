@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from aprloc_ros.recordings.message_fields import camera_from_info, stamp_ns
 from aprloc_ros.recordings.recording import Recording
@@ -90,14 +89,6 @@ def read_images(recording: Recording, topics: ImageTopics) -> Iterator[BagImage]
         head = image.body.header
         yield BagImage(index, image.recorded_ns, stamp_ns(head.stamp), head.frame_id.strip('/'), image.body, info,
                     topics.rectified)
-
-
-def check_camera(pixels: np.ndarray, camera: Camera | None) -> None:
-    """Raises AprlocError when camera_info is of another size than the image."""
-    height, width = pixels.shape[:2]
-    if camera is not None and (width, height) != (camera.width, camera.height):
-        raise AprlocError(f'the image is {width}x{height} but camera_info is of {camera.width}x{camera.height}; they '
-                          f'must be of the same camera and mode')
 
 
 def _is_depth(message) -> bool:

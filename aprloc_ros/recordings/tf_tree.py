@@ -18,9 +18,11 @@ class TfTree:
     parent: dict[str, str] = field(default_factory=dict)       # of each child frame
     records: dict[str, list] = field(default_factory=dict)     # (stamp_s or None, Transform message, place) by child
     static: set[str] = field(default_factory=set)              # children that never move
+    read: dict[str, Trajectory] = field(default_factory=dict)  # of moving children, from all records when first asked for
 
     def add(self, message, is_static: bool, where: str) -> None:
         """A tf2_msgs/TFMessage. AprlocError naming `where` for a frame with two parents."""
+        self.read.clear()
         for item in message.transforms:
             parent, child = item.header.frame_id.strip('/'), item.child_frame_id.strip('/')
             if self.parent.setdefault(child, parent) != parent:
@@ -76,6 +78,8 @@ class TfTree:
         return self._trajectory(child).at(stamps_s, max_gap_s)
 
     def _trajectory(self, child: str) -> Trajectory:
-        stamps, transforms, places = zip(*self.records[child], strict=True)
-        return make_trajectory(stamps, [rigid_transform(t.translation, t.rotation, where)
-                                        for t, where in zip(transforms, places, strict=True)])
+        if child not in self.read:
+            stamps, transforms, places = zip(*self.records[child], strict=True)
+            self.read[child] = make_trajectory(stamps, [rigid_transform(t.translation, t.rotation, where)
+                                                        for t, where in zip(transforms, places, strict=True)])
+        return self.read[child]

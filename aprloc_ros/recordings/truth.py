@@ -59,7 +59,7 @@ def find_truth(recording: Recording, tree: TfTree, options: TruthOptions, map_fr
             return _of_body(name, read_tum(Path(name)), options.frame or '', camera_frame, tree, gap_s)
         topic = _topic(recording, name, map_frame, images)
     if topic:
-        trajectory, child = _read_topic(recording, topic)
+        trajectory, child = read_topic(recording, topic)
         return _of_body(f'topic {topic}', trajectory, options.frame or child, camera_frame, tree, gap_s)
     if tree.moves(map_frame, camera_frame):
         return Truth('TF', lambda stamps_s: tree.lookup(map_frame, camera_frame, stamps_s, gap_s))
@@ -100,7 +100,7 @@ def _trajectories(recording: Recording, images: int, *types: str) -> list[str]:
     return [topic for topic, count in recording.counts(*types).items() if count >= fewest]
 
 
-def _read_topic(recording: Recording, topic: str) -> tuple[Trajectory, str]:
+def read_topic(recording: Recording, topic: str) -> tuple[Trajectory, str]:
     """The poses and their child_frame_id, where they have one."""
     child = getattr(recording.first(topic).body, 'child_frame_id', '').strip('/')
     stamps_ns, poses = zip(*_poses(recording, topic), strict=True)

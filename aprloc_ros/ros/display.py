@@ -20,9 +20,9 @@ from aprloc_ros.cloud import VIEWS, Cloud, cloud_parts, evenly, frustum_lines, j
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.overlay import overlay_image
-from aprloc_ros.ros.frames import Answer
 from aprloc_ros.ros.messages import pose_stamped
 from aprloc_ros.ros.worker import NewestFrameWorker
+from aprloc_ros.tracking.answer import Answer
 
 PATH_POSES = 2000            # a longer path keeps every second pose
 _OVERLAY_PIXELS = 120        # shorter side of the rendering

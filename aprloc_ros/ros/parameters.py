@@ -13,8 +13,8 @@ from rclpy.parameter import Parameter
 from aprloc_ros.config import from_mapping
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.manifest import check_map_name
-from aprloc_ros.ros.motion import option
-from aprloc_ros.ros.tracking import TrackingOptions
+from aprloc_ros.tracking.motion import option
+from aprloc_ros.tracking.tracker import TrackingOptions
 
 _DISTANCE_M = {'range': (-1000.0, 1000.0)}
 
@@ -46,9 +46,6 @@ class NodeParameters(TrackingOptions):
         False, 'The images are rectified already (image_rect): use P of camera_info and no distortion')
     max_image_bytes: int = option(
         100_000_000, 'Largest decoded image, width x height x 3 bytes', range=(1_000, 2_000_000_000))
-    min_contrast: float = option(
-        3.0, 'Reject images whose brightness varies less: standard deviation in grey levels of 255',
-        range=(0.0, 50.0), live=True)
 
     map_frame: str = option('', 'Frame of the poses; empty: the name that the map gives')
     base_frame: str = option('base_link', 'Frame of the robot whose pose is published')

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.message_fields import stamp_ns
-from aprloc_ros.ros.frames import FrameRejected, Setup, answer_picture, read_picture
+from aprloc_ros.ros.frames import Setup, read_picture
 from aprloc_ros.ros.initial_pose import TOPIC, InitialPose
 from aprloc_ros.ros.inputs import Inputs
 from aprloc_ros.ros.messages import pose_stamped, pose_with_covariance
@@ -25,8 +25,9 @@ from aprloc_ros.ros.odometry import OdometryPose
 from aprloc_ros.ros.parameters import NodeParameters
 from aprloc_ros.ros.services import Outcome, PendingCalls
 from aprloc_ros.ros.tf_output import TfOutput
-from aprloc_ros.ros.tracking import LOCALIZED, LOST, Tracker
 from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker, StampOrder
+from aprloc_ros.tracking.answer import FrameRejected, answer_picture
+from aprloc_ros.tracking.tracker import LOCALIZED, LOST, Tracker
 
 _LOG_EVERY_S = 5.0
 _CAMERA_INFO_WAIT_S = 1.0   # how long a frame waits for the very first camera_info
@@ -163,12 +164,10 @@ class FrameStream:
         info = self._inputs.camera_info(_CAMERA_INFO_WAIT_S if setup.parameters.require_camera_info else 0.0)
         start_s = time.perf_counter()
         picture = read_picture(frame.image, info, setup)
+        decoded_s = time.perf_counter()
         odometry = self._odometry_at(header.stamp)
-        attempt = self._tracker.begin(stamp_ns(header.stamp) / 1e9, None if odometry is None else odometry.T_odom_base)
-        answer = answer_picture(picture, attempt.start, setup.localizer)
-        verdict = self._tracker.judge(attempt, answer.T_map_base, answer.covariance)
-        if not verdict.accepted:
-            raise FrameRejected(verdict.reason, verdict.text)
+        answer = answer_picture(picture, stamp_ns(header.stamp) / 1e9, odometry and odometry.T_odom_base, setup.localizer,
+                                self._tracker)
         self._good_ns = self._now_ns()
         judged_s = time.perf_counter()
         self._pose.publish(pose_stamped(header.stamp, setup.map_frame, answer.T_map_base))
@@ -182,7 +181,7 @@ class FrameStream:
         if self.state == LOCALIZED:   # otherwise somebody called just now: the call is for the frames to come
             self._calls.settle(Outcome(True, _described(self._last)))
         self._oldest_ms = max(self._oldest_ms, 1e3 * (end_s - frame.arrived_s))
-        timings_ms = {**answer.timings_ms, 'publish': 1e3 * (end_s - judged_s), 'answer': 1e3 * (end_s - start_s),
+        timings_ms = {'decode': 1e3 * (decoded_s - start_s), **answer.estimate.timings_ms, 'publish': 1e3 * (end_s - judged_s), 'answer': 1e3 * (end_s - start_s),
                       'age': 1e3 * (end_s - frame.arrived_s), 'age max': self._oldest_ms}
         return {'score': f'{answer.estimate.score:.3f}', 'answer by': answer.estimate.status,
                 **{f'{name} ms': f'{value:.1f}' for name, value in timings_ms.items()}}

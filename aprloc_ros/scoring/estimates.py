@@ -2,10 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor
 
 from aprloc_ros.covariance import to_base
 from aprloc_ros.geometry import invert
@@ -21,18 +18,10 @@ from aprloc_ros.recordings.bags import new_bag
 from aprloc_ros.recordings.message_fields import covariance_about_map_axes
 from aprloc_ros.recordings.trajectory import POSE_CELLS, pose_cells, stamp_text, write_tum
 from aprloc_ros.scoring.evaluation import FrameRecord
-from aprloc_ros.scoring.replay import ANSWERED, ReplayedFrame
+from aprloc_ros.scoring.replay import ANSWERED, ReplayedFrame, Robot
 
 TUM_FILE, CSV_FILE, BAG = 'estimates.tum', 'estimates.csv', 'estimates'
 _STD = ('std_x', 'std_y', 'std_z', 'std_rx', 'std_ry', 'std_rz')
-
-
-@dataclass(frozen=True, eq=False)
-class Mounting:
-    """The frame whose pose is published, and where the camera sits in it at each answered frame."""
-
-    frame: str
-    T_frame_cam: Sequence[Tensor]   # [4, 4] each
 
 
 def write_tum_file(path: Path, frames: Sequence[ReplayedFrame]) -> None:
@@ -62,23 +51,22 @@ def _row(frame: ReplayedFrame, record: FrameRecord | None) -> list[str]:
             *([f'{std:.6g}' for std in answer.covariance.diagonal().sqrt().tolist()] if answer else [''] * 6)]
 
 
-def write_estimates_bag(path: Path, frames: Sequence[ReplayedFrame], mounting: Mounting, map_frame: str) -> None:
+def write_estimates_bag(path: Path, frames: Sequence[ReplayedFrame], robot: Robot, map_frame: str) -> None:
     """`pose_with_covariance`, `/tf` and `/diagnostics` as the node publishes them, at the stamps of the images.
 
-    mounting has an entry for each answered frame. A bag of before is replaced.
+    A bag of before is replaced.
     """
-    mounted = iter(mounting.T_frame_cam)
     with new_bag(path, replaces=True) as bag:
         for frame in frames:
             head = header(frame.stamp_ns, map_frame)
             bag.put('/diagnostics', frame.stamp_ns, _diagnostics(frame))
             if frame.outcome != ANSWERED:
                 continue
-            T_cam_frame = invert(next(mounted))
+            T_cam_frame = invert(robot.T_base_cam(frame.stamp_ns))
             T_map_frame = frame.estimate.T_map_cam @ T_cam_frame
             covariance = covariance_about_map_axes(to_base(frame.estimate.covariance, T_cam_frame), T_map_frame)
             bag.put('pose_with_covariance', frame.stamp_ns, pose_with_covariance_message(T_map_frame, covariance, head))
-            bag.put('/tf', frame.stamp_ns, tf_message(T_map_frame, mounting.frame, head))
+            bag.put('/tf', frame.stamp_ns, tf_message(T_map_frame, robot.frame, head))
 
 
 def _diagnostics(frame: ReplayedFrame):

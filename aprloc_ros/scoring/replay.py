@@ -1,6 +1,6 @@
-"""A recording through the localizer without ROS: every frame in turn, or the newest one as a robot's node would.
+"""A recording through localizer and tracker without ROS, as a robot's node does it: every frame in turn, or the newest one.
 
-Equal recordings and maps give equal poses. At the recording's pace, which frames are answered depends on how long each
+Equal recordings and maps give equal poses, those of a node that answers the same frames. At the recording's pace, which frames are answered depends on how long each
 takes on this machine: time is simulated from the measured durations, nothing sleeps.
 """
 
@@ -8,13 +8,36 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from aprloc_ros.errors import AprlocError
+import torch
+from torch import Tensor
+
 from aprloc_ros.localizer import Estimate, Localizer
-from aprloc_ros.recordings.bag_images import BagImage, check_camera
+from aprloc_ros.recordings.bag_images import BagImage
 from aprloc_ros.ros.worker import StampOrder
+from aprloc_ros.tracking.answer import FrameRejected, Picture, answer_picture, check_picture, rejecting
+from aprloc_ros.tracking.tracker import Tracker, TrackingOptions
 
 ANSWERED, SUPERSEDED, REJECTED = 'answered', 'superseded', 'rejected'
-NOT_TRUSTED = 'rejected'   # the status of an Estimate that must not be used
+# Every answer counts, the first one too: it is the map that is judged, not how long a node waits to be sure.
+OPTIONS = TrackingOptions(confirmations=1)
+
+
+def _itself(stamp_ns: int) -> Tensor:
+    return torch.eye(4, dtype=torch.float64)
+
+
+def _nowhere(stamp_ns: int) -> None:
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Robot:
+    """What carries the camera, at a stamp in ns: by default the camera itself, and nothing tells how it moves."""
+
+    frame: str = 'camera'
+    T_base_cam: Callable[[int], Tensor] = _itself              # [4, 4]; may raise AprlocError
+    T_odom_base: Callable[[int], Tensor | None] = _nowhere     # [4, 4]
+    odometry: str = 'nowhere'                                  # where that comes from, in words
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,25 +49,26 @@ class ReplayedFrame:
     stamp_ns: int
     outcome: str                        # ANSWERED, SUPERSEDED by a newer frame, or REJECTED
     estimate: Estimate | None = None    # None unless the localizer answered
-    reason: str = ''                    # of a rejection: 'stamp', 'camera_info', 'image', 'localizer' or 'estimate'
+    reason: str = ''                    # of a rejection, as the node's diagnostics call it
     text: str = ''
     arrived_s: float = 0.0              # since the first image, by the recording's clock
     latency_ms: float = 0.0             # from its arrival to its answer
 
 
-def replay(images: Iterable[BagImage], localizer: Localizer, realtime: bool = False,
+def replay(images: Iterable[BagImage], localizer: Localizer, robot: Robot, realtime: bool = False,
            clock: Callable[[], float] = time.perf_counter) -> Iterator[ReplayedFrame]:
     """Localise the images, in the order of recording. realtime: newest frame only, as aprloc_ros.ros.worker does.
 
     clock: seconds, to measure how long an answer takes.
     """
-    run = _Run(localizer, clock)
+    run = _Run(localizer, robot, clock)
     return run.newest(images) if realtime else run.every(images)
 
 
 class _Run:
-    def __init__(self, localizer: Localizer, clock: Callable[[], float]):
-        self._localizer, self._clock = localizer, clock
+    def __init__(self, localizer: Localizer, robot: Robot, clock: Callable[[], float]):
+        self._localizer, self._robot, self._clock = localizer, robot, clock
+        self._tracker = Tracker(OPTIONS)
         self._order = StampOrder()
         self._start_ns: int | None = None
 
@@ -94,27 +118,25 @@ class _Run:
     def _answer(self, image: BagImage) -> tuple[ReplayedFrame, float]:
         """The frame and how long it took, in seconds."""
         start_s = self._clock()
-        reason = 'camera_info'
         try:
-            camera = image.camera()
-            reason = 'image'
-            pixels = image.pixels()
-            reason = 'camera_info'
-            check_camera(pixels, camera)
-            reason = 'localizer'
-            estimate = self._localizer.localize(pixels, camera)
-        except AprlocError as error:
-            frame = ReplayedFrame(**_of(image), outcome=REJECTED, reason=reason, text=str(error))
+            estimate = self._localize(image)
+        except FrameRejected as no:
+            frame = ReplayedFrame(**_of(image), outcome=REJECTED, estimate=no.estimate, reason=no.reason, text=no.text)
         else:
-            frame = _judged(image, estimate)
+            frame = ReplayedFrame(**_of(image), outcome=ANSWERED, estimate=estimate)
         return frame, self._clock() - start_s
 
-
-def _judged(image: BagImage, estimate: Estimate) -> ReplayedFrame:
-    if estimate.status == NOT_TRUSTED:
-        return ReplayedFrame(**_of(image), outcome=REJECTED, estimate=estimate, reason='estimate',
-                             text=f'the localizer does not trust its pose (score {estimate.score:.3f})')
-    return ReplayedFrame(**_of(image), outcome=ANSWERED, estimate=estimate)
+    def _localize(self, image: BagImage) -> Estimate:
+        """Raises FrameRejected."""
+        with rejecting('camera_info'):
+            camera = image.camera()
+        with rejecting('image'):
+            pixels = image.pixels()
+        check_picture(pixels, camera, OPTIONS.min_contrast)
+        with rejecting('extrinsics'):
+            picture = Picture(pixels, camera, self._robot.T_base_cam(image.stamp_ns))
+        return answer_picture(picture, image.stamp_ns / 1e9, self._robot.T_odom_base(image.stamp_ns), self._localizer,
+                              self._tracker).estimate
 
 
 def _of(image: BagImage) -> dict:

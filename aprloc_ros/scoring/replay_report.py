@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, choose_topics, read_images
+from aprloc_ros.recordings.odometry_topic import find_odometry
 from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.truth import TruthOptions, find_truth, read_tf
@@ -19,14 +21,13 @@ from aprloc_ros.scoring.estimates import (
     BAG,
     CSV_FILE,
     TUM_FILE,
-    Mounting,
     write_csv,
     write_estimates_bag,
     write_tum_file,
 )
 from aprloc_ros.scoring.evaluation import FrameRecord, scores_table
 from aprloc_ros.scoring.figures import path_figure, styled, worst_records
-from aprloc_ros.scoring.replay import ANSWERED, ReplayedFrame, replay
+from aprloc_ros.scoring.replay import ANSWERED, ReplayedFrame, Robot, replay
 from aprloc_ros.scoring.replay_scores import ReplayScores, score_replay, true_records
 from aprloc_ros.scoring.report import record_figures, write_page
 
@@ -41,8 +42,9 @@ class ReplayOptions:
 
     image: str | None = None
     camera_info: str | None = None
+    odom: str | None = None
     truth: TruthOptions = field(default_factory=TruthOptions)
-    base_frame: str = 'base_link'   # whose pose is written into the bag, if TF connects it with the camera
+    base_frame: str = 'base_link'   # whose pose is tracked and written into the bag, if TF connects it with the camera
     realtime: bool = False
 
 
@@ -58,15 +60,16 @@ def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, op
         camera_frame, count = first.frame_id or _CAMERA_FRAME, recording.reader.topics[topics.image].msgcount
         tree, map_frame = read_tf(recording), bundle.manifest.frame_id
         truth = find_truth(recording, tree, options.truth, map_frame, camera_frame, count)
-        say(f'{count} images of {topics.image}, camera from {topics.camera_info or "the map"}, truth from '
-            f'{truth.source if truth else "nowhere: nothing will be scored"}')
+        robot = _robot(recording, tree, options, camera_frame, map_frame)
+        say(f'{count} images of {topics.image}, camera from {topics.camera_info or "the map"}, poses of {robot.frame}, '
+            f'odometry from {robot.odometry}, truth from {truth.source if truth else "nowhere: nothing will be scored"}')
         out.mkdir(parents=True, exist_ok=True)
-        frames = _localise(recording, topics, localizer, options.realtime, count, say)
+        frames = _localise(read_images(recording, topics), localizer, robot, options.realtime, count, say)
         records = true_records(frames, truth)
         scores = score_replay(frames, records, f'replay, map {bundle.manifest.name}')
         write_tum_file(out / TUM_FILE, frames)
         write_csv(out / CSV_FILE, frames, records)
-        write_estimates_bag(out / BAG, frames, _mounting(frames, tree, options, camera_frame), map_frame)
+        write_estimates_bag(out / BAG, frames, robot, map_frame)
         results = {'map': bundle.manifest.name, 'bag': str(bag), 'truth': truth and truth.source,
                    'realtime': options.realtime, **scores.to_dict()}
         (out / RESULTS_FILE).write_text(json.dumps(results, indent=2) + '\n')
@@ -75,24 +78,34 @@ def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, op
     return scores
 
 
-def _localise(recording: Recording, topics: ImageTopics, localizer: Localizer, realtime: bool, count: int,
+def _localise(images: Iterator[BagImage], localizer: Localizer, robot: Robot, realtime: bool, count: int,
               say: Callable[[str], None]) -> list[ReplayedFrame]:
     frames = []
-    for frame in replay(read_images(recording, topics), localizer, realtime):
+    for frame in replay(images, localizer, robot, realtime):
         frames.append(frame)
         if len(frames) % _SAY_EVERY == 0:
             say(f'  {len(frames)} of {count} frames')
     return sorted(frames, key=lambda frame: frame.index)
 
 
-def _mounting(frames: Sequence[ReplayedFrame], tree: TfTree, options: ReplayOptions, camera_frame: str) -> Mounting:
-    """The base where TF knows it at every answered frame, else the camera itself."""
-    stamps_s = torch.tensor([f.stamp_ns / 1e9 for f in frames if f.outcome == ANSWERED], dtype=torch.float64)
-    if tree.connects(options.base_frame, camera_frame):
-        T_base_cam, known = tree.lookup(options.base_frame, camera_frame, stamps_s, options.truth.max_gap_s)
-        if known.all():
-            return Mounting(options.base_frame, T_base_cam)
-    return Mounting(camera_frame, torch.eye(4, dtype=torch.float64).repeat(len(stamps_s), 1, 1))
+def _robot(recording: Recording, tree: TfTree, options: ReplayOptions, camera_frame: str, map_frame: str) -> Robot:
+    """The base, where TF connects it with the camera, and its odometry, where there is some; else the camera itself."""
+    base = options.base_frame
+    if not tree.connects(base, camera_frame):
+        if options.odom:
+            raise AprlocError(f'{options.odom} tells how {base!r} moves, but no /tf_static leads from there to the image '
+                              f'frame {camera_frame!r}; record /tf_static, or leave --odom out')
+        return Robot(camera_frame)
+
+    def T_base_cam(stamp_ns: int) -> Tensor:
+        stamp_s = torch.tensor([stamp_ns / 1e9], dtype=torch.float64)
+        T, known = tree.lookup(base, camera_frame, stamp_s, options.truth.max_gap_s)
+        if not known:
+            raise AprlocError(f'TF does not say where {camera_frame!r} was on {base!r} at {stamp_s.item():.6f} s')
+        return T[0]
+
+    odometry = find_odometry(recording, options.odom, base, map_frame, options.truth.source)
+    return Robot(base, T_base_cam, odometry.at, odometry.topic) if odometry else Robot(base, T_base_cam)
 
 
 def _write_page(out: Path, bag: Path, recording: Recording, topics: ImageTopics, bundle: MapBundle,

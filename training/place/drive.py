@@ -47,6 +47,12 @@ COURSES = (
         (-40, 0.6), (-10, 0.72), (20, 0.66), (50, 0.53), (80, 0.74), (110, 0.64), (135, 0.5), (160, 0.66), (182, 0.76)),
         150, 10.0, 600.0, (24.0, 6.0),
         Sensor(bias=0.85, adaptation_s=0.8, start=1.6, gamma=2.3, vignetting=0.18, balance=(0.97, 1.0, 1.05))))
+# Trains nothing and scores nothing: a drive to calibrate with, all around the court.
+SECOND_DRIVE = Course('second_drive', 'train', 4, (
+    (130, 0.72), (165, 0.56), (200, 0.68), (235, 0.54), (270, 0.72), (305, 0.6), (340, 0.52), (375, 0.66), (410, 0.75),
+    (445, 0.6), (480, 0.54)),
+    250, 5.0, 900.0, (28.0, 6.5),
+    Sensor(bias=0.95, adaptation_s=1.5, start=0.7, gamma=2.15, vignetting=0.2, balance=(1.02, 1.0, 0.96)))
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from aprloc_ros.ros.motion import Belief, MotionOptions, option, squared_distance
 from aprloc_ros.scoring.distributions import chi2_quantile
+from aprloc_ros.tracking.motion import Belief, MotionOptions, option, squared_distance
 
 SEARCHING, LOCALIZED, LOST = 'searching', 'localized', 'lost'
 # A belief that is lost was wrong beyond its covariance, so its standard deviations are doubled.
@@ -22,8 +22,11 @@ _CONFIRMATION_PATIENCE = 4.0
 
 @dataclass(frozen=True)
 class TrackingOptions(MotionOptions):
-    """When an answer is believed."""
+    """Which images are asked about, and when an answer is believed."""
 
+    min_contrast: float = option(
+        3.0, 'Reject images whose brightness varies less: standard deviation in grey levels of 255',
+        range=(0.0, 50.0), live=True)
     gate_probability: float = option(
         0.99, 'Share of the true poses that pass the gate (chi-square, 6 degrees of freedom); 1.0: no gate',
         range=(0.5, 1.0), live=True)

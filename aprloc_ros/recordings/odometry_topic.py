@@ -1,0 +1,47 @@
+"""Where odometry says the robot was, by a topic of a recording."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aprloc_ros.recordings.bag_messages import ODOMETRY
+from aprloc_ros.recordings.recording import Recording
+from aprloc_ros.recordings.trajectory import Trajectory
+from aprloc_ros.recordings.truth import read_topic
+
+_MAX_GAP_S = 0.2   # between two messages; as long as the node goes on without one
+
+
+@dataclass(frozen=True, eq=False)
+class Odometry:
+    """A topic's poses over time."""
+
+    topic: str
+    trajectory: Trajectory
+
+    def at(self, stamp_ns: int) -> Tensor | None:
+        """T_odom_base [4, 4]; None where it says nothing."""
+        T, known = self.trajectory.at(torch.tensor([stamp_ns / 1e9], dtype=torch.float64), _MAX_GAP_S)
+        return T[0] if known else None
+
+
+def find_odometry(recording: Recording, name: str | None, base_frame: str, map_frame: str, truth: str | None) -> Odometry | None:
+    """The topic of that name, else the only one that moves base_frame in a frame that is not the map's; None: there is none.
+
+    truth: the topic that the poses are scored against, which must not help to find them. Raises AprlocError for a name that
+    is not there, and where several could be meant.
+    """
+    if name:
+        topic = recording.named(name, (ODOMETRY,), 'odometry topic')
+        return Odometry(topic, read_topic(recording, topic)[0])
+    found = [topic for topic in recording.counts(ODOMETRY)
+             if topic.strip('/') != (truth or '').strip('/') and _moves(recording.first(topic).body, base_frame, map_frame)]
+    if not found:
+        return None
+    topic = recording.only(found, 'topics with odometry', '--odom')
+    return Odometry(topic, read_topic(recording, topic)[0])
+
+
+def _moves(message, base_frame: str, map_frame: str) -> bool:
+    return message.child_frame_id.strip('/') == base_frame and message.header.frame_id.strip('/') != map_frame

@@ -1,0 +1,95 @@
+"""One frame's way from a decoded picture to the robot's pose that is believed, or to a reason why there is none."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.covariance import to_base
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert
+from aprloc_ros.localizer import Estimate, Localizer
+from aprloc_ros.tracking.tracker import Tracker
+
+
+class FrameRejected(Exception):
+    """A frame that gets no pose: a word for the counts, a line for the user, and the answer that was not believed."""
+
+    def __init__(self, reason: str, text: str, estimate: Estimate | None = None):
+        super().__init__(f'{reason}: {text}')
+        self.reason, self.text, self.estimate = reason, text, estimate
+
+
+@contextlib.contextmanager
+def rejecting(reason: str) -> Iterator[None]:
+    """Turns an AprlocError of the block into a FrameRejected for that reason."""
+    try:
+        yield
+    except AprlocError as error:
+        raise FrameRejected(reason, str(error)) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded image and what took it."""
+
+    pixels: np.ndarray      # [H, W, 3] uint8 RGB
+    camera: Camera | None   # None: the map's own
+    T_base_cam: Tensor      # [4, 4] float64, optical axes
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The robot's pose at one image."""
+
+    T_map_base: Tensor   # [4, 4] float64
+    covariance: Tensor   # [6, 6] float64 of xi in T_true = T_map_base @ exp(xi), in the axes of base
+    estimate: Estimate   # of the camera
+
+
+def check_picture(pixels: np.ndarray, camera: Camera | None, min_contrast: float) -> None:
+    """pixels [H, W, 3] uint8 RGB. Raises FrameRejected with the reason 'image' where they show nothing, 'camera_info' where
+    the camera is of another size."""
+    with rejecting('image'):
+        _check_contrast(pixels, min_contrast)
+    with rejecting('camera_info'):
+        _check_sizes(pixels.shape[1], pixels.shape[0], camera)
+
+
+def answer_picture(picture: Picture, time_s: float, T_odom_base: Tensor | None, localizer: Localizer, tracker: Tracker,
+                   ) -> Answer:
+    """The answer to an image of that stamp, sought from where the tracker expects the robot, and believed by it.
+
+    T_odom_base [4, 4]: odometry's pose at the stamp, if known. Raises FrameRejected with the reason 'localizer' when that
+    fails, 'unsure' when it does not believe its own answer, or the tracker's: 'jump', 'unconfirmed', 'overtaken'.
+    """
+    attempt = tracker.begin(time_s, T_odom_base)
+    starts = None if attempt.start is None else (attempt.start @ picture.T_base_cam)[None]
+    with rejecting('localizer'):
+        estimate = localizer.localize(picture.pixels, picture.camera, starts=starts)
+    if estimate.status == 'rejected':
+        raise FrameRejected('unsure', f'the map does not believe its own answer, of score {estimate.score:.3f}', estimate)
+    T_cam_base = invert(picture.T_base_cam)
+    answer = Answer(estimate.T_map_cam @ T_cam_base, to_base(estimate.covariance, T_cam_base), estimate)
+    verdict = tracker.judge(attempt, answer.T_map_base, answer.covariance)
+    if not verdict.accepted:
+        raise FrameRejected(verdict.reason, verdict.text, estimate)
+    return answer
+
+
+def _check_sizes(width: int, height: int, camera: Camera | None) -> None:
+    if camera is not None and (width, height) != (camera.width, camera.height):
+        raise AprlocError(f'the image is {width}x{height} but camera_info is of {camera.width}x{camera.height}; they '
+                          f'must be of the same camera and mode')
+
+
+def _check_contrast(pixels: np.ndarray, min_contrast: float) -> None:
+    """A covered lens or a white wall shows nothing, yet a network has an answer to it."""
+    contrast = cv2.meanStdDev(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[1].item()
+    if contrast < min_contrast:
+        raise AprlocError(f'it shows next to nothing: its brightness varies by {contrast:.1f} grey levels, less than the '
+                          f'{min_contrast:g} of the parameter min_contrast; is the lens covered?')

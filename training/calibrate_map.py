@@ -1,0 +1,48 @@
+"""`aprloc calibrate`: what a second drive through the place says about its map: gates and covariances, no training."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from aprloc_ros.covariance import prior_covariance, residuals
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.map_bundle import MapBundle, load_map, save_manifest
+from aprloc_ros.refiners import FAST_REFINERS, query_camera
+from aprloc_ros.scoring.evaluation import evaluate_map
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.refiner_calibration import with_refiners
+from aprloc_ros.training.request import content_hash
+from aprloc_ros.training.views import load_views
+
+
+def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'auto', say=print) -> MapBundle:
+    """The map with gates and covariances from all frames of a capture that trained nothing; it replaces the manifest.
+
+    Held-out blocks of one drive share its light and its route, and are few; another drive is what a robot will meet.
+    Raises AprlocError for the capture that the map was built from.
+    """
+    bundle, capture = load_map(directory, device), read_capture(data)
+    if content_hash(capture) == bundle.manifest.data.content_hash:
+        raise AprlocError(f'{data}: the map was built from this capture; calibrate with another drive through the place')
+    frames = tuple(sorted((*capture.train, *capture.test), key=_taken))
+    say(f'{capture.format} capture {capture.name}: {len(frames)} frames to calibrate on')
+    prior = prior_covariance(_regressor_residuals(bundle, frames, device))
+    views = load_views(frames, query_camera(bundle.manifest))
+    manifest = replace(bundle.manifest, covariance=prior, data=replace(bundle.manifest.data, calibration=capture.name))
+    calibrated = with_refiners(replace(bundle, manifest=manifest), FAST_REFINERS, views, seed, device, say)
+    save_manifest(directory, calibrated.manifest)
+    return calibrated
+
+
+def _taken(frame: Frame) -> tuple:
+    """Neighbours in this order are neighbours in time: what is left out of a fit are whole stretches of a drive."""
+    return frame.sequence, frame.stamp_s or 0.0, frame.name
+
+
+def _regressor_residuals(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> torch.Tensor:
+    """[N, 6]"""
+    records = evaluate_map(Localizer(bundle, device, 'none'), frames)
+    return residuals(torch.stack([r.T_estimate for r in records]), torch.stack([r.T_truth for r in records]))
