@@ -43,6 +43,9 @@ def test_refine_prints_a_row_for_each_refiner_and_draws(wall, tmp_path, capsys):
                                 '--refiners', 'nre', 'align', '--plot', plot)
     assert cells[1:] == ['none (regressor)', 'nre', 'align', 'align, at most 10 iterations'] and output.count('success by turn') == 2
     assert min(cv2.imread(str(plot)).shape[:2]) > 300
+    header, *rows = [line.split('|') for line in output.splitlines() if line.startswith('| ')]
+    gated = {row[1].strip(): row[header.index(' worse behind the gate ')].strip() for row in rows}
+    assert gated['nre'].endswith('%') and gated['align'].endswith('%') and gated['none (regressor)'] == '-'
 
 
 def test_nefes_prints_a_row_for_each_variant(wall, tmp_path, capsys):

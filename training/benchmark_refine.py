@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from aprloc_ros.device import resolve_device
+from aprloc_ros.gate import Gate
 from aprloc_ros.geometry import pose, pose_errors, so3_exp
 from aprloc_ros.localizer import Localizer
+from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle, find_map, load_map
 from aprloc_ros.refinement.align import AlignRefiner
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, make_query
@@ -40,6 +42,7 @@ class Question:
 
     query: Query
     T_prior: Tensor
+    prior_score: float
     T_truth: Tensor
 
 
@@ -50,18 +53,18 @@ def benchmark_refine(options):
     test = read_capture(options.data).test
     names = list(options.refiners or REFINERS[1:])
     print(f'{options.name}: {len(test[::options.every])} held-out frames, for the slow refiners '
-          f'{len(test[::options.every_slow])}, on {describe_hardware(device)}; no gate')
-    print('| refiner | frames | median cm / deg | p95 cm / deg | 5cm5deg | 25cm2deg | worse than prior | time p50 / p95 ms '
-          '| GFLOP per query |\n|' + '---|' * 9)
+          f'{len(test[::options.every_slow])}, on {describe_hardware(device)}; no gate but where said')
+    print('| refiner | frames | median cm / deg | p95 cm / deg | 5cm5deg | 25cm2deg | worse than prior '
+          '| worse behind the gate | time p50 / p95 ms | GFLOP per query |\n|' + '---|' * 10)
     questions = {every: ask(bundle, test[::every], options.device) for every in {options.every, options.every_slow}}
-    _print_row('none (regressor)', questions[options.every], [q.T_prior for q in questions[options.every]], '-', '-')
+    _print_row('none (regressor)', questions[options.every], [q.T_prior for q in questions[options.every]])
     refined: dict[str, list[Refined]] = {}
     for name in names:
         chosen = questions[options.every if name in FAST_REFINERS else options.every_slow]
         refiner = make_refiner(name, bundle, device)
-        refined[name] = _score(refiner, chosen, name, _PLENTY)
+        refined[name] = _score(bundle.manifest, refiner, chosen, name, _PLENTY)
         if name == 'align':
-            _score(refiner, chosen, f'align, at most {_FEW} iterations', Budget(_FEW, _PLENTY.milliseconds))
+            _score(bundle.manifest, refiner, chosen, f'align, at most {_FEW} iterations', Budget(_FEW, _PLENTY.milliseconds))
     if options.plot:
         print(f'plots: {_plot(bundle, names, questions[options.every_slow], refined, questions, options)}')
 
@@ -72,8 +75,9 @@ def ask(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> list[Quest
     asked = []
     for frame in frames:
         image = frame.read_image()
-        asked.append(Question(make_query(image, frame.camera, camera).to(regressor.device_name),
-                               regressor.localize(image, frame.camera).T_map_cam, frame.T_map_cam))
+        prior = regressor.localize(image, frame.camera)
+        asked.append(Question(make_query(image, frame.camera, camera).to(regressor.device_name), prior.T_map_cam, prior.score,
+                              frame.T_map_cam))
     return asked
 
 
@@ -82,7 +86,7 @@ def refine(refiner: Refiner, question: Question, starts: Tensor | None = None, b
     return refiner.refine(question.query, question.T_prior[None] if starts is None else starts, budget)
 
 
-def _score(refiner: Refiner, questions: list[Question], name: str, budget: Budget) -> list[Refined]:
+def _score(manifest: Manifest, refiner: Refiner, questions: list[Question], name: str, budget: Budget) -> list[Refined]:
     """Refine all and print the row."""
     found, times_ms = [], []
     for question in tqdm(questions, desc=name, leave=False, mininterval=2.0):
@@ -91,18 +95,30 @@ def _score(refiner: Refiner, questions: list[Question], name: str, budget: Budge
         times_ms.append(1e3 * (time.perf_counter() - start))
     gflop = count_flops(lambda: refine(refiner, questions[0], budget=budget)) / 1e9
     p50, p95 = np.percentile(times_ms, (50, 95))
-    _print_row(name, questions, [r.T_map_cam for r in found], f'{p50:.0f} / {p95:.0f}', f'{gflop:.3g}')
+    spec = manifest.refiners.get(name)
+    gated = '-' if spec is None else f'{_harmful(_reported(spec.gate, manifest.covariance, found, questions), questions):.1%}'
+    _print_row(name, questions, [r.T_map_cam for r in found], gated, f'{p50:.0f} / {p95:.0f}', f'{gflop:.3g}')
     return found
 
 
-def _print_row(name: str, questions: list[Question], poses: list[Tensor], time_ms: str, gflop: str) -> None:
-    T, truth, prior = torch.stack(poses), *(torch.stack([getattr(q, key) for q in questions])
-                                            for key in ('T_truth', 'T_prior'))
-    s = score_poses(T, truth)
-    errors, prior_errors = torch.stack(pose_errors(T, truth)), torch.stack(pose_errors(prior, truth))
-    harmful = harmful_poses(errors, prior_errors).double().mean().item()
+def _reported(gate: Gate, prior_covariance: Tensor, found: list[Refined], questions: list[Question]) -> list[Tensor]:
+    """What a node would go on with: the refined pose that the gate believes, else the prior."""
+    believed = [gate.judge(r, q.T_prior, prior_covariance, q.prior_score).status == 'refined' for r, q in zip(found, questions)]
+    return [r.T_map_cam if use else q.T_prior for r, q, use in zip(found, questions, believed)]
+
+
+def _harmful(poses: list[Tensor], questions: list[Question]) -> float:
+    """Share of poses that are worse than their prior."""
+    T, truth, prior = torch.stack(poses), *(torch.stack([getattr(q, key) for q in questions]) for key in ('T_truth', 'T_prior'))
+    return harmful_poses(torch.stack(pose_errors(T, truth)), torch.stack(pose_errors(prior, truth))).double().mean().item()
+
+
+def _print_row(name: str, questions: list[Question], poses: list[Tensor], *measured: str) -> None:
+    """measured: what else is known: harm behind the gate, time, arithmetic."""
+    s = score_poses(torch.stack(poses), torch.stack([q.T_truth for q in questions]))
     print(f'| {name} | {len(questions)} | {100 * s.median_m:.2f} / {s.median_deg:.3f} | {100 * s.p95_m:.2f} / {s.p95_deg:.2f} '
-          f'| {s.recall["5cm5deg"]:.0%} | {s.recall["25cm2deg"]:.0%} | {harmful:.1%} | {time_ms} | {gflop} |', flush=True)
+          f'| {s.recall["5cm5deg"]:.0%} | {s.recall["25cm2deg"]:.0%} | {_harmful(poses, questions):.1%} | '
+          f'{" | ".join(measured or "---")} |', flush=True)
 
 
 # Convergence: NeFeS Fig. 5 and Fig. 6.
@@ -151,7 +167,7 @@ def _from_its_start(name: str, bundle: MapBundle, device: torch.device) -> Refin
 def _success(refiner: Refiner, questions: list[Question], move_m: float, turn_deg: float) -> float:
     generator = torch.Generator().manual_seed(0)
     good = []
-    for question in questions:
+    for question in tqdm(questions, desc=f'starts {move_m:.2f} m and {turn_deg:g} deg off', leave=False, mininterval=2.0):
         found = refine(refiner, question, displaced(question.T_truth, move_m, turn_deg, generator)[None])
         error_m, error_deg = pose_errors(found.T_map_cam, question.T_truth)
         good.append(float(error_m < _CONVERGED_M and error_deg < _CONVERGED_DEG))

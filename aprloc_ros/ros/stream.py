@@ -181,7 +181,8 @@ class FrameStream:
         if self.state == LOCALIZED:   # otherwise somebody called just now: the call is for the frames to come
             self._calls.settle(Outcome(True, _described(self._last)))
         self._oldest_ms = max(self._oldest_ms, 1e3 * (end_s - frame.arrived_s))
-        timings_ms = {'decode': 1e3 * (decoded_s - start_s), **answer.estimate.timings_ms, 'publish': 1e3 * (end_s - judged_s), 'answer': 1e3 * (end_s - start_s),
+        timings_ms = {'decode': 1e3 * (decoded_s - start_s), **answer.estimate.timings_ms,
+                      'publish': 1e3 * (end_s - judged_s), 'answer': 1e3 * (end_s - start_s),
                       'age': 1e3 * (end_s - frame.arrived_s), 'age max': self._oldest_ms}
         return {'score': f'{answer.estimate.score:.3f}', 'answer by': answer.estimate.status,
                 **{f'{name} ms': f'{value:.1f}' for name, value in timings_ms.items()}}

@@ -1,7 +1,8 @@
 """A recording through localizer and tracker without ROS, as a robot's node does it: every frame in turn, or the newest one.
 
-Equal recordings and maps give equal poses, those of a node that answers the same frames. At the recording's pace, which frames are answered depends on how long each
-takes on this machine: time is simulated from the measured durations, nothing sleeps.
+Equal recordings and maps give equal poses, those of a node that answers the same frames. At the recording's pace, which
+frames are answered depends on how long each takes on this machine: time is simulated from the measured durations, nothing
+sleeps.
 """
 
 import time
