@@ -33,6 +33,7 @@ _PLENTY = Budget(500, 600_000.0)
 _TURNS_DEG = (2.0, 5.0, 10.0, 20.0, 35.0)
 _MOVES = (0.03, 0.1, 0.3, 1.0)     # of the scene's median depth
 _FEW = 10   # iterations in which align must do what nefes_apr does in 50
+_HAS_ITS_START = 'nefes_apr'   # the regressor's pose, whatever it is given
 _CONVERGED_M, _CONVERGED_DEG = 0.25, 2.0
 
 
@@ -137,23 +138,27 @@ def _plot(bundle: MapBundle, names: list[str], questions: list[Question], refine
     depth_m = (bundle.manifest.scene.near_m * bundle.manifest.scene.far_m) ** 0.5
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.2))
     device = next(bundle.regressor.parameters()).device
-    for name in names:
+    colours = {name: f'C{index}' for index, name in enumerate(names)}
+    for name, colour in colours.items():
+        _draw_descent(axes[2], name, colour, refined[name],
+                      asked[options.every if name in FAST_REFINERS else options.every_slow])
+        if name == _HAS_ITS_START:
+            continue
         refiner = _from_its_start(name, bundle, device)
         by_turn = [_success(refiner, questions, 0.0, turn) for turn in _TURNS_DEG]
         by_move = [_success(refiner, questions, move * depth_m, 0.0) for move in _MOVES]
-        axes[0].plot(_TURNS_DEG, by_turn, 'o-', label=name)
-        axes[1].plot([move * depth_m for move in _MOVES], by_move, 'o-', label=name)
+        axes[0].plot(_TURNS_DEG, by_turn, 'o-', color=colour)
+        axes[1].plot([move * depth_m for move in _MOVES], by_move, 'o-', color=colour)
         print(f'{name}: success by turn {by_turn}, by move {by_move}', flush=True)
-        _draw_descent(axes[2], name, refined[name], asked[options.every if name in FAST_REFINERS else options.every_slow])
     axes[0].set(xlabel='start turned by, degrees', ylabel=f'share within {_CONVERGED_M:g} m and {_CONVERGED_DEG:g} deg')
     axes[1].set(xlabel='start moved by, m')
     axes[2].set(xlabel='step', ylabel='median error, m', yscale='log')
     for axis in axes:
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+    figure.legend(*axes[2].get_legend_handles_labels(), loc='lower center', ncols=len(names), frameon=False)
     figure.suptitle(f'{bundle.manifest.name}: {len(questions)} held-out images, starts displaced from the truth (left, middle)'
                     '; from the regressor (right)')
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(options.plot, dpi=110)
     return options.plot
 
@@ -174,12 +179,12 @@ def _success(refiner: Refiner, questions: list[Question], move_m: float, turn_de
     return statistics.mean(good)
 
 
-def _draw_descent(axis, name: str, refined: list[Refined], questions: list[Question]) -> None:
+def _draw_descent(axis, name: str, colour: str, refined: list[Refined], questions: list[Question]) -> None:
     """Median error over the steps; a refiner that has ended stays where it is."""
     curves = [[pose_errors(step.T_map_cam, q.T_truth)[0].item() for step in r.steps] for r, q in zip(refined, questions)
               if r.steps]
     if curves:
         longest = max(map(len, curves))
         padded = np.array([curve + curve[-1:] * (longest - len(curve)) for curve in curves])
-        axis.plot(range(1, longest + 1), np.median(padded, 0), '.-', label=name)
+        axis.plot(range(1, longest + 1), np.median(padded, 0), '.-', color=colour, label=name)
 
