@@ -1,15 +1,18 @@
 """Fits a Gate to trials: monotone logistic models, and thresholds that hold on frames not yet seen."""
 
+import functools
 import math
 
 import torch
 from torch import Tensor
 
 from aprloc_ros.gate import Gate, SignalScore
+from aprloc_ros.scoring.distributions import binomial_cdf
 from aprloc_ros.training.trials import Outcomes
 
 MOST_HARMFUL = 0.02   # of the refined poses: worse than their prior by more than 5 cm or 0.5 degrees
 MOST_LEAKED = 0.05    # of the negatives of every kind: not rejected
+_RISK = 0.1           # that a bound does not hold
 _PENALTY = 0.01       # on squared standardised weights, against a mean log loss of order 1
 _LEAST_SPREAD = 1e-6
 _MOST_MISSING = 0.5
@@ -42,13 +45,18 @@ def fit_gate(found: Outcomes) -> Gate:
     return Gate(model, prior, accept, keep, *counts, _supported(found, refined))
 
 
+@functools.lru_cache(maxsize=4096)
 def allowed_violations(count: int, share: float) -> int:
-    """How many of `count` frames may violate a bound so that the share holds, in expectation, on the next frame.
+    """How many of `count` frames may violate a bound so that the share holds for frames to come, nine times of ten.
 
-    share * (count + 1) - 1 by conformal risk control (Angelopoulos et al. 2024, Eq. 4). Where the count is too small for
-    that, none may.
+    The most that Clopper and Pearson's upper limit (1934) allows: so few would be seen in one case of ten at most if the
+    share were exceeded. Holding it in expectation alone (conformal risk control) lets half of all maps exceed it. Where the
+    count is too small for any, none may.
     """
-    return max(0, math.floor(share * (count + 1) + 1e-9) - 1)
+    allowed = 0
+    while allowed < count and binomial_cdf(allowed + 1, count, share) <= _RISK:
+        allowed += 1
+    return allowed
 
 
 def choose_threshold(score: Tensor, wanted: Tensor, harmful: Tensor, negative: list[str]) -> float:
@@ -134,6 +142,6 @@ def _chosen(signals: list[dict[str, float]], rows: Tensor) -> list[dict[str, flo
 
 
 def _supported(found: Outcomes, refined: Tensor) -> bool:
-    """Whether one violation at least would have been allowed under both bounds, for the negatives taken together."""
-    negatives = int((~found.genuine).sum())
-    return (int((refined & found.genuine).sum()) + 1) * MOST_HARMFUL >= 1 and (negatives + 1) * MOST_LEAKED >= 1
+    """Whether there are frames enough, and negatives of all kinds together, to show that the bounds hold."""
+    return (binomial_cdf(0, int((refined & found.genuine).sum()), MOST_HARMFUL) <= _RISK
+            and binomial_cdf(0, int((~found.genuine).sum()), MOST_LEAKED) <= _RISK)
