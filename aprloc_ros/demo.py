@@ -60,23 +60,24 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
                         verdict, lambda record: compare_views(bundle, images[record.name].pixels(),
                                                               images[record.name].camera(), record.T_estimate))
     say('\n' + scores_table(scores) + '\n')
-    for name, value in {**result.facts(), 'the same bag without ROS (aprloc replay)': _beside(bag, bundle, result.records)}.items():
+    for name, value in {**result.facts(), 'these frames replayed without ROS': _beside(bag, bundle, result.records)}.items():
         say(f'{name}: {value}')
     say(f'\n{verdict.text()}\nreport: {page}')
     return verdict.good
 
 
 def _beside(bag: Path, bundle: MapBundle, records: list[FrameRecord]) -> str:
-    """How far a replay of the bag without ROS, in no hurry, is from the node's answers."""
+    """How far a replay of the frames that the node answered, without ROS and in no hurry, is from its answers."""
     localizer = Localizer(bundle, budget=Budget(DEFAULT_BUDGET.iterations, float('inf')))
+    stamps_s = {record.stamp_s for record in records}
     with open_recording(bag) as recording:
-        images = read_images(recording, choose_topics(recording, 'image', 'camera_info'))
+        images = (image for image in read_images(recording, choose_topics(recording, 'image', 'camera_info'))
+                  if image.stamp_ns / 1e9 in stamps_s)
         offline = {frame.stamp_ns / 1e9: frame.estimate.T_map_cam for frame in replay(images, localizer, Robot())
                    if frame.outcome == ANSWERED}
     both = [record for record in records if record.stamp_s in offline]
-    replayed = [replace(record, T_estimate=offline[record.stamp_s]) for record in both]
-    apart = agreement(both, replayed)
-    return (f'{apart.frames} frames answered by both, {apart.same} of them with the same pose, the others at most '
+    apart = agreement(both, [replace(record, T_estimate=offline[record.stamp_s]) for record in both])
+    return (f'{apart.frames} answered again, {apart.same} of them with the same pose, the others at most '
             f'{1e3 * apart.max_m:.3f} mm and {apart.max_deg:.4f} deg apart')
 
 

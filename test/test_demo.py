@@ -63,7 +63,7 @@ def test_the_node_answers_over_dds_what_the_localizer_answers(tmp_path, tiny_map
     output = capsys.readouterr().out
     assert code == 0, output
     assert 'the poses were good' in output and 'frames sent: 8' in output and 'median' in output
-    assert re.search(r'the same bag without ROS \(aprloc replay\): (\d) frames answered by both, \1 of them with the same pose', output)
+    assert re.search(r'these frames replayed without ROS: (\d) answered again, \1 of them with the same pose', output)
     results = json.loads((tmp_path / 'report/results.json').read_text())
     assert results['good'] and all(results['checks'].values())
     assert len(frames) / 2 <= results['scores']['node, map 12']['count'] <= len(frames)
