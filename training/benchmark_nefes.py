@@ -37,14 +37,14 @@ def _with_features(preset: Preset, **changes) -> Preset:
     return replace(preset, features=replace(preset.features, **changes))
 
 
-_DFNET = "targets: DFNet's finest features"
+_DFNET, _HIDDEN = "targets: DFNet's finest features", 16
 VARIANTS: dict[str, Callable[[Preset], Preset]] = {
-    'progressive, fusion, histogram embedding': lambda p: p,
-    _DFNET: lambda p: p,
-    'combined schedule': lambda p: _with_features(p, schedule='combined'),
-    'without fusion': lambda p: _with_field(p, fusion_hidden=0),
-    'affine colour transform (ACT)': lambda p: _with_field(p, exposure='act'),
-    'no exposure': lambda p: _with_field(p, exposure='none'),
+    'without fusion, histogram embedding': lambda p: _with_field(p, fusion_hidden=0),
+    _DFNET: lambda p: _with_field(p, fusion_hidden=0),
+    'with fusion, progressive': lambda p: _with_field(p, fusion_hidden=_HIDDEN),
+    'with fusion, combined': lambda p: _with_features(_with_field(p, fusion_hidden=_HIDDEN), schedule='combined'),
+    'affine colour transform (ACT)': lambda p: _with_field(p, fusion_hidden=0, exposure='act'),
+    'no exposure': lambda p: _with_field(p, fusion_hidden=0, exposure='none'),
 }
 
 

@@ -152,13 +152,16 @@ class Build:
     @cached_property
     def feature_field(self) -> torch.nn.Module:
         """Stage 4: the field with the descriptors' fine maps as its features (NeFeS section 3.2)."""
-        camera, config = self.descriptor_camera, self.preset.features
         if not self.field.feature_channels:
             return self.field
-        small = load_views(self.fit, camera.resized(camera.width // FINE_STRIDE, camera.height // FINE_STRIDE))
-        targets = fine_maps(self.extractor, self.descriptor_views(self.fit))
-        return train_features(self.fabric, self.field, small, targets, self.scene, config, self.request.seed,
-                              self.work_dir)
+        return train_features(self.fabric, self.field, *self.feature_views(self.fit), self.scene, self.preset.features,
+                              self.request.seed, self.work_dir)
+
+    def feature_views(self, frames: tuple[Frame, ...]) -> tuple[Views, Tensor]:
+        """Views of the size of the fine maps, and these maps: what the field's features should be."""
+        camera = self.descriptor_camera
+        small = load_views(frames, camera.resized(camera.width // FINE_STRIDE, camera.height // FINE_STRIDE))
+        return small, fine_maps(self.extractor, self.descriptor_views(frames))
 
     def save(self, target: Path):
         """Stage 5: the map's points and its calibration; the work directory goes."""

@@ -15,6 +15,7 @@ from aprloc_ros.map_bundle import MapBundle, load_map, save_map
 from aprloc_ros.refiners import FAST_REFINERS
 from aprloc_ros.scoring.evaluation import FrameRecord, evaluate_map, measure_records, score_records
 from aprloc_ros.scoring.uncertainty_table import uncertainty_table
+from aprloc_ros.training.features import feature_cosine
 from aprloc_ros.training.field import field_arguments
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.points import build_points
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from aprloc_ros.training.build_map import Build
 
 _PSNR_VIEWS = 20
+_FEATURE_VIEWS = 10
 
 
 def write_map(build: 'Build', target: Path) -> None:
@@ -38,6 +40,7 @@ def write_map(build: 'Build', target: Path) -> None:
     draft = save_map(build.work_dir / 'draft', _manifest(build), *networks)
     bundle = with_refiners(load_map(draft, device), FAST_REFINERS, build.descriptor_views(build.calibration),
                            build.request.seed, device, build.say)
+    _say_how_features_are(build)
     _say_what_storing_costs(build, bundle, networks)
     manifest = replace(bundle.manifest, accuracy=_accuracy(build, bundle), build=_facts(build))
     curves = {path.name: path.read_bytes() for path in sorted(build.work_dir.glob('*.csv'))}
@@ -57,6 +60,16 @@ def _manifest(build: 'Build') -> Manifest:
         accuracy={}, covariance=prior_covariance(residuals(predicted, calibration.T_map_cam)), build=_facts(build),
         history=_history(build.work_dir),
         descriptors=DescriptorSpec(ModelSpec('nre', dict(build.preset.descriptors.arguments)), build.descriptor_camera))
+
+
+def _say_how_features_are(build: 'Build') -> None:
+    """Rendered features against those that the extractor sees, on calibration frames: refiners follow the former."""
+    if not build.feature_field.feature_channels:
+        return
+    few = build.calibration[::max(1, len(build.calibration) // _FEATURE_VIEWS)]
+    views, targets = build.feature_views(few)
+    cosine = feature_cosine(build.feature_field, build.scene, views, targets)
+    build.say(f'features: cosine {cosine:.2f} with what {len(few)} calibration frames show')
 
 
 def _say_what_storing_costs(build: 'Build', bundle: MapBundle, networks: tuple) -> None:

@@ -1,0 +1,72 @@
+"""The map that is shipped, on photographs of its place that trained nothing."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from aprloc_ros.covariance import residuals
+from aprloc_ros.fields.views import render_features
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.map_bundle import load_map
+from aprloc_ros.recordings.bag_images import BagImage
+from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget, make_query
+from aprloc_ros.refiners import fine_features
+from aprloc_ros.scoring.replay import ANSWERED, Robot, replay
+from aprloc_ros.training.place.capture import CAMERA
+from aprloc_ros.training.place.court import build_court
+from aprloc_ros.training.place.drive import COURSES, plan_drive
+from aprloc_ros.training.place.raycast import Renderer
+from aprloc_ros.training.place.sensor import Sensor, develop
+
+HERE, ELSEWHERE = (0, 1, 2), tuple(range(90, 100))   # frames of the held-out drive, ten a second
+
+
+@pytest.fixture(scope='module')
+def bundle():
+    return load_map(Path(__file__).parent.parent / 'maps/demo', 'cpu')
+
+
+@pytest.fixture(scope='module')
+def photographs():
+    """(image [H, W, 3] uint8, T_map_cam [4, 4]) of a robot that is carried away in the middle of its drive."""
+    drive = plan_drive(next(course for course in COURSES if course.split == 'test'))
+    renderer, frames = Renderer(build_court()), (*HERE, *ELSEWHERE)
+    light = (renderer.render(CAMERA, drive.T_map_cam[i], drive.actors(i))[0] for i in frames)
+    images = develop(light, Sensor(), 0.1, np.random.default_rng(0))
+    return list(zip(images, torch.from_numpy(drive.T_map_cam[list(frames)])))
+
+
+def test_the_field_renders_the_features_that_the_extractor_sees(bundle, photographs):
+    """Refiners that follow rendered features once followed a fusion network that had learnt nothing: a cosine of -0.1."""
+    for image, T_map_cam in photographs[::5]:
+        query = make_query(image, CAMERA, bundle.manifest.descriptors.camera)
+        with torch.inference_mode():
+            seen = fine_features(bundle.extractor)(query.image[None])[0][0]
+            camera = query.camera.resized(seen.shape[2], seen.shape[1])
+            rendered = render_features(bundle.field, bundle.manifest.scene, camera, T_map_cam, query.histogram).features
+        assert F.cosine_similarity(rendered, seen, dim=0).mean() > 0.5
+
+
+def as_message(image):
+    height, width = image.shape[:2]
+    return SimpleNamespace(width=width, height=height, encoding='rgb8', step=3 * width, is_bigendian=0, data=image.tobytes())
+
+
+def test_a_kidnapped_robot_is_silent_until_it_is_found_and_never_wrong(bundle, photographs):
+    images = [BagImage(i, i * 10**8, 10**12 + i * 10**8, 'cam', as_message(image), None, False)
+              for i, (image, _) in enumerate(photographs)]
+    localizer = Localizer(bundle, 'cpu', budget=Budget(DEFAULT_BUDGET.iterations, float('inf')))
+    frames = list(replay(images, localizer, Robot()))
+    carried_off = len(HERE)
+    assert [frame.outcome for frame in frames[:carried_off]] == [ANSWERED] * carried_off
+    assert frames[carried_off].reason == 'jump'
+    found = next(i for i in range(carried_off, len(frames)) if frames[i].outcome == ANSWERED)
+    assert found - carried_off <= 7 and all(frame.outcome == ANSWERED for frame in frames[found:])
+    for frame in frames:
+        if frame.outcome == ANSWERED:
+            xi = residuals(frame.estimate.T_map_cam[None], photographs[frame.index][1][None])[0]
+            assert (xi.abs() <= 3 * frame.estimate.covariance.diagonal().sqrt()).all()
