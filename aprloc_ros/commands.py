@@ -189,12 +189,11 @@ def benchmark(options: argparse.Namespace) -> int:
 
 def place(options: argparse.Namespace) -> int:
     from aprloc_ros.training.place import write_capture
+    from aprloc_ros.training.place.drive import SECOND_DRIVE
 
     def show(done: int, total: int) -> None:
         if done % PROGRESS_EVERY == 0 or done == total:
             _say(f'{done} of {total} frames rendered')
-
-    from aprloc_ros.training.place.drive import SECOND_DRIVE
 
     write_capture(options.directory, options.seed, show)
     write_capture(options.directory / SECOND_DRIVE.name, options.seed, show, [SECOND_DRIVE])

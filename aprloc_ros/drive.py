@@ -14,6 +14,7 @@ from aprloc_ros.geometry import BODY_FROM_CV
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.recordings.bag_images import frame_name
 from aprloc_ros.scoring.evaluation import FrameRecord, PoseScores, Verdict, latency_p50_p95_ms, make_record
+from aprloc_ros.scoring.replay import OPTIONS
 
 # A bag may be another sample of the place than the frames that the map's accuracy was measured on (the demo's are the
 # same frames without JPEG): half as much again is allowed.
@@ -50,9 +51,9 @@ def drive(bag: Path, truth: dict[int, Tensor], map_directory: Path, rate: float,
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
     from aprloc_ros.ros.player import node_process, play
 
-    # Every answer counts, the first one too: it is the map that is judged, not how long the node waits to be sure.
     parameters = {'map': map_directory.name, 'map_dir': str(map_directory.parent), 'reliability': 'reliable',
-                  'publish_tf': 'none', 'extrinsics': 'parameters', 'diagnostics_period_s': 0.2, 'confirmations': 1}
+                  'publish_tf': 'none', 'extrinsics': 'parameters', 'diagnostics_period_s': 0.2,
+                  'confirmations': OPTIONS.confirmations}
     with node_process(parameters, log_path) as process:
         def check_alive() -> None:
             if process.poll() is not None:

@@ -191,10 +191,7 @@ def save_manifest(directory: Path, manifest: Manifest) -> None:
     """Give a map another manifest of the same weights, all or nothing."""
     partial = directory / f'.{FILE_NAME}.partial'
     try:
-        with partial.open('wb') as file:
-            file.write(manifest_text(manifest).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        _write(partial, manifest_text(manifest).encode())
         os.replace(partial, directory / FILE_NAME)
         _sync(directory)
     except OSError as error:
@@ -229,11 +226,15 @@ def _pack(model: nn.Module) -> bytes:
 def _write_directory(directory: Path, contents: dict[str, bytes]) -> None:
     directory.mkdir(parents=True)
     for name, content in contents.items():
-        with (directory / name).open('wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(directory / name, content)
     _sync(directory)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open('wb') as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _swap_in(partial: Path, target: Path, old: Path) -> None:
