@@ -224,13 +224,15 @@ def test_the_fusion_networks_layers_are_the_papers():
     assert layers == convolution * 3 + [('Conv2d', (5, 5), 128), ('BatchNorm2d', None, None)]
 
 
-def test_the_fusion_network_sees_imagenet_normalised_colours():
+def test_the_fusion_network_adds_to_the_features_and_sees_imagenet_normalised_colours():
     torch.manual_seed(0)
     fusion = Fusion(2, 4).eval()
     rgb, features = torch.rand(1, 3, 8, 8), torch.randn(1, 2, 8, 8)
     mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
     normalised = (rgb - mean) / deviation
-    torch.testing.assert_close(fusion(rgb, features), fusion.layers(torch.cat([normalised, features], 1)))
+    torch.testing.assert_close(fusion(rgb, features), features + fusion.layers(torch.cat([normalised, features], 1)))
+    added = Fusion(2, 4)(rgb, features) - features   # in training, of a tenth of a deviation at first
+    torch.testing.assert_close(added.std((0, 2, 3), unbiased=False), torch.full((2,), 0.1), atol=0.01, rtol=0)
 
 
 def test_batch_normalisation_counts_in_training_and_rests_in_use():
@@ -239,11 +241,12 @@ def test_batch_normalisation_counts_in_training_and_rests_in_use():
     rgb, features = torch.rand(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
     for _ in range(300):
         trained = fusion(rgb, features)
-    torch.testing.assert_close(trained.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(trained.var((0, 2, 3), unbiased=False), torch.ones(3), atol=0.02, rtol=0)
+    added = trained - features
+    torch.testing.assert_close(added.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(added.std((0, 2, 3), unbiased=False), fusion.layers[-1].weight, atol=0.01, rtol=0)
     fusion.eval()
     used = fusion(rgb, features)
-    torch.testing.assert_close(used, trained, atol=0.05, rtol=0)
+    torch.testing.assert_close(used, trained, atol=0.005, rtol=0)
     torch.testing.assert_close(used[:1], fusion(rgb[:1], features[:1]))   # one image does not depend on the others
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from aprloc_ros.geometry import invert, se3_exp
 from aprloc_ros.refinement.gnc import Pinhole, exp_se3, minimise, normal_equations, pull
-from aprloc_ros.refinement.loss_maps import LossMaps, dense_maps, local_maps, sparse_maps
+from aprloc_ros.refinement.loss_maps import LossMaps, dense_maps, local_maps, log_coarse_within, sparse_maps
 from aprloc_ros.refinement.minimal import msac
 from aprloc_ros.refinement.retrieval import ViewIndex, retrieve_points, retrieve_views
 
@@ -76,7 +76,7 @@ def test_local_maps_sum_to_the_mean_coarse_probability():
     coarse = torch.log_softmax(torch.randn(4, 6 * 8), 1)
     centres = torch.tensor([[16.0, 12.0], [15.3, 9.8], [0.0, 0.0], [31.0, 23.0]])
     radius = 4
-    local = local_maps(h, fine, torch.tensor(5.0), centres, radius, 81, coarse, 8)
+    local = local_maps(h, fine, torch.tensor(5.0), centres, radius, 81, log_coarse_within(coarse, 8, 32, centres, radius))
     bound = math.log(1 + 24 * 32)
     for n, (x, y) in enumerate(centres.round().long().tolist()):
         xs, ys = (range(max(0, c - radius), min(limit, c + radius + 1)) for c, limit in ((x, 32), (y, 24)))
@@ -120,6 +120,20 @@ def test_the_pull_is_the_gradient_of_the_smoothed_cost():
         np.testing.assert_allclose(-found.gain[:, None] * found.offset / sigma ** 2, free.grad.numpy(), rtol=1e-2, atol=1e-5)
 
 
+def test_the_stiffness_is_the_second_derivative_of_the_smoothed_cost_where_that_is_positive():
+    maps = random_maps(top=3)
+    maps = LossMaps(maps.cells[:, :1] + 0.5 * (maps.cells - maps.cells[:, :1]) / 20, maps.gains, maps.sureness)
+    cells = torch.from_numpy(maps.cells.mean(1)).double()
+    found = pull(maps, cells.numpy(), np.ones(50, bool), 1.5)
+    hessian = torch.autograd.functional.hessian(lambda c: smoothed_cost(maps, c, 1.5), cells)
+    for n in range(50):
+        expected = hessian[n, :, n].numpy() * 1.5 ** 2 / found.gain[n]
+        assert np.linalg.eigvalsh(expected)[0] > 0.1
+        np.testing.assert_allclose(found.stiffness[n], expected, rtol=1e-3, atol=1e-4)
+    elsewhere = pull(maps, cells.numpy() + 4.0, np.ones(50, bool), 1.5)
+    assert (np.linalg.eigvalsh(elsewhere.stiffness) > 0).all()
+
+
 def test_one_cell_each_is_the_reprojection_error_of_eq_11():
     """With one-hot maps Eq. 9 is Eq. 11, and a large sigma makes it least squares, whose minimum OpenCV knows."""
     xyz = cloud(60).xyz.numpy()
@@ -139,8 +153,10 @@ def test_one_cell_each_is_the_reprojection_error_of_eq_11():
 def test_normal_equations_are_written_out():
     generator = np.random.default_rng(0)
     J, r, w = generator.normal(size=(7, 2, 6)), generator.normal(size=(7, 2)), generator.random(7)
-    H, g = normal_equations(J, r, w)
-    np.testing.assert_allclose(H, sum(w[n] * J[n].T @ J[n] for n in range(7)))
+    K = generator.normal(size=(7, 2, 2))
+    K = K + K.transpose(0, 2, 1)
+    H, g = normal_equations(J, r, w, K)
+    np.testing.assert_allclose(H, sum(w[n] * J[n].T @ K[n] @ J[n] for n in range(7)))
     np.testing.assert_allclose(g, sum(w[n] * J[n].T @ r[n] for n in range(7)))
 
 

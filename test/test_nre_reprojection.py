@@ -12,7 +12,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, pose_errors, se3_exp
 from aprloc_ros.refinement.feature_metric import LOSSES, feature_metric
 from aprloc_ros.refinement.gnc import Pinhole, pull
-from aprloc_ros.refinement.loss_maps import dense_maps, local_maps, sparse_maps
+from aprloc_ros.refinement.loss_maps import dense_maps, local_maps, log_coarse_within, sparse_maps
 from aprloc_ros.refinement.minimal import msac
 from aprloc_ros.refinement.reprojection import METHODS, estimate_from_matches
 
@@ -153,5 +153,7 @@ def test_feature_metric_refinement_finds_where_smooth_features_agree(loss):
 def test_local_maps_of_a_point_out_of_the_image_say_nothing():
     h = torch.nn.functional.normalize(torch.ones(1, 4), dim=1)
     maps = torch.nn.functional.normalize(torch.randn(4, 24, 32, generator=torch.Generator().manual_seed(0)), dim=0)
-    local = local_maps(h, maps, torch.tensor(5.0), torch.tensor([[500.0, 500.0]]), 3, 9, torch.zeros(1, 48) - math.log(48), 8)
+    centres = torch.tensor([[500.0, 500.0]])
+    log_within = log_coarse_within(torch.zeros(1, 48) - math.log(48), 8, 32, centres, 3)
+    local = local_maps(h, maps, torch.tensor(5.0), centres, 3, 9, log_within)
     assert not local.gains.any() and np.isfinite(local.cells).all() and not local.sureness.any()

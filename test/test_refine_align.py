@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from field_fixtures import Analytic
-from refine_fixtures import CAMERA, CHANNELS, HISTOGRAM, SCENE, moved, query_of, true_pose, waves, wavy_wall
-from torch.nn import functional as F
+from refine_fixtures import CHANNELS, HISTOGRAM, SCENE, moved, query_of, true_pose, waves, wavy_wall
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.config import from_mapping, to_mapping
@@ -15,7 +13,7 @@ from aprloc_ros.covariance import residuals
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.refinement import align
-from aprloc_ros.refinement.align import SIGNALS, AlignRefiner, AlignSettings, feature_levels
+from aprloc_ros.refinement.align import SIGNALS, AlignRefiner, AlignSettings
 from aprloc_ros.refinement.levenberg import Kernel, LevenbergSettings
 from aprloc_ros.refinement.refined import Budget, Query
 
@@ -35,7 +33,7 @@ def assert_kept(result, start):
 
 
 @pytest.mark.parametrize('seed', range(4))
-@pytest.mark.parametrize('metres, degrees', [(0.05, 2.0), (0.2, 6.0), (0.4, 10.0)])
+@pytest.mark.parametrize('metres, degrees', [(0.05, 2.0), (0.2, 6.0), (0.4, 10.0), (1.0, 25.0)])
 def test_it_finds_the_true_pose(metres, degrees, seed):
     start = moved(T_TRUE, metres, degrees, seed)
     result = refiner().refine(QUERY, start[None], AMPLE)
@@ -43,13 +41,13 @@ def test_it_finds_the_true_pose(metres, degrees, seed):
     assert result.status == 'converged' and error_m < 0.003 and error_deg < 0.08
     assert result.cost_after < result.cost_before
     assert all(0 <= result.signals[name] <= 1 for name in SIGNALS)
-    assert result.signals['inlier_share'] > 0.85 and result.signals['opacity'] > 0.9 and result.signals['agreement'] == 1
+    assert result.signals['inlier_share'] > 0.85 and result.signals['opacity'] > 0.9 and result.signals['agreement'] > 0.4
 
 
-def test_ten_iterations_are_enough_and_no_more_are_made():
+def test_no_more_than_ten_iterations_are_made():
     start = moved(T_TRUE, 0.1, 3.0)
-    result = refiner().refine(QUERY, start[None], Budget(10, 1e6))
-    assert result.iterations == len(result.steps) == 10 and result.status == 'budget'
+    result = refiner().refine(QUERY, start[None], AMPLE)
+    assert result.iterations == len(result.steps) <= 10 and result.status == 'converged'
     assert pose_errors(result.T_map_cam, T_TRUE)[0] < 0.003
     errors = [pose_errors(step.T_map_cam, T_TRUE)[0] for step in result.steps]
     assert errors[-1] < 0.05 * pose_errors(start, T_TRUE)[0]
@@ -67,8 +65,17 @@ def test_the_best_of_several_starts_wins_wherever_it_stands():
     near = [moved(T_TRUE, 0.2, 5.0, seed) for seed in range(2)]
     result = refiner().refine(QUERY, torch.stack([far[0], near[0], far[1], near[1]]), AMPLE)
     assert pose_errors(result.T_map_cam, T_TRUE)[0] < 0.003
-    assert 0.5 <= result.signals['agreement'] < 1
     assert result.signals['cost_drop'] > 0.5
+
+
+def test_two_poses_that_each_explain_a_part_do_not_agree():
+    """The left three fifths of the image are seen from the true pose, the rest from another."""
+    features = FEATURES.clone()
+    features[..., 95:] = query_of(FIELD, moved(T_TRUE, 0.5, 8.0, 4))[1][..., 95:]
+    start = moved(T_TRUE, 0.1, 2.0)[None]
+    torn, sure = refiner(features).refine(QUERY, start, AMPLE), refiner().refine(QUERY, start, AMPLE)
+    assert pose_errors(torn.T_map_cam, T_TRUE)[0] < 0.02
+    assert torn.signals['agreement'] < sure.signals['agreement'] - 0.2
 
 
 def test_it_renders_once_near_the_truth_and_twice_far_from_it(monkeypatch):
@@ -83,8 +90,6 @@ def test_it_renders_once_near_the_truth_and_twice_far_from_it(monkeypatch):
     assert len(rendered) == 1
     refiner().refine(QUERY, moved(T_TRUE, 0.3, 5.0)[None], AMPLE)
     assert len(rendered) == 3
-    refiner(settings=AlignSettings(renders=1)).refine(QUERY, moved(T_TRUE, 0.3, 5.0)[None], AMPLE)
-    assert len(rendered) == 4
 
 
 def test_no_gradient_runs_through_the_field():
@@ -124,7 +129,7 @@ def test_an_occluder_over_a_third_of_the_image_does_not_pull(seed):
 
 def test_the_hessian_says_how_far_noise_moves_the_pose():
     """Descriptors with a noise of their own at every place: errors are as large as the Hessian says, within a factor of two."""
-    settings = AlignSettings(pooling=(), levenberg=LevenbergSettings(kernel=Kernel(shape=2.0)))
+    settings = AlignSettings(levenberg=LevenbergSettings(kernel=Kernel(shape=2.0)))
     distances = []
     for seed in range(16):
         field, noise = wavy_wall(), waves(CHANNELS, (3000.0, 5000.0), 100 + seed)
@@ -133,19 +138,6 @@ def test_the_hessian_says_how_far_noise_moves_the_pose():
         xi = residuals(result.T_map_cam, T_TRUE)
         distances.append((xi @ result.hessian @ xi).item())
     assert 6 / 4 < sum(distances) / len(distances) < 6 * 4
-
-
-def test_features_of_two_levels_are_told_apart():
-    """A field that renders fine and coarse descriptors, side by side, and maps of two strides."""
-    coarse, fine = waves(8, (1.0, 3.0), 11), waves(CHANNELS, (4.0, 14.0), 3)
-    field = Analytic(FIELD.density, FIELD.rgb, 48, 24, lambda points: torch.cat([fine(points), coarse(points)], -1))
-    _, features = query_of(field, T_TRUE)
-    maps = [features[:, :CHANNELS], F.avg_pool2d(features[:, CHANNELS:], 4)]
-    levels = feature_levels([each[0] for each in maps], CAMERA, CHANNELS + 8, (8, 4, 2))
-    assert [level.grid.camera.width for level in levels] == [20, 40, 80, 160]
-    assert [level.components for level in levels] == [8, 8, CHANNELS, CHANNELS]
-    result = AlignRefiner(field, SCENE, lambda image: maps).refine(QUERY, moved(T_TRUE, 0.3, 9.0)[None], AMPLE)
-    assert pose_errors(result.T_map_cam, T_TRUE)[0] < 0.003
 
 
 def test_a_field_with_other_features_than_the_querys_is_a_mistake_that_is_named():
@@ -215,6 +207,6 @@ def test_settings_are_read_from_plain_mappings_and_checked():
     assert from_mapping(AlignSettings, to_mapping(AlignSettings()), 'here') == AlignSettings()
     changed = from_mapping(AlignSettings, {'rays': 256, 'levenberg': {'kernel': {'shape': -2.0}}}, 'here')
     assert changed.rays == 256 and changed.levenberg.kernel.shape == -2
-    with pytest.raises(AprlocError, match='renders is 3'):
-        from_mapping(AlignSettings, {'renders': 3}, 'here')
+    with pytest.raises(AprlocError, match='pooling is 0'):
+        from_mapping(AlignSettings, {'pooling': 0}, 'here')
     assert replace(AlignSettings(), seed=3).seed == 3

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import se3_exp
-from aprloc_ros.refinement.feature_grid import FeatureGrid, project, pyramid
+from aprloc_ros.refinement.feature_grid import FeatureGrid, pooled, project
 
 CAMERA = Camera(24, 18, 20.0, 22.0, 11.3, 8.9)
 
@@ -114,16 +114,17 @@ def test_a_pooled_map_shows_the_same_thing_at_the_same_direction(factor):
     directions = camera.directions().double()
     # One large constant channel: making it of unit length then hardly bends the others.
     features = torch.stack([1e-3 * directions[..., 0], 1e-3 * directions[..., 1], torch.ones(30, 41, dtype=torch.float64)])
-    pooled, = pyramid(features, camera, (factor,))
+    averaged = pooled(F.normalize(features, dim=0), camera, factor)
     points = torch.tensor([[[0.1, -0.2, 1.0], [-0.3, 0.1, 1.0], [0.0, 0.0, 2.0]]], dtype=torch.float64)
-    pixels, _, seen = project(points, torch.eye(4, dtype=torch.float64)[None], pooled.camera)
-    value, _, _ = pooled.sample(pixels[0])
+    pixels, _, seen = project(points, torch.eye(4, dtype=torch.float64)[None], averaged.camera)
+    value, _, _ = averaged.sample(pixels[0])
     assert seen.all()
     torch.testing.assert_close(1e3 * value[:, :2].double(), (points[0] / points[0, :, 2:])[:, :2], rtol=0, atol=1e-4)
 
 
 def test_pooled_features_have_unit_length():
-    features = torch.randn(6, 20, 30, generator=seeded(8))
-    for sampled in pyramid(features, Camera(30, 20, 20.0, 20.0, 14.5, 9.5), (4, 2, 1)):
+    features = F.normalize(torch.randn(6, 20, 30, generator=seeded(8)), dim=0)
+    for factor in (4, 2, 1):
+        sampled = pooled(features, Camera(30, 20, 20.0, 20.0, 14.5, 9.5), factor)
         torch.testing.assert_close(sampled.cells.norm(dim=1), torch.ones(len(sampled.cells)))
         assert sampled.cells.shape == (sampled.camera.height * sampled.camera.width, 6)

@@ -158,6 +158,7 @@ def test_batch_statistics_of_the_copy_stay():
 def test_the_fusion_network_is_used_where_the_field_has_one():
     field = wavy_wall(24, 12)
     field.fusion = Fusion(CHANNELS, 8).eval()
+    torch.nn.init.constant_(field.fusion.layers[-1].weight, 10.0)   # far from its first, small change
     query, fused = query_of(field, T_TRUE)
 
     def cost(features):

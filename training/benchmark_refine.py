@@ -32,7 +32,6 @@ from aprloc_ros.training.trials import harmful_poses
 _PLENTY = Budget(500, 600_000.0)
 _TURNS_DEG = (2.0, 5.0, 10.0, 20.0, 35.0)
 _MOVES = (0.03, 0.1, 0.3, 1.0)     # of the scene's median depth
-_FEW = 10   # iterations in which align must do what nefes_apr does in 50
 _HAS_ITS_START = 'nefes_apr'   # the regressor's pose, whatever it is given
 _CONVERGED_M, _CONVERGED_DEG = 0.25, 2.0
 
@@ -62,10 +61,7 @@ def benchmark_refine(options):
     refined: dict[str, list[Refined]] = {}
     for name in names:
         chosen = questions[options.every if name in FAST_REFINERS else options.every_slow]
-        refiner = make_refiner(name, bundle, device)
-        refined[name] = _score(bundle.manifest, refiner, chosen, name, _PLENTY)
-        if name == 'align':
-            _score(bundle.manifest, refiner, chosen, f'align, at most {_FEW} iterations', Budget(_FEW, _PLENTY.milliseconds))
+        refined[name] = _score(bundle.manifest, make_refiner(name, bundle, device), chosen, name)
     if options.plot:
         print(f'plots: {_plot(bundle, names, questions[options.every_slow], refined, questions, options)}')
 
@@ -82,19 +78,19 @@ def ask(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> list[Quest
     return asked
 
 
-def refine(refiner: Refiner, question: Question, starts: Tensor | None = None, budget: Budget = _PLENTY) -> Refined:
-    """From poses [S, 4, 4], or the regressor's, by default with as many iterations and as much time as the refiner likes."""
-    return refiner.refine(question.query, question.T_prior[None] if starts is None else starts, budget)
+def refine(refiner: Refiner, question: Question, starts: Tensor | None = None) -> Refined:
+    """From poses [S, 4, 4], or the regressor's, with as many iterations and as much time as the refiner likes."""
+    return refiner.refine(question.query, question.T_prior[None] if starts is None else starts, _PLENTY)
 
 
-def _score(manifest: Manifest, refiner: Refiner, questions: list[Question], name: str, budget: Budget) -> list[Refined]:
+def _score(manifest: Manifest, refiner: Refiner, questions: list[Question], name: str) -> list[Refined]:
     """Refine all and print the row."""
     found, times_ms = [], []
     for question in tqdm(questions, desc=name, leave=False, mininterval=2.0):
         start = time.perf_counter()
-        found.append(refine(refiner, question, budget=budget))
+        found.append(refine(refiner, question))
         times_ms.append(1e3 * (time.perf_counter() - start))
-    gflop = count_flops(lambda: refine(refiner, questions[0], budget=budget)) / 1e9
+    gflop = count_flops(lambda: refine(refiner, questions[0])) / 1e9
     p50, p95 = np.percentile(times_ms, (50, 95))
     spec = manifest.refiners.get(name)
     gated = '-' if spec is None else f'{_harmful(_reported(spec.gate, manifest.covariance, found, questions), questions):.1%}'

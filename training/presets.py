@@ -52,7 +52,8 @@ PAPER = Preset(
 
 # A map in about a quarter of an hour on two CPU cores, of less than 5 MB. In so few steps the transient head costs more
 # than it gives (demo place, held-out PSNR: 21.5 dB before it was switched on at 60 % of the steps, 21.1 dB after), and a
-# fusion network learns nothing (RedKitchen, cosine of rendered with seen fine descriptors: -0.05 with it, 0.83 without).
+# fusion network makes the features better that it sees (cosine with seen descriptors 0.76, not 0.74) but those worse that
+# `align` renders ray by ray (second drive: 6.9 cm, not 5.4).
 SMALL = Preset(
     FieldTraining(arguments={'plane_sizes': [48, 128], 'grid_size': 24, 'proposal_size': 40, 'feature_channels': 16,
                              'feature_plane_sizes': [64]}, steps=1000, transient_from=1.0),
@@ -60,7 +61,7 @@ SMALL = Preset(
                                  'feature_channels': 16},
                       steps=850, batch=12, turn_deg=6.0, colour_jitter=1.0, rvs_views=100, rvs_refresh_steps=300),
     DescriptorTraining(),
-    FeatureTraining(steps=400, fusion_from=0.6, images=16, rays=1024, crops=4, learning_rate=5e-3,
+    FeatureTraining(steps=1200, fusion_from=0.6, images=16, rays=1024, crops=4, learning_rate=5e-3,
                     final_learning_rate=5e-4))
 
 PRESETS = {'small': SMALL, 'paper': PAPER}

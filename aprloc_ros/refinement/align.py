@@ -1,22 +1,24 @@
-"""Alignment of a rendered surface with the query's features: one rendering, then Levenberg-Marquardt, coarse to fine.
+"""Alignment of a rendered surface with the query's features: two renderings, and at most ten steps.
 
-The field is rendered along chosen rays from the starts, and once more when the pose moved far; no gradient passes
-through it. What each ray met is a point in the map with the descriptor it should have; the pose is the one whose
-projection of the points finds these descriptors in the query's feature maps.
+The field is rendered along chosen rays from the starts, and once more from where these led; no gradient passes through
+it. What each ray met is a point in the map with the descriptor it should have. First its likeliest places anywhere in the
+query are asked for, so that the starts need not be near; last the pose is sought whose projection of the points finds
+their descriptors in the query's feature map, by Levenberg-Marquardt with analytic Jacobians.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import pose_errors
-from aprloc_ros.refinement.feature_grid import FeatureGrid, pyramid
+from aprloc_ros.geometry import invert, pose_errors
+from aprloc_ros.refinement import gnc
+from aprloc_ros.refinement.feature_grid import FeatureGrid, pooled
 from aprloc_ros.refinement.levenberg import (
     LevenbergSettings,
     Residuals,
@@ -25,8 +27,10 @@ from aprloc_ros.refinement.levenberg import (
     minimise,
     normal_equations,
 )
+from aprloc_ros.refinement.minimal import msac
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Step, Stopwatch, kept
 from aprloc_ros.refinement.surface import Surface, SurfaceSettings, border_weight, choose_pixels, render_surface
+from aprloc_ros.refinement.surface_maps import SurfaceMaps, maps_anywhere, maps_nearby
 from aprloc_ros.scene import SceneNormalisation
 
 Extract = Callable[[Tensor], Sequence[Tensor]]
@@ -40,13 +44,21 @@ _LEAST_SEEN = 0.25  # share of the points in view, for a cost that says somethin
 
 @dataclass(frozen=True)
 class AlignSettings:
-    """Rays, renderings and levels of the alignment."""
+    """Rays, and the steps of the alignment in their order.
 
-    rays: int = field(default=1024, metadata={'range': (64, 65536)})      # of a rendering, shared among the starts
-    renders: int = field(default=2, metadata={'range': (1, 2)})
-    pooling: tuple[int, ...] = field(default=(8, 4, 2), metadata={'range': (2, 64)})   # of cells, before the map itself
-    level_iterations: int = field(default=8, metadata={'range': (1, 100)})
-    tolerance_cells: float = field(default=0.05, metadata={'range': (0.0, 1.0)})   # a step within it ends a level
+    coarse_sigmas, fine_sigmas: one step each, by the width of its kernel in cells. The defaults were chosen on the demo's
+    second drive and on calibration frames of RedKitchen.
+    """
+
+    rays: int = field(default=1536, metadata={'range': (64, 65536)})         # from the starts, shared among them
+    final_rays: int = field(default=1536, metadata={'range': (64, 65536)})   # from where they led
+    pooling: int = field(default=2, metadata={'range': (1, 64)})             # cells that are averaged for the first maps
+    triples: int = field(default=960, metadata={'range': (1, 100_000)})      # of MSAC, at most
+    coarse_sigmas: tuple[float, ...] = field(default=(4.0, 4.0, 2.0, 2.0), metadata={'range': (0.1, 100.0)})
+    fine_sigmas: tuple[float, ...] = field(default=(2.0, 2.0, 2.0), metadata={'range': (0.1, 100.0)})
+    radius: int = field(default=7, metadata={'range': (1, 64)})              # of the fine maps' windows, cells
+    metric_iterations: int = field(default=3, metadata={'range': (0, 100)})  # of Levenberg and Marquardt, at most
+    tolerance_cells: float = field(default=0.05, metadata={'range': (0.0, 1.0)})   # a step within it ends them
     move_depth: float = field(default=0.05, metadata={'range': (0.0, 10.0)})   # share of the median depth
     move_deg: float = field(default=2.0, metadata={'range': (0.0, 180.0)})     # beyond either: render again
     inlier_cosine: float = field(default=0.7, metadata={'range': (-1.0, 1.0)})
@@ -56,27 +68,11 @@ class AlignSettings:
     levenberg: LevenbergSettings = field(default_factory=LevenbergSettings)
 
 
-@dataclass(frozen=True, eq=False)
-class Level:
-    """A map to align with, and which of the rendered channels are its own."""
-
-    grid: FeatureGrid
-    channels: slice
-
-    @property
-    def components(self) -> int:
-        return self.grid.cells.shape[1]
-
-    def linearise(self, surface: Surface) -> Callable[[Tensor], Residuals]:
-        descriptors = F.normalize(surface.descriptors[..., self.channels], dim=-1)
-        return lambda T_map_cam: self.grid.residuals(surface.points, descriptors, T_map_cam)
-
-
 class AlignRefiner:
-    """Needs no more of the field than one rendering of a thousand rays, or two.
+    """Needs no more of the field than two renderings of a thousand rays or two.
 
-    extract: image [1, 3, h, w] in [0, 1] -> feature maps [1, C, H, W], the finest first. The field renders features in
-    the space of the first, or of all of them, concatenated in that order; AprlocError where it does neither.
+    extract: image [1, 3, h, w] in [0, 1] -> feature maps [1, C, H, W]; the first, the finest, is used. The field renders
+    features in its space; AprlocError where it does not.
     """
 
     needs_start = True
@@ -94,113 +90,89 @@ class AlignRefiner:
         starts = starts[torch.isfinite(starts).flatten(1).all(1)].to(query.image.device)
         if not (watch.allows(0) and len(starts)):
             return failed
-        maps = [each[0] for each in self._extract(query.image[None])]
-        if not all(torch.isfinite(each).all() and min(each.shape[1:]) > 1 for each in maps):
+        features = self._extract(query.image[None])[0][0].float()
+        if not torch.isfinite(features).all() or min(features.shape[1:]) < 2:
             return failed
-        return self._align(query, maps, starts, _Search(self._settings, watch)) or failed
+        return self._align(query, F.normalize(features, dim=0), starts, watch) or failed
 
-    def _align(self, query: Query, maps: list[Tensor], starts: Tensor, search: '_Search') -> Refined | None:
-        s, count = self._settings, len(starts)
-        height, width = maps[0].shape[1:]
-        camera = query.camera.resized(width, height)
-        strength = _edge_strength(maps[0]) * border_weight(_centres(camera).to(maps[0]), camera, s.surface.border)
-        pixels = choose_pixels(strength, s.rays, torch.Generator().manual_seed(s.seed))
-        surface = self._render(query, camera, pixels[:max(s.rays // count, 1)], starts)
-        levels = feature_levels(maps, query.camera, surface.descriptors.shape[-1], s.pooling)
-        coarse, finest = levels[:-1] or levels, levels[-1]
-        cost_before = costs(finest.linearise(surface[:1])(starts[:1]), surface[:1])[0].item()
-        # The last stages follow the second rendering, whether or not it turns out to be needed.
-        search.stages_left = len(coarse) + 2
-        found = search.run(coarse, starts, surface)
-        best = int(costs(found.residuals, surface).argmin())
-        near = _is_near(found.T_map_cam[best], torch.stack([starts[best], *found.T_map_cam]), surface[best], s)
-        agreement = near[1:].double().mean().item()
-        T, surface = found.T_map_cam[best:best + 1], surface[best:best + 1]
-        if s.renders > 1 and search.may_go_on and (count > 1 or not near[0]):
-            surface = self._render(query, camera, pixels, T)
-            found = search.run(levels[-2:], T, surface)
-        else:
-            found = search.run([finest], T, surface)
-        return search.result(found, finest, surface, cost_before, agreement)
+    def _align(self, query: Query, features: Tensor, starts: Tensor, watch: Stopwatch) -> Refined | None:
+        s, (height, width) = self._settings, features.shape[1:]
+        grid = FeatureGrid.of(features, query.camera.resized(width, height))
+        strength = _edge_strength(features) * border_weight(_centres(grid.camera).to(features), grid.camera, s.surface.border)
 
-    def _render(self, query: Query, camera: Camera, pixels: Tensor, T_map_cam: Tensor) -> Surface:
-        return render_surface(self._radiance, self._scene, camera, pixels, T_map_cam, query.histogram,
-                              self._settings.surface)
+        def render(T_map_cam: Tensor, rays: int) -> Surface:
+            pixels = choose_pixels(strength, rays, torch.Generator().manual_seed(s.seed))
+            return render_surface(self._radiance, self._scene, grid.camera, pixels, T_map_cam, query.histogram, s.surface)
+        surface = render(starts, max(s.rays // len(starts), 1))
+        _check_channels(surface, grid)
+        cost_before = costs(_residuals(grid, surface[:1], starts[:1]), surface[:1])[0].item()
+        search = _Search(s, watch, grid)
+        maps = maps_anywhere(surface, pooled(features, grid.camera, _factor(s.pooling, height, width)))
+        found = msac(maps.losses, maps.xyz, maps.camera, maps.groups, invert(starts).cpu().numpy(), s.triples,
+                     np.random.default_rng(s.seed), lambda: watch.in_time)
+        if found is None or found.score <= 0:
+            return None
+        T = search.descend(maps, found.T_cam_map, s.coarse_sigmas, surface)
+        if search.may_go_on and (len(starts) > 1 or not _is_near(T, starts[0], surface, s)):
+            surface = render(T[None], s.final_rays)
+        surface = surface[:1]
+        maps = maps_nearby(surface, grid, T, s.radius)
+        T = search.descend(maps, invert(T).cpu().numpy(), s.fine_sigmas, surface)
+        return search.result(search.finish(T, surface), surface, cost_before, 1 - found.runner_up / max(found.score, 1e-9))
 
 
 class _Search:
-    """Spends a budget over stages, and keeps what was seen on the way."""
+    """Spends a budget on steps, and keeps what was seen on the way."""
 
-    def __init__(self, settings: AlignSettings, watch: Stopwatch):
-        self._settings, self._watch = settings, watch
-        self._iterations, self._steps, self.stages_left = 0, [], 1
+    def __init__(self, settings: AlignSettings, watch: Stopwatch, grid: FeatureGrid):
+        self._settings, self._watch, self._grid = settings, watch, grid
+        self._steps: list[Step] = []
 
     @property
     def may_go_on(self) -> bool:
-        return self._watch.allows(self._iterations)
+        return self._watch.allows(len(self._steps))
 
-    def run(self, levels: Sequence[Level], T_map_cam: Tensor, surface: Surface) -> Solution:
-        """From level to level, all starts side by side. T_map_cam: [S, 4, 4]."""
-        for level in levels:
-            found = self._stage(level, T_map_cam, surface)
-            T_map_cam = found.T_map_cam
-        return found
+    def descend(self, maps: SurfaceMaps, T_cam_map: np.ndarray, sigmas: Sequence[float], surface: Surface) -> Tensor:
+        """A step on the loss maps for each sigma, as far as the budget goes; T_cam_map [4, 4] -> T_map_cam [4, 4]."""
+        for sigma in sigmas:
+            if not self.may_go_on:
+                break
+            T_cam_map = gnc.minimise(maps.losses, maps.xyz, maps.camera, T_cam_map, sigma, 1).T_cam_map
+            T_map_cam = _to_map(T_cam_map, surface)
+            self._note(T_map_cam, costs(_residuals(self._grid, surface[:1], T_map_cam[None]), surface[:1]))
+        return _to_map(T_cam_map, surface)
 
-    def _stage(self, level: Level, T_map_cam: Tensor, surface: Surface) -> Solution:
-        left = self._watch.budget.iterations - self._iterations
-        limit = min(self._settings.level_iterations, math.ceil(left / max(self.stages_left, 1)))
-        self.stages_left -= 1
+    def finish(self, T_map_cam: Tensor, surface: Surface) -> Solution:
+        """Levenberg-Marquardt on the features themselves, from one pose [4, 4] on its surface."""
+        s, before = self._settings, len(self._steps)
+        step_rad = s.tolerance_cells / self._grid.camera.fx
+        settings = replace(s.levenberg, tolerance_rad=step_rad, tolerance_m=step_rad * surface.median_depth_m.min().item())
+        return minimise(T_map_cam[None], lambda T: _residuals(self._grid, surface, T), surface.weights, self._components, settings,
+                        lambda done: done < s.metric_iterations and self._watch.allows(before + done),
+                        lambda T, residuals: self._note(T[0], costs(residuals, surface)))
 
-        def allows(done):
-            return done < limit and self.may_go_on
-
-        def observe(T, residuals):
-            self._iterations += 1
-            self._steps.append((T, costs(residuals, surface), self._watch.elapsed_ms))
-        step_rad = self._settings.tolerance_cells / level.grid.camera.fx
-        settings = replace(self._settings.levenberg, tolerance_rad=step_rad,
-                           tolerance_m=step_rad * surface.median_depth_m.min().item())
-        return minimise(T_map_cam, level.linearise(surface), surface.weights, level.components, settings, allows, observe)
-
-    def result(self, found: Solution, level: Level, surface: Surface, cost_before: float,
-               agreement: float) -> Refined | None:
-        """The one solution as a result; None where it says nothing about the pose or is worse than the start."""
-        hessian = normal_equations(found.residuals, surface.weights, found.variance, level.components,
+    def result(self, found: Solution, surface: Surface, cost_before: float, agreement: float) -> Refined | None:
+        """The solution as a result; None where it says nothing about the pose or is worse than the start."""
+        hessian = normal_equations(found.residuals, surface.weights, found.variance, self._components,
                                    self._settings.levenberg.kernel)[0][0].cpu()
         cost_after = costs(found.residuals, surface)[0].item()
-        if not (self._iterations and surface.weights.sum() >= _LEAST_POINTS and is_solvable(hessian)
+        if not (self._steps and surface.weights.sum() >= _LEAST_POINTS and is_solvable(hessian)
                 and cost_after <= cost_before + self._settings.cost_rise):
             return None
         cosine = 1 - found.residuals.squared / 2
         inliers = surface.weights * (found.residuals.seen & (cosine > self._settings.inlier_cosine))
         signals = (inliers.mean().item(), surface.opacity.mean().item(), agreement,
                    1 - cost_after / max(cost_before, 1e-12))
-        return Refined(found.T_map_cam[0].cpu(), hessian, cost_before, cost_after, self._iterations,
+        return Refined(found.T_map_cam[0].cpu(), hessian, cost_before, cost_after, len(self._steps),
                        'converged' if self.may_go_on else 'budget',
-                       {name: min(max(value, 0.0), 1.0) for name, value in zip(SIGNALS, signals)},
-                       tuple(_step(*seen) for seen in self._steps))
+                       {name: min(max(value, 0.0), 1.0) for name, value in zip(SIGNALS, signals)}, tuple(self._steps))
 
+    @property
+    def _components(self) -> int:
+        return self._grid.cells.shape[1]
 
-def feature_levels(maps: Sequence[Tensor], camera: Camera, channels: int, pooling: tuple[int, ...]) -> list[Level]:
-    """The grids to align with, coarse to fine.
-
-    maps: [C, H, W] each, the finest first; camera: of the image; channels: that are rendered; pooling: cells of a map
-    that are averaged, as long as the result is coarser than a map that others gave and not too small.
-    """
-    sizes = [len(each) for each in maps]
-    if channels not in (sizes[0], sum(sizes)):
-        raise AprlocError(f'the field renders {channels} feature channels but the query\'s maps have '
-                          f'{" + ".join(map(str, sizes))}; build the field on these features')
-    used = len(maps) if channels == sum(sizes) else 1
-    levels, coarser, end = [], 0, channels
-    for features in reversed(maps[:used]):
-        height, width = features.shape[1:]
-        factors = [factor for factor in sorted({*pooling, 1}, reverse=True) if factor == 1 or (
-            min(height, width) >= factor * _SMALLEST_MAP and (not coarser or width > factor * coarser))]
-        own = slice(end - len(features), end)
-        levels += [Level(grid, own) for grid in pyramid(features, camera.resized(width, height), tuple(factors))]
-        coarser, end = width, own.start
-    return levels
+    def _note(self, T_map_cam: Tensor, cost: Tensor) -> None:
+        self._steps.append(Step(T_map_cam.cpu(), cost[0].item(), self._watch.elapsed_ms))
 
 
 def costs(residuals: Residuals, surface: Surface) -> Tensor:
@@ -211,15 +183,34 @@ def costs(residuals: Residuals, surface: Surface) -> Tensor:
     return torch.where(seen >= _LEAST_SEEN * residuals.seen.shape[-1], 1 - matched / seen.clamp_min(1), 1.0)
 
 
-def _is_near(T_map_cam: Tensor, others: Tensor, surface: Surface, settings: AlignSettings) -> Tensor:
-    """Whether each of the poses [K, 4, 4] is as near to one [4, 4] as its rendering serves."""
-    moved_m, moved_deg = pose_errors(others, T_map_cam.expand_as(others))
-    return (moved_m <= settings.move_depth * surface.median_depth_m) & (moved_deg <= settings.move_deg)
+def _residuals(grid: FeatureGrid, surface: Surface, T_map_cam: Tensor) -> Residuals:
+    return grid.residuals(surface.points, F.normalize(surface.descriptors, dim=-1), T_map_cam)
+
+
+def _check_channels(surface: Surface, grid: FeatureGrid) -> None:
+    rendered, seen = surface.descriptors.shape[-1], grid.cells.shape[1]
+    if rendered != seen:
+        raise AprlocError(f'the field renders {rendered} feature channels but the query\'s map has {seen}; build the field '
+                          'on these features')
+
+
+def _factor(pooling: int, height: int, width: int) -> int:
+    """As much pooling as leaves a map of some cells."""
+    return max(1, min(pooling, min(height, width) // _SMALLEST_MAP))
+
+
+def _is_near(T_map_cam: Tensor, start: Tensor, surface: Surface, settings: AlignSettings) -> bool:
+    """Whether a pose [4, 4] is as near to the start as its rendering serves."""
+    moved_m, moved_deg = pose_errors(T_map_cam[None], start[None])
+    return bool(moved_m <= settings.move_depth * surface.median_depth_m[0]) and bool(moved_deg <= settings.move_deg)
+
+
+def _to_map(T_cam_map: np.ndarray, surface: Surface) -> Tensor:
+    return invert(torch.from_numpy(np.ascontiguousarray(T_cam_map))).to(surface.points)
 
 
 def _edge_strength(features: Tensor) -> Tensor:
     """How much unit-length features [C, H, W] change from pixel to pixel, [H, W]."""
-    features = F.normalize(features.float(), dim=0)
     right = F.pad((features[:, :, 1:] - features[:, :, :-1]).square().sum(0), (0, 1))
     down = F.pad((features[:, 1:] - features[:, :-1]).square().sum(0), (0, 0, 0, 1))
     return (right + down).sqrt()
@@ -228,8 +219,3 @@ def _edge_strength(features: Tensor) -> Tensor:
 def _centres(camera: Camera) -> Tensor:
     """Of all pixels, [H, W, 2] (u, v)."""
     return torch.stack(torch.meshgrid(torch.arange(camera.width), torch.arange(camera.height), indexing='xy'), -1).float()
-
-
-def _step(T_map_cam: Tensor, costs: Tensor, elapsed_ms: float) -> Step:
-    best = int(costs.argmin())
-    return Step(T_map_cam[best].cpu(), costs[best].item(), elapsed_ms)

@@ -80,17 +80,15 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.vecdot(a, b)
 
 
-def pyramid(features: Tensor, camera: Camera, factors: tuple[int, ...]) -> list[FeatureGrid]:
-    """Unit-length features averaged over factor x factor cells and made unit length again, one grid for each factor.
+def pooled(features: Tensor, camera: Camera, factor: int) -> FeatureGrid:
+    """Unit-length features averaged over factor x factor cells and made unit length again.
 
     features: [C, H, W]; camera: of the features' size. Rows and columns that fill no whole cell are left out.
     """
-    features = F.normalize(features.float(), dim=0)
-    grids = []
-    for factor in factors:
-        pooled = features if factor == 1 else F.normalize(F.avg_pool2d(features, factor), dim=0)
-        height, width = pooled.shape[1:]
-        grids.append(FeatureGrid.of(pooled, replace(
-            camera, width=width, height=height, fx=camera.fx / factor, fy=camera.fy / factor,
-            cx=(camera.cx + 0.5) / factor - 0.5, cy=(camera.cy + 0.5) / factor - 0.5)))
-    return grids
+    if factor == 1:
+        return FeatureGrid.of(features, camera)
+    averaged = F.normalize(F.avg_pool2d(features, factor), dim=0)
+    height, width = averaged.shape[1:]
+    return FeatureGrid.of(averaged, replace(
+        camera, width=width, height=height, fx=camera.fx / factor, fy=camera.fy / factor,
+        cx=(camera.cx + 0.5) / factor - 0.5, cy=(camera.cy + 0.5) / factor - 0.5))

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aprloc_ros.camera import Camera
 from aprloc_ros.refinement.loss_maps import LossMaps
 
 _NEAR_M = 1e-6
 _LOWEST_DAMPING, _FIRST_DAMPING, _HIGHEST_DAMPING = 1e-8, 1e-5, 1e7
 _SAME = 1e-4    # relative decrease of the cost that ends a level
-_SOFTEST = 0.1
+_SOFTEST = 0.05
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Pinhole:
     cy: float
     width: int
     height: int
+
+    @classmethod
+    def of(cls, camera: Camera) -> 'Pinhole':
+        """A rectified camera whose pixels are the cells."""
+        return cls(camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
 
     def project(self, xyz: np.ndarray, T_cam_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Map points [N, 3] -> cells [N, 2], points in the camera [N, 3], in view [N] (bool)."""
@@ -62,13 +68,16 @@ class Pull:
 
     gain: np.ndarray        # [N] its negative, point by point
     offset: np.ndarray      # [N, 2] to the mean of the cells, weighted by gain and kernel
-    stiffness: np.ndarray   # [N] in (0, 1]: 1 for a single cell, little for a broad plateau
+    stiffness: np.ndarray   # [N, 2, 2], eigenvalues in (0, 1]: its second derivative in units of gain / sigma^2
 
 
 def pull(maps: LossMaps, cells: np.ndarray, inside: np.ndarray, sigma: float) -> Pull:
     """At projections [N, 2], of which some are inside the map [N].
 
-    The sum of w_q (q - omega) over the cells q of a point is W (mean of q - omega), so each point counts once.
+    The sum of w_q (q - omega) over the cells q of a point is W (mean of q - omega), so each point counts once. The second
+    derivative of a point's share of Eq. 9 is gain / sigma^2 times the identity less the mean of (q - omega)(q - omega)^T /
+    sigma^2: next to nothing along a plateau of cells, negative where cells are farther than sigma. There it is softened, so
+    that points which look for other places do not hold a pose back.
     """
     offset = maps.cells - cells[:, None].astype(np.float32)
     squared = offset[..., 0] ** 2 + offset[..., 1] ** 2
@@ -76,17 +85,23 @@ def pull(maps: LossMaps, cells: np.ndarray, inside: np.ndarray, sigma: float) ->
     total = weights.sum(1)
     safe = np.maximum(total, 1e-20)
     mean = (weights[..., None] * offset).sum(1) / safe[:, None]
-    variance = ((weights * squared).sum(1) / safe - (mean ** 2).sum(1)) / 2
-    stiffness = np.clip(1 - variance / sigma ** 2, _SOFTEST, 1)
-    return Pull(total / (2 * np.pi * sigma ** 2), mean, stiffness)
+    second = (offset * weights[..., None]).transpose(0, 2, 1) @ offset / safe[:, None, None]
+    return Pull(total / (2 * np.pi * sigma ** 2), mean, np.eye(2) - _softened(second / sigma ** 2))
+
+
+def _softened(moments: np.ndarray) -> np.ndarray:
+    """Second moments [N, 2, 2], those with an eigenvalue above 1 - _SOFTEST scaled down to it."""
+    a, b, c = moments[:, 0, 0], moments[:, 0, 1], moments[:, 1, 1]
+    largest = (a + c) / 2 + np.hypot((a - c) / 2, b)
+    return moments / np.maximum(1, largest / (1 - _SOFTEST))[:, None, None]
 
 
 def minimise(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, T_cam_map: np.ndarray, sigma: float,
              most_iterations: int) -> Level:
     """One level of GNC from T_cam_map [4, 4]: Levenberg-Marquardt steps on the reweighted least squares of Eq. 9.
 
-    Reweighting alone takes a point only part of the way where its cells form a plateau, as each cell pulls back when
-    it is approached; the second derivative of Eq. 9 knows by how much, and the stiffness restores the full step.
+    Reweighting alone goes only part of the way, as cells that are approached pull back, and outliers with them; the
+    second derivative of Eq. 9 knows by how much, and the stiffness restores the full step.
     Ends when the cost falls by less than a given part, the paper's stopping rule (Zach and Bourmaud, ECCV 2018).
     """
     damping, done = _FIRST_DAMPING, 0
@@ -96,8 +111,7 @@ def minimise(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, T_cam_map: np.nda
     while done < most_iterations and cost < 0:
         done += 1
         J = camera.jacobian(cam)
-        H, _ = normal_equations(J, now.offset, now.gain * now.stiffness)
-        _, g = normal_equations(J, now.offset, now.gain)
+        H, g = normal_equations(J, now.offset, now.gain, now.stiffness)
         step = np.linalg.solve(H + damping * np.diag(np.diag(H) + 1e-12), g)
         moved = exp_se3(-step) @ T_cam_map
         new_cells, new_cam, new_inside = camera.project(xyz, moved)
@@ -116,11 +130,12 @@ def minimise(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, T_cam_map: np.nda
     return Level(T_cam_map, float(cost), done)
 
 
-def normal_equations(J: np.ndarray, residuals: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """H = sum w J^T J [6, 6] and g = sum w J^T r [6] of J [N, 2, 6], r [N, 2], w [N]."""
+def normal_equations(J: np.ndarray, residuals: np.ndarray, weights: np.ndarray,
+                     stiffness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """H = sum w J^T K J [6, 6] and g = sum w J^T r [6] of J [N, 2, 6], r [N, 2], w [N], K [N, 2, 2]."""
     weighted = J * weights[:, None, None]
-    flat = J.reshape(-1, 6)
-    return weighted.reshape(-1, 6).T @ flat, weighted.reshape(-1, 6).T @ residuals.reshape(-1)
+    H = (stiffness @ weighted).reshape(-1, 6).T @ J.reshape(-1, 6)
+    return H, weighted.reshape(-1, 6).T @ residuals.reshape(-1)
 
 
 def exp_se3(xi: np.ndarray) -> np.ndarray:

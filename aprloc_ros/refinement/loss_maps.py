@@ -63,12 +63,12 @@ def interpolated(log_maps: Tensor, width: int, cells: np.ndarray, inside: np.nda
 
 @torch.inference_mode()
 def local_maps(descriptors: Tensor, feature_map: Tensor, scale: Tensor, centres: Tensor, radius: int, top: int,
-               coarse_maps: Tensor, coarse_width: int) -> LossMaps:
-    """Fine loss maps within windows, combined with the coarse probability there (appendix D.1, steps 1-5).
+               log_within: Tensor) -> LossMaps:
+    """Fine loss maps within windows (appendix D.1, steps 1-5).
 
     descriptors [N, C], feature_map [C, H, W], centres [N, 2] (x, y) in fine cells, of windows of 2 radius + 1 cells;
-    coarse_maps [N, h * w]: ln C of the same points. A softmax within the window times the mean coarse probability of
-    the coarse cells that the window touches; truncated at ln(1 + H W).
+    log_within [N]: logarithm of how likely each point is in its window at all. That probability times a softmax within
+    the window; truncated at ln(1 + H W).
     """
     height, width = feature_map.shape[1:]
     steps = torch.arange(-radius, radius + 1, device=centres.device)
@@ -77,10 +77,10 @@ def local_maps(descriptors: Tensor, feature_map: Tensor, scale: Tensor, centres:
     inside = ((x >= 0) & (x < width)).unsqueeze(1) & ((y >= 0) & (y < height)).unsqueeze(2)  # [N, S, S]
     index = (y.clamp(0, height - 1) * width).unsqueeze(2) + x.clamp(0, width - 1).unsqueeze(1)
     rows = feature_map.flatten(1).T.contiguous()
-    nearby = rows.index_select(0, index.flatten()).view(len(index), -1, rows.shape[1])      # [N, S * S, C]
+    nearby = rows.index_select(0, index.flatten()).view(len(index), len(steps) ** 2, -1)     # [N, S * S, C]
     logits = scale * torch.bmm(nearby, descriptors.unsqueeze(2))[..., 0]
     logits = logits.masked_fill(~inside.flatten(1), -math.inf)
-    log_fine = torch.log_softmax(logits, 1) + _log_coarse(coarse_maps, coarse_width, width, middle, radius).unsqueeze(1)
+    log_fine = torch.log_softmax(logits, 1) + log_within.unsqueeze(1)
     log_fine = torch.nan_to_num(log_fine, nan=-math.inf)   # a window that is all outside
     best, kept = log_fine.topk(min(top, log_fine.shape[1]), 1)
     side = len(steps)
@@ -89,13 +89,17 @@ def local_maps(descriptors: Tensor, feature_map: Tensor, scale: Tensor, centres:
     return LossMaps(cells.float().cpu().numpy(), gains.cpu().numpy(), best[:, 0].exp().cpu().numpy())
 
 
-def _log_coarse(coarse_maps: Tensor, coarse_width: int, fine_width: int, middle: Tensor, radius: int) -> Tensor:
-    """Logarithm of the mean coarse probability under each window, [N]."""
+@torch.inference_mode()
+def log_coarse_within(coarse_maps: Tensor, coarse_width: int, fine_width: int, centres: Tensor, radius: int) -> Tensor:
+    """Logarithm of the mean coarse probability of the coarse cells that each window touches, [N].
+
+    coarse_maps [N, h * w]: ln C of the points; centres [N, 2] (x, y) in fine cells, of windows of 2 radius + 1.
+    """
     ratio = fine_width / coarse_width
     probability = coarse_maps.exp().view(len(coarse_maps), -1, coarse_width)
     height = probability.shape[1]
-    span = torch.arange(-math.ceil(radius / ratio), math.ceil(radius / ratio) + 1, device=middle.device)
-    centre = ((middle.float() + 0.5) / ratio).floor().long()
+    span = torch.arange(-math.ceil(radius / ratio), math.ceil(radius / ratio) + 1, device=centres.device)
+    centre = ((centres.round() + 0.5) / ratio).floor().long()
     x, y = centre[:, :1] + span, centre[:, 1:] + span
     inside = ((x >= 0) & (x < coarse_width)).unsqueeze(1) & ((y >= 0) & (y < height)).unsqueeze(2)
     index = (y.clamp(0, height - 1) * coarse_width).unsqueeze(2) + x.clamp(0, coarse_width - 1).unsqueeze(1)

@@ -11,7 +11,14 @@ from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, Features
 from aprloc_ros.points import MapPoints
 from aprloc_ros.refinement.feature_metric import Aligned, feature_metric
 from aprloc_ros.refinement.gnc import Level, Pinhole, minimise
-from aprloc_ros.refinement.loss_maps import LossMaps, dense_maps, interpolated, local_maps, sparse_maps
+from aprloc_ros.refinement.loss_maps import (
+    LossMaps,
+    dense_maps,
+    interpolated,
+    local_maps,
+    log_coarse_within,
+    sparse_maps,
+)
 from aprloc_ros.refinement.minimal import Hypothesis, msac
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Step, Stopwatch, kept
 from aprloc_ros.refinement.retrieval import ViewIndex, retrieve_points, retrieve_views, rows_of_views
@@ -130,10 +137,12 @@ class NreRefiner:
         rows, centres = rows[:settings.fine_points], centres[:settings.fine_points]
         if len(rows) < _FEWEST:
             return
-        index = torch.from_numpy(rows).to(fine.device)
+        index, windows = torch.from_numpy(rows).to(fine.device), torch.from_numpy(centres).to(fine)
+        log_within = log_coarse_within(trace.log_coarse[index], trace.coarse_camera.width, trace.fine_camera.width, windows,
+                                       settings.radius)
         trace.rows = rows
-        trace.fine_maps = local_maps(fine[index], features.fine, features.fine_scale, torch.from_numpy(centres).to(fine),
-                                     settings.radius, settings.fine_cells, trace.log_coarse[index], trace.coarse_camera.width)
+        trace.fine_maps = local_maps(fine[index], features.fine, features.fine_scale, windows, settings.radius,
+                                     settings.fine_cells, log_within)
         trace.fine = _descend(trace, trace.fine_maps, trace.xyz[rows], trace.fine_camera, trace.coarse,
                               settings.fine_sigmas, watch)
 
@@ -215,8 +224,7 @@ def _mean_loss(trace: NreTrace, T_cam_map: np.ndarray) -> float:
 
 
 def _cells_of(query: Query, stride: int) -> Pinhole:
-    camera = query.camera.resized(query.camera.width // stride, query.camera.height // stride)
-    return Pinhole(camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
+    return Pinhole.of(query.camera.resized(query.camera.width // stride, query.camera.height // stride))
 
 
 def _spread(cells: np.ndarray, camera: Pinhole) -> float:
