@@ -82,7 +82,7 @@ def test_it_renders_once_near_the_truth_and_twice_far_from_it(monkeypatch):
     rendered = []
 
     def counted(*arguments):
-        rendered.append(arguments[3].shape[0])
+        rendered.append(len(arguments[4]))
         return original(*arguments)
     original = align.render_surface
     monkeypatch.setattr(align, 'render_surface', counted)
@@ -186,6 +186,18 @@ def test_a_start_outside_the_map_or_not_a_number_keeps_it():
     assert refiner().refine(QUERY, broken[None], AMPLE).failed
     found = refiner().refine(QUERY, torch.stack([broken, moved(T_TRUE, 0.1, 3.0)]), AMPLE)
     assert pose_errors(found.T_map_cam, T_TRUE)[0] < 0.003
+
+
+def test_a_way_that_ends_where_nothing_is_rendered_keeps_the_start(monkeypatch):
+    """The starts see the wall, but the pose they lead to does not: its rendering has no point that counts."""
+    original = align.render_surface
+
+    def rendered(*arguments):
+        surface = original(*arguments)
+        return surface if len(arguments[4]) == 2 else replace(surface, weights=torch.zeros_like(surface.weights))
+    monkeypatch.setattr(align, 'render_surface', rendered)
+    starts = torch.stack([moved(T_TRUE, 0.3, 5.0), moved(T_TRUE, 0.3, 5.0, 1)])
+    assert_kept(refiner().refine(QUERY, starts, AMPLE), starts[0])
 
 
 def test_another_place_is_not_taken_for_this_one():

@@ -77,7 +77,7 @@ def local_maps(descriptors: Tensor, feature_map: Tensor, scale: Tensor, centres:
     inside = ((x >= 0) & (x < width)).unsqueeze(1) & ((y >= 0) & (y < height)).unsqueeze(2)  # [N, S, S]
     index = (y.clamp(0, height - 1) * width).unsqueeze(2) + x.clamp(0, width - 1).unsqueeze(1)
     rows = feature_map.flatten(1).T.contiguous()
-    nearby = rows.index_select(0, index.flatten()).view(len(index), len(steps) ** 2, -1)     # [N, S * S, C]
+    nearby = rows.index_select(0, index.flatten()).view(len(index), len(steps) ** 2, rows.shape[1])   # [N, S * S, C]
     logits = scale * torch.bmm(nearby, descriptors.unsqueeze(2))[..., 0]
     logits = logits.masked_fill(~inside.flatten(1), -math.inf)
     log_fine = torch.log_softmax(logits, 1) + log_within.unsqueeze(1)
