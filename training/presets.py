@@ -52,8 +52,7 @@ PAPER = Preset(
 
 # A map in about a quarter of an hour on two CPU cores, of less than 5 MB. In so few steps the transient head costs more
 # than it gives (demo place, held-out PSNR: 21.5 dB before it was switched on at 60 % of the steps, 21.1 dB after), and a
-# fusion network makes the features better that go through it (cosine with seen descriptors 0.76, not 0.74) but can make
-# those worse that `align` renders ray by ray (demo's second drive: 6.9 cm, not 5.4).
+# fusion network makes the features better that go through it, but those worse on the demo that `align` renders ray by ray.
 SMALL = Preset(
     FieldTraining(arguments={'plane_sizes': [48, 128], 'grid_size': 24, 'proposal_size': 40, 'feature_channels': 16,
                              'feature_plane_sizes': [64]}, steps=1000, transient_from=1.0),

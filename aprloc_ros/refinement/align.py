@@ -69,7 +69,7 @@ class AlignSettings:
 
 
 class AlignRefiner:
-    """Needs no more of the field than two renderings of a thousand rays or two.
+    """Needs no more of the field than two renderings of some rays.
 
     extract: image [1, 3, h, w] in [0, 1] -> feature maps [1, C, H, W]; the first, the finest, is used. The field renders
     features in its space; AprlocError where it does not.
