@@ -13,6 +13,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.device import is_out_of_memory, place, resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import nearest_rotation
+from aprloc_ros.lens import found_camera
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.networks import to_T
 from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget, Query, Refined, make_query
@@ -56,14 +57,15 @@ class Localizer:
         return str(self._device)
 
     def localize(self, image: np.ndarray, camera: Camera | None = None, starts: Tensor | None = None) -> Estimate:
-        """image: [H, W, 3] uint8 RGB; camera: what took it (None: the map's own, scaled to the image).
+        """image: [H, W, 3] uint8 RGB; camera: what took it (None: the map's own, scaled to the image). One that the build
+        found to be not as declared is taken as it was found.
 
         starts: poses [S, 4, 4] T_map_cam to refine from besides the regressor's, the likeliest first (a tracked one).
         Raises AprlocError for an image that is none, a camera that contradicts it, and an answer that is not finite.
         """
         clock = _Clock()
         image = check_image(image)
-        source = camera or self._scaled_camera(image)
+        source = found_camera(camera, self.manifest.lenses) if camera else self._scaled_camera(image)
         query = make_query(image, source, self.manifest.camera)
         clock.lap('prepare')
         raw = self._regress(query.image)

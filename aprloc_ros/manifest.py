@@ -13,6 +13,7 @@ from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.covariance import HessianCovariance, check_covariance
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.gate import Gate
+from aprloc_ros.lens import Lens
 from aprloc_ros.scene import SceneNormalisation
 
 SCHEMA = 1
@@ -97,6 +98,7 @@ class Manifest:
     descriptors: DescriptorSpec | None = None
     refiner: str = 'none'          # the one that is used where none is asked for
     refiners: dict[str, RefinerSpec] = field(default_factory=dict)   # calibrated ones, by name
+    lenses: tuple[Lens, ...] = ()  # of the drive's cameras that were not as declared
     frame_id: str = 'map'
     schema: int = SCHEMA
 

@@ -1,5 +1,6 @@
 import logging
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from aprloc_ros.device import is_out_of_memory, resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.histogram import luminance_histogram
+from aprloc_ros.lens import Lens
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 
@@ -56,6 +58,19 @@ def test_the_answer_is_the_scene_pose_in_the_map(image):
     torch.testing.assert_close(estimate.T_map_cam, T_MAP_SCENE @ expected, atol=1e-6, rtol=0)
     assert estimate.status == 'prior' and estimate.T_map_cam.dtype == torch.float64
     torch.testing.assert_close(estimate.covariance, tiny_manifest().covariance)
+
+
+def test_a_camera_that_is_not_as_declared_is_taken_as_found(image):
+    regressor, declared = Fixed(torch.eye(3, 4)), CAMERA
+    found = replace(declared, fx=1.1 * declared.fx, model='opencv', distortion=(0.1, 0.0, 0.0, 0.0))
+    manifest = replace(tiny_manifest(), lenses=(Lens(declared, found),))
+    localizer = Localizer(MapBundle(manifest, regressor, nn.Identity(), None), 'cpu')
+    for camera in (declared, found, replace(declared, fx=1.2 * declared.fx)):
+        localizer.localize(image, camera)
+    as_declared, as_found, other = regressor.queries
+    assert torch.equal(as_declared, as_found) and not torch.equal(as_declared, other)
+    expected = torch.tensor(warp_image(image, found, CAMERA)).permute(2, 0, 1) / 255
+    torch.testing.assert_close(as_declared[0], expected)
 
 
 def test_a_real_network_answers_a_rigid_pose_twice_the_same(localizer, image):

@@ -56,7 +56,7 @@ def test_damages_do_what_they_say(photograph):
 def test_sift_localises_in_the_court(tmp_path):
     write_capture(tmp_path / 'court', 0, print)
     capture = read_capture(tmp_path / 'court')
-    sift = SiftMap(capture.train, triangulate(capture.train, tmp_path / 'colmap', 360))
+    sift = SiftMap(capture.train, triangulate(capture.train, tmp_path / 'colmap', 360).points)
     errors = []
     for frame in capture.test[::10]:
         T = sift.localize(frame.read_image(), frame.camera)

@@ -1,6 +1,7 @@
 """Triangulated points against the exact depth of rendered views."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,9 +12,11 @@ from capture_fixtures import pixels
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp
+from aprloc_ros.lens import Lens
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.depths import from_points
+from aprloc_ros.training.lens import moved_px
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.place.court import build_court
 from aprloc_ros.training.place.drive import camera_poses
@@ -49,7 +52,8 @@ def court(tmp_path_factory):
 def test_points_lie_on_the_surfaces(court, tmp_path):
     frames, depths = court
     said = []
-    points = triangulate(frames, tmp_path / 'colmap', report=said.append)
+    found = triangulate(frames, tmp_path / 'colmap', report=said.append)
+    points = found.points
     sparse = from_points(frames, points)
     errors, seen = [], 0
     for xyz, frame, depth_m in zip(sparse.xyz, sparse.frame.tolist(), sparse.depth_m.tolist()):
@@ -59,15 +63,29 @@ def test_points_lie_on_the_surfaces(court, tmp_path):
         truth = depths[frame, min(max(round(v.item()), 0), 239), min(max(round(u.item()), 0), 319)]
         errors.append(abs(depth_m / truth - 1) if truth else 1.0)
     assert len(points.xyz) > 200 and seen == len(errors)
+    assert not found.lenses   # they are as declared
     assert np.median(errors) < 0.01
     assert np.quantile(errors, 0.8) < 0.05
     assert any(f'SIFT on {COUNT} of {COUNT}' in text for text in said)
     assert not (tmp_path / 'colmap').exists()
 
 
+@pytest.mark.parametrize('wrong', [{'fx': 1.02 * CAMERA.fx, 'fy': 1.02 * CAMERA.fy},
+                                   {'model': 'opencv', 'distortion': (0.1, -0.05, 0.0, 0.0)}])
+def test_a_lens_that_is_not_as_declared_is_found(court, tmp_path, wrong):
+    """The images are a pinhole's, whatever their frames declare."""
+    frames, _ = court
+    declared, said = replace(CAMERA, **wrong), []
+    found = triangulate(tuple(replace(f, camera=declared) for f in frames), tmp_path / 'colmap', report=said.append)
+    assert [lens.declared for lens in found.lenses] == [declared]
+    before, after = (moved_px(Lens(camera, CAMERA)) for camera in (declared, found.lenses[0].found))
+    assert before > 1.5 and after < 0.15 * before
+    assert sum('lens: the images say' in text for text in said) == 1
+
+
 def test_observations_name_the_frames_of_an_even_subset(court, tmp_path):
     frames, _ = court
-    points = triangulate(frames, tmp_path / 'colmap', max_frames=6, report=quiet)
+    points = triangulate(frames, tmp_path / 'colmap', max_frames=6, report=quiet).points
     seen = set(points.observations[:, 0].tolist())
     assert seen == {0, 2, 4, 7, 9, 11}
     assert torch.bincount(points.observations[:, 1]).min() >= 3
@@ -105,7 +123,7 @@ def test_points_of_real_photographs_look_alike_in_all_that_saw_them(tmp_path):
     if not (data / 'fox').is_dir():
         pytest.skip(f'{data / "fox"} is not there')
     train = read_capture(data / 'fox').train[:8]
-    points = triangulate(train, tmp_path / 'colmap', report=quiet)
+    points = triangulate(train, tmp_path / 'colmap', report=quiet).points
     alike, aside = [], []
     for i in range(len(train) - 1):
         sees = [set(points.observations[points.observations[:, 0] == j, 1].tolist()) for j in (i, i + 1)]

@@ -30,7 +30,7 @@ from aprloc_ros.training.presets import load_preset
 from aprloc_ros.training.quality import field_psnr_db
 from aprloc_ros.training.regressor import predict_poses, train_regressor
 from aprloc_ros.training.synthesis import Renderer
-from aprloc_ros.training.views import load_views
+from aprloc_ros.training.views import load_views, with_lenses
 
 _QUERIES, _WARM_UP, _VIEWS = 60, 5, 10
 _EXPOSURE_VIEWS = 30
@@ -94,12 +94,13 @@ def benchmark_exposure(options):
     """PSNR of images that trained nothing: at each image's own histogram, and at the first drive's mean for all."""
     bundle = load_map(find_map(options.name, options.map_dir), options.device)
     capture, camera = read_capture(options.data), bundle.manifest.camera
-    _, calibration = calibration_split(capture.train, capture.name)
+    train, test = (with_lenses(frames, bundle.manifest.lenses) for frames in (capture.train, capture.test))
+    _, calibration = calibration_split(train, capture.name)
     drives = {frame.sequence: [f for f in calibration if f.sequence == frame.sequence] for frame in calibration}
-    first = tuple(frame for frame in capture.train if frame.sequence == capture.train[0].sequence)
+    first = tuple(frame for frame in train if frame.sequence == train[0].sequence)
     fixed = load_views(first, camera).histograms.mean(0)
     print('| images | own histogram dB | fixed histogram dB | gain dB |\n|---|---|---|---|')
-    for name, frames in {**{f'{k}, held-out blocks': v for k, v in drives.items()}, 'held-out drive': capture.test}.items():
+    for name, frames in {**{f'{k}, held-out blocks': v for k, v in drives.items()}, 'held-out drive': test}.items():
         chosen = [frames[i] for i in torch.linspace(0, len(frames) - 1, min(_EXPOSURE_VIEWS, len(frames))).long()]
         views = load_views(tuple(chosen), camera)
         own, other = (field_psnr_db(bundle.field, bundle.manifest.scene, views, h) for h in (None, fixed))
@@ -122,13 +123,13 @@ def benchmark_ablation(options):
     # In a folder of its own: a build empties its work directory when the request has changed.
     base = Build(Request('ablation', capture, options.preset, preset, options.seeds[0], 'none'),
                  options.work / 'ablation', options.device)
-    test = base.views(capture.test, preset.regressor.short_side)
+    test = base.views(base.test, preset.regressor.short_side)
     print(f'on {describe_hardware(base.fabric.device)}; {len(capture.test)} held-out frames; seeds {options.seeds}')
     print('| field | PSNR dB | sparse-point depth error |\n|---|---|---|')
     for label, weight in (('with depth supervision', preset.field.depth_weight), ('without', 0.0)):
         config = replace(preset.field, depth_weight=weight)
         field = _field(base, config, options, label)
-        psnr = field_psnr_db(field, base.scene, base.views(capture.test[::5], config.short_side))
+        psnr = field_psnr_db(field, base.scene, base.views(base.test[::5], config.short_side))
         error = _depth_error(base, field)
         print(f'| {label} | {psnr:.2f} | {"-" if error is None else f"{error:.1%}"} |', flush=True)
     print('| regressor | ' + ' | '.join(f'seed {s}: median m / deg' for s in options.seeds) + ' | mean m / deg |\n|'

@@ -29,6 +29,7 @@ from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.presets import PRESETS
 from aprloc_ros.training.sift import SiftMap
 from aprloc_ros.training.triangulation import triangulate
+from aprloc_ros.training.views import with_lenses
 
 _PLENTY = Budget(500, 60_000.0)
 _NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)
@@ -56,7 +57,8 @@ def benchmark_nre(options):
     """NRE against reprojection errors on the same features and against SIFT; time; blur, exposure, occlusion, noise."""
     bundle = load_map(find_map(options.name, options.map_dir), options.device)
     capture = read_capture(options.data)
-    bench = _Bench(bundle, NreRefiner(bundle.extractor, bundle.points), capture.test[::options.every])
+    bench = _Bench(bundle, NreRefiner(bundle.extractor, bundle.points),
+                   with_lenses(capture.test[::options.every], bundle.manifest.lenses))
     print(f'{options.name}: {len(bench.frames)} held-out frames, no prior, on {describe_hardware(torch.device("cpu"))}')
     _compare_estimators(bench)
     _time_stages(bench)
@@ -65,7 +67,8 @@ def benchmark_nre(options):
 
 def _sift_map(capture, work: Path) -> SiftMap:
     fit, _ = calibration_split(capture.train, capture.name)
-    return SiftMap(fit, triangulate(fit, work / 'colmap', PRESETS['small'].max_sift_frames))
+    found = triangulate(fit, work / 'colmap', PRESETS['small'].max_sift_frames)
+    return SiftMap(with_lenses(fit, found.lenses), found.points)
 
 
 def _scores(poses: list[Tensor | None], frames: tuple[Frame, ...]) -> PoseScores:

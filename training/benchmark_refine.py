@@ -28,6 +28,7 @@ from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.flops import count_flops
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.trials import harmful_poses
+from aprloc_ros.training.views import with_lenses
 
 _PLENTY = Budget(500, 600_000.0)
 _TURNS_DEG = (2.0, 5.0, 10.0, 20.0, 35.0)
@@ -70,7 +71,7 @@ def ask(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> list[Quest
     """The frames as queries of the map's refiners."""
     regressor, camera = Localizer(bundle, device, 'none'), query_camera(bundle.manifest)
     asked = []
-    for frame in frames:
+    for frame in with_lenses(frames, bundle.manifest.lenses):
         image = frame.read_image()
         prior = regressor.localize(image, frame.camera)
         asked.append(Question(make_query(image, frame.camera, camera).to(regressor.device_name), prior.T_map_cam, prior.score,

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
+from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.lens import Lens
 from aprloc_ros.manifest import check_map_name
 from aprloc_ros.map_bundle import USER_MAPS, check_target
 from aprloc_ros.networks.compact import Compact
@@ -31,7 +33,7 @@ from aprloc_ros.training.regressor import train_regressor
 from aprloc_ros.training.request import Request
 from aprloc_ros.training.synthesis import Renderer
 from aprloc_ros.training.triangulation import triangulate
-from aprloc_ros.training.views import Views, common_camera, load_views
+from aprloc_ros.training.views import Views, common_camera, load_views, with_lenses
 
 _STAGES = {'field': 'field', 'regressor': 'regressor', 'descriptors': 'extractor', 'features': 'feature_field'}
 
@@ -42,8 +44,7 @@ class Build:
     def __init__(self, request: Request, work_dir: Path, device: str):
         self.request, self.preset, self.work_dir = request, request.preset, work_dir
         self.fabric = make_fabric(device)
-        # Calibration frames are held out of training, for early stopping and for the covariance; test frames score.
-        self.fit, self.calibration = calibration_split(request.capture.train, request.capture.name)
+        self._fit, self._calibration = calibration_split(request.capture.train, request.capture.name)
         if self.fabric.global_rank == 0:
             self._prepare_work_dir()
             self.clock = Clock(work_dir)
@@ -62,6 +63,21 @@ class Build:
         self.work_dir.mkdir(parents=True)
         stamp.write_text(self.request.fingerprint())
 
+    @cached_property
+    def fit(self) -> tuple[Frame, ...]:
+        """Frames that train, with what is known of their cameras."""
+        return with_lenses(self._fit, self.lenses)
+
+    @cached_property
+    def calibration(self) -> tuple[Frame, ...]:
+        """Held out of training, for early stopping and for gates and covariances."""
+        return with_lenses(self._calibration, self.lenses)
+
+    @cached_property
+    def test(self) -> tuple[Frame, ...]:
+        """For the score alone."""
+        return with_lenses(self.request.capture.test, self.lenses)
+
     def _cached(self, name: str, find: Callable[[], list]) -> list:
         """What `find` returns, found once by the first process and kept in the work directory."""
         cache = self.work_dir / name
@@ -70,18 +86,34 @@ class Build:
         self.fabric.barrier()
         return torch.load(cache, weights_only=True)
 
-    @cached_property
+    @property
     def tracks(self) -> SparsePoints:
-        """Stage 0: points that several fit frames saw, the capture's own or triangulated."""
-        return SparsePoints(*self._cached('tracks.pt', self._find_tracks))
+        """Points that several fit frames saw. AprlocError where too few could be triangulated."""
+        *points, _, reason = self._structure
+        if reason:
+            raise AprlocError(reason)
+        return SparsePoints(*points)
 
-    def _find_tracks(self) -> list[Tensor]:
+    @property
+    def lenses(self) -> tuple[Lens, ...]:
+        """Of cameras that are not as the capture declares; a capture that brings points of its own knows its cameras."""
+        return tuple(from_mapping(Lens, lens, 'lens') for lens in self._structure[2])
+
+    @cached_property
+    def _structure(self) -> list:
+        """Stage 0: the capture's own points, or points triangulated and lenses fitted; last why there are none."""
+        return self._cached('structure.pt', self._find_structure)
+
+    def _find_structure(self) -> list:
         if self.request.capture.points is not None:
-            points = _points_of(self.fit, self.request.capture)
+            points = _points_of(self._fit, self.request.capture)
             self.say(f'points: the capture\'s {len(points.xyz)}')
-        else:
-            points = triangulate(self.fit, self.work_dir / 'colmap', self.preset.max_sift_frames, self.say)
-        return [points.xyz, points.observations]
+            return [points.xyz, points.observations, [], '']
+        try:
+            found = triangulate(self._fit, self.work_dir / 'colmap', self.preset.max_sift_frames, self.say)
+        except AprlocError as error:
+            return [torch.zeros(0, 3), torch.zeros(0, 2), [], str(error)]
+        return [found.points.xyz, found.points.observations, to_mapping(list(found.lenses)), '']
 
     @cached_property
     def depths(self) -> SparseDepths:
@@ -200,7 +232,7 @@ def build(name: str, data: Path, preset: str = 'small', map_dir: Path | None = N
     work_dir = maps / '.building' / name
     capture = read_capture(data, cache_dir=maps / '.building' / f'{name}-images')
     work = Build(Request(name, capture, preset, settings, seed, imagenet), work_dir, device)
-    work.say(f'{capture.format} capture {capture.name}: {len(work.fit)} frames to fit, {len(work.calibration)} to '
+    work.say(f'{capture.format} capture {capture.name}: {len(work._fit)} frames to fit, {len(work._calibration)} to '
              f'calibrate, {len(capture.test)} held out for the score')
     try:
         if until != 'map':

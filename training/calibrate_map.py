@@ -15,7 +15,7 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.refiner_calibration import with_refiners
 from aprloc_ros.training.request import content_hash
-from aprloc_ros.training.views import load_views
+from aprloc_ros.training.views import load_views, with_lenses
 
 
 def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'auto', say=print) -> MapBundle:
@@ -27,7 +27,7 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     bundle, capture = load_map(directory, device), read_capture(data)
     if content_hash(capture) == bundle.manifest.data.content_hash:
         raise AprlocError(f'{data}: the map was built from this capture; calibrate with another drive through the place')
-    frames = tuple(sorted((*capture.train, *capture.test), key=_taken))
+    frames = with_lenses(tuple(sorted((*capture.train, *capture.test), key=_taken)), bundle.manifest.lenses)
     say(f'{capture.format} capture {capture.name}: {len(frames)} frames to calibrate on')
     prior = prior_covariance(_regressor_residuals(bundle, frames, device))
     views = load_views(frames, query_camera(bundle.manifest))

@@ -59,7 +59,8 @@ def _manifest(build: 'Build') -> Manifest:
                         build.request.content_hash, build.request.seed, aprloc_ros.__version__),
         accuracy={}, covariance=prior_covariance(residuals(predicted, calibration.T_map_cam)), build=_facts(build),
         history=_history(build.work_dir),
-        descriptors=DescriptorSpec(ModelSpec('nre', dict(build.preset.descriptors.arguments)), build.descriptor_camera))
+        descriptors=DescriptorSpec(ModelSpec('nre', dict(build.preset.descriptors.arguments)), build.descriptor_camera),
+        lenses=build.lenses)
 
 
 def _say_how_features_are(build: 'Build') -> None:
@@ -83,7 +84,7 @@ def _say_what_storing_costs(build: 'Build', bundle: MapBundle, networks: tuple) 
 
 def _accuracy(build: 'Build', bundle: MapBundle) -> dict[str, float]:
     """Of the map and of its regressor on the test frames, or on the calibration frames of a capture without any."""
-    frames = build.request.capture.test or build.calibration
+    frames = build.test or build.calibration
     records = evaluate_map(Localizer(bundle, str(build.fabric.device)), frames)
     regressor = evaluate_map(Localizer(bundle, str(build.fabric.device), 'none'), frames)
     if any(record.status != 'rejected' for record in records):

@@ -2,6 +2,7 @@
 
 import shutil
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,25 @@ import torch
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
+from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
+from aprloc_ros.training.lens import calibrate_lenses, moved_px, to_colmap
 
-_COLMAP_MODEL = {0: 'PINHOLE', 4: 'OPENCV', 5: 'FULL_OPENCV', 8: 'FULL_OPENCV'}
 _PARTNER_RANKS = (1, 2, 3, 5, 8, 12, 18, 27, 40)  # near partners make tracks, far ones make baselines
 _MAX_VIEW_ANGLE_DEG = 60.0
 _MIN_POINTS = 50
 
 
-def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300, report=print) -> SparsePoints:
-    """Points seen by an even subset of `frames`, from SIFT matches between views that overlap.
+@dataclass(frozen=True)
+class Structure:
+    """What images with known poses say of the place, and of the lenses that took them."""
+
+    points: SparsePoints
+    lenses: tuple[Lens, ...]   # of cameras that are not as their frames declare
+
+
+def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300, report=print) -> Structure:
+    """Points seen by an even subset of `frames`, from SIFT matches between views that overlap, and the lenses they fit.
 
     work_dir holds COLMAP's database while it runs and is removed afterwards. Raises AprlocError when fewer than
     50 points come out (too little texture, or poses that contradict the images).
@@ -42,15 +52,38 @@ def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300
         database, pairing_options=pycolmap.ImportedPairingOptions(match_list_path=work_dir / 'pairs.txt'),
         matching_options=_one_after_another(pycolmap), verification_options=_seeded_verification(pycolmap),
         device=pycolmap.Device.cpu)
-    posed = _posed_reconstruction(pycolmap, database, frames, index_of)
-    result = pycolmap.triangulate_points(posed, database, root, work_dir, options=_repeatable(pycolmap))
-    points = _collect(result, index_of)
+    declared = _declared_cameras(pycolmap, database, frames, index_of)
+
+    def located(cameras: dict[int, Camera]):
+        posed = _posed_reconstruction(pycolmap, database, frames, index_of, cameras)
+        return pycolmap.triangulate_points(posed, database, root, work_dir, options=_repeatable(pycolmap))
+    result = located(declared)
+    points = _checked(_collect(result, index_of))
+    report('triangulation: fitting the lens')
+    lenses = calibrate_lenses(pycolmap, result, declared)
+    if lenses:
+        found = {number: found_camera(camera, lenses) for number, camera in declared.items()}
+        points = _checked(_collect(located(found), index_of))
     shutil.rmtree(work_dir)
     report(f'triangulation: {len(points.xyz)} points, {len(points.observations)} observations')
+    for lens in lenses:
+        report(_description(lens))
+    return Structure(points, lenses)
+
+
+def _checked(points: SparsePoints) -> SparsePoints:
     if len(points.xyz) < _MIN_POINTS:
         raise AprlocError(f'only {len(points.xyz)} points could be triangulated (at least {_MIN_POINTS} needed): '
                           'check that the poses belong to the images, or give a capture with points or depth')
     return points
+
+
+def _description(lens: Lens) -> str:
+    was, found = lens.declared, lens.found
+    distortion = ' '.join(f'{value:.4f}' for value in found.distortion)
+    return (f'lens: the images say f {found.fx:.2f} {found.fy:.2f}, centre {found.cx:.2f} {found.cy:.2f}, distortion '
+            f'{distortion}; declared f {was.fx:.2f} {was.fy:.2f}, centre {was.cx:.2f} {was.cy:.2f}: '
+            f'{moved_px(lens):.2f} pixels apart')
 
 
 def _link_images(frames: tuple[Frame, ...], chosen, directory: Path) -> dict[str, int]:
@@ -89,20 +122,24 @@ def _extract(pycolmap, database: Path, root: Path, cameras: dict[str, Camera]):
     options.sift.max_num_features = 2048
     options.num_threads = 1   # several number the images in the order in which they end
     for camera, names in by_camera.items():
-        model = 'OPENCV_FISHEYE' if camera.model == 'fisheye' else _COLMAP_MODEL[len(camera.distortion)]
-        distortion = camera.distortion + (0.0,) * (8 - len(camera.distortion)) if model == 'FULL_OPENCV' \
-            else camera.distortion
-        # COLMAP puts the centre of the first pixel at (0.5, 0.5).
-        numbers = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5, *distortion)
-        reader = pycolmap.ImageReaderOptions(camera_model=model, camera_params=','.join(map(str, numbers)))
+        model, parameters = to_colmap(camera)
+        reader = pycolmap.ImageReaderOptions(camera_model=model, camera_params=','.join(map(str, parameters)))
         pycolmap.extract_features(database, root, image_names=names, camera_mode=pycolmap.CameraMode.SINGLE,
                                   reader_options=reader, extraction_options=options, device=pycolmap.Device.cpu)
 
 
-def _posed_reconstruction(pycolmap, database: Path, frames, index_of: dict[str, int]):
+def _declared_cameras(pycolmap, database: Path, frames: tuple[Frame, ...], index_of: dict[str, int]) -> dict[int, Camera]:
+    """By COLMAP's number."""
+    with pycolmap.Database.open(database) as stored:
+        return {image.camera_id: frames[index_of[image.name]].camera for image in stored.read_all_images()}
+
+
+def _posed_reconstruction(pycolmap, database: Path, frames, index_of: dict[str, int], cameras: dict[int, Camera]):
     reconstruction = pycolmap.Reconstruction()
     with pycolmap.Database.open(database) as stored:
         for camera in stored.read_all_cameras():
+            model, parameters = to_colmap(cameras[camera.camera_id])
+            camera.model, camera.params = getattr(pycolmap.CameraModelId, model), parameters
             reconstruction.add_camera_with_trivial_rig(camera)
         for image in stored.read_all_images():
             T_cam_map = invert(frames[index_of[image.name]].T_map_cam)

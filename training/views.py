@@ -8,6 +8,7 @@ from torch import Tensor
 
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.histogram import luminance_histogram
+from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.masks import moving_pixels
 
@@ -31,6 +32,11 @@ class Views:
     def to(self, device) -> 'Views':
         return replace(self, images=self.images.to(device), seen=self.seen.to(device),
                        histograms=self.histograms.to(device), T_map_cam=self.T_map_cam.to(device))
+
+
+def with_lenses(frames: tuple[Frame, ...], lenses: tuple[Lens, ...]) -> tuple[Frame, ...]:
+    """The frames with what is known of their cameras."""
+    return tuple(replace(frame, camera=found_camera(frame.camera, lenses)) for frame in frames)
 
 
 def common_camera(frames: tuple[Frame, ...], short_side: int) -> Camera:
