@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from refine_fixtures import CHANNELS, HISTOGRAM, SCENE, moved, query_of, true_pose, waves, wavy_wall
+from refine_fixtures import CHANNELS, HISTOGRAM, SCENE, moved, query_of, seeded, true_pose, waves, wavy_wall
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.config import from_mapping, to_mapping
@@ -14,7 +14,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.refinement import align
 from aprloc_ros.refinement.align import SIGNALS, AlignRefiner, AlignSettings
-from aprloc_ros.refinement.levenberg import Kernel, LevenbergSettings
+from aprloc_ros.refinement.levenberg import Kernel
 from aprloc_ros.refinement.refined import Budget, Query
 
 FIELD, T_TRUE = wavy_wall(), true_pose()
@@ -78,7 +78,7 @@ def test_two_poses_that_each_explain_a_part_do_not_agree():
     assert torn.signals['agreement'] < sure.signals['agreement'] - 0.2
 
 
-def test_it_renders_once_near_the_truth_and_twice_far_from_it(monkeypatch):
+def test_it_renders_the_starts_and_once_more(monkeypatch):
     rendered = []
 
     def counted(*arguments):
@@ -86,10 +86,21 @@ def test_it_renders_once_near_the_truth_and_twice_far_from_it(monkeypatch):
         return original(*arguments)
     original = align.render_surface
     monkeypatch.setattr(align, 'render_surface', counted)
-    refiner().refine(QUERY, moved(T_TRUE, 0.02, 0.5)[None], AMPLE)
-    assert len(rendered) == 1
-    refiner().refine(QUERY, moved(T_TRUE, 0.3, 5.0)[None], AMPLE)
-    assert len(rendered) == 3
+    refiner().refine(QUERY, torch.stack([moved(T_TRUE, 0.3, 5.0), moved(T_TRUE, 0.2, 3.0)]), AMPLE)
+    assert rendered == [2, 1]
+
+
+def test_a_budget_that_ends_on_the_way_spends_no_rendering_more(monkeypatch):
+    rendered = []
+
+    def counted(*arguments):
+        rendered.append(len(arguments[4]))
+        return original(*arguments)
+    original = align.render_surface
+    monkeypatch.setattr(align, 'render_surface', counted)
+    result = refiner().refine(QUERY, moved(T_TRUE, 0.1, 3.0)[None], Budget(4, 1e6))
+    assert rendered == [1] and result.status == 'budget' and result.iterations == 4
+    assert pose_errors(result.T_map_cam, T_TRUE)[0] < 0.05 and torch.linalg.eigvalsh(result.hessian).min() > 0
 
 
 def test_no_gradient_runs_through_the_field():
@@ -128,13 +139,14 @@ def test_an_occluder_over_a_third_of_the_image_does_not_pull(seed):
 
 
 def test_the_hessian_says_how_far_noise_moves_the_pose():
-    """Descriptors with a noise of their own at every place: errors are as large as the Hessian says, within a factor of two."""
-    settings = AlignSettings(levenberg=LevenbergSettings(kernel=Kernel(shape=2.0)))
+    """A query whose features have a noise of their own in every cell: errors are as large as the Hessian says, within a
+    factor of two.
+    """
+    settings = AlignSettings(kernel=Kernel(shape=2.0))
     distances = []
     for seed in range(16):
-        field, noise = wavy_wall(), waves(CHANNELS, (3000.0, 5000.0), 100 + seed)
-        field.feature = lambda points, noise=noise: FIELD.feature(points) + 0.4 * noise(points)
-        result = refiner(field=field, settings=settings).refine(QUERY, moved(T_TRUE, 0.005, 0.1)[None], AMPLE)
+        noisy = FEATURES + 0.4 * torch.randn(FEATURES.shape, generator=seeded(seed))
+        result = refiner(noisy, settings=settings).refine(QUERY, moved(T_TRUE, 0.005, 0.1)[None], AMPLE)
         xi = residuals(result.T_map_cam, T_TRUE)
         distances.append((xi @ result.hessian @ xi).item())
     assert 6 / 4 < sum(distances) / len(distances) < 6 * 4
@@ -217,8 +229,8 @@ def test_tiny_images_are_no_trouble():
 
 def test_settings_are_read_from_plain_mappings_and_checked():
     assert from_mapping(AlignSettings, to_mapping(AlignSettings()), 'here') == AlignSettings()
-    changed = from_mapping(AlignSettings, {'rays': 256, 'levenberg': {'kernel': {'shape': -2.0}}}, 'here')
-    assert changed.rays == 256 and changed.levenberg.kernel.shape == -2
+    changed = from_mapping(AlignSettings, {'rays': 256, 'kernel': {'shape': 1.0}}, 'here')
+    assert changed.rays == 256 and changed.kernel.shape == 1
     with pytest.raises(AprlocError, match='pooling is 0'):
         from_mapping(AlignSettings, {'pooling': 0}, 'here')
     assert replace(AlignSettings(), seed=3).seed == 3

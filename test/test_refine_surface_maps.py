@@ -7,9 +7,9 @@ from refine_fixtures import CAMERA, HISTOGRAM, SCENE, moved, query_of, seeded, t
 from torch.nn import functional as F
 
 from aprloc_ros.geometry import invert
-from aprloc_ros.refinement.feature_grid import FeatureGrid, pooled
-from aprloc_ros.refinement.surface import SurfaceSettings, choose_pixels, render_surface
-from aprloc_ros.refinement.surface_maps import maps_anywhere, maps_nearby
+from aprloc_ros.refinement.feature_grid import pooled
+from aprloc_ros.refinement.surface import choose_pixels, render_surface
+from aprloc_ros.refinement.surface_maps import maps_anywhere
 
 T_TRUE = true_pose()
 STARTS = torch.stack([moved(T_TRUE, 0.4, 10.0), moved(T_TRUE, 0.6, 15.0, 1)])
@@ -22,7 +22,7 @@ def scene():
     features = F.normalize(query_of(field, T_TRUE)[1][0], dim=0)
     pixels = choose_pixels(torch.ones(CAMERA.height, CAMERA.width), 300, seeded())
     with torch.no_grad():
-        return features, render_surface(field, SCENE, CAMERA, pixels, STARTS, HISTOGRAM, SurfaceSettings())
+        return features, render_surface(field, SCENE, CAMERA, pixels, STARTS, HISTOGRAM)
 
 
 def off_by(maps):
@@ -37,16 +37,6 @@ def test_points_of_all_starts_are_found_anywhere(scene):
     assert (off_by(maps) < 1.5).mean() > 0.8
     assert len(maps.xyz) == (surface.weights > 0.2).sum() == sum(map(len, maps.groups))
     assert np.array_equal(maps.xyz[maps.groups[1]], surface.points[1][surface.weights[1] > 0.2].numpy())
-
-
-def test_points_near_a_pose_are_found_within_their_windows(scene):
-    features, surface = scene
-    near = moved(T_TRUE, 0.03, 0.5)
-    maps = maps_nearby(surface[:1], FeatureGrid.of(features, CAMERA), near, 7)
-    assert np.median(off_by(maps)) < 0.8
-    centres, _, inside = maps.camera.project(maps.xyz, invert(near).numpy())
-    found = maps.losses.gains > 0
-    assert (np.abs(maps.losses.cells - centres.round()[:, None]).max(2)[found] <= 7).all() and found[inside].any(1).mean() > 0.9
 
 
 def test_points_that_weigh_less_say_less(scene):

@@ -2,35 +2,28 @@
 
 The field is rendered along chosen rays from the starts, and once more from where these led; no gradient passes through
 it. What each ray met is a point in the map with the descriptor it should have. First its likeliest places anywhere in the
-query are asked for, so that the starts need not be near; last the pose is sought whose projection of the points finds
-their descriptors in the query's feature map, by Levenberg-Marquardt with analytic Jacobians.
+query are asked for, so that the starts need not be near; last the pose is sought at which the query shows what was
+rendered, by Gauss and Newton's steps with analytic Jacobians and the rendering's own slopes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import invert, pose_errors
+from aprloc_ros.geometry import invert
 from aprloc_ros.refinement import gnc
 from aprloc_ros.refinement.feature_grid import FeatureGrid, pooled
-from aprloc_ros.refinement.levenberg import (
-    LevenbergSettings,
-    Residuals,
-    Solution,
-    is_solvable,
-    minimise,
-    normal_equations,
-)
+from aprloc_ros.refinement.levenberg import Kernel, Residuals, is_solvable, normal_equations
 from aprloc_ros.refinement.minimal import msac
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Step, Stopwatch, kept
-from aprloc_ros.refinement.surface import Surface, SurfaceSettings, border_weight, choose_pixels, render_surface
-from aprloc_ros.refinement.surface_maps import SurfaceMaps, maps_anywhere, maps_nearby
+from aprloc_ros.refinement.surface import Surface, choose_pixels, render_surface
+from aprloc_ros.refinement.surface_maps import SurfaceMaps, maps_anywhere
+from aprloc_ros.refinement.template import RAYS, Fit, Template, crosses, fit
 from aprloc_ros.scene import SceneNormalisation
 
 Extract = Callable[[Tensor], Sequence[Tensor]]
@@ -46,26 +39,21 @@ _LEAST_SEEN = 0.25  # share of the points in view, for a cost that says somethin
 class AlignSettings:
     """Rays, and the steps of the alignment in their order.
 
-    coarse_sigmas, fine_sigmas: one step each, by the width of its kernel in cells. The defaults were chosen on the demo's
-    second drive and on calibration frames of RedKitchen.
+    sigmas: one step on the first maps each, by the width of its kernel in their cells. The defaults were chosen on the
+    demo's second drive and on calibration frames of RedKitchen.
     """
 
     rays: int = field(default=1536, metadata={'range': (64, 65536)})         # from the starts, shared among them
-    final_rays: int = field(default=1536, metadata={'range': (64, 65536)})   # from where they led
+    final_rays: int = field(default=2048, metadata={'range': (64, 65536)})   # from where they led, four for each point
     pooling: int = field(default=2, metadata={'range': (1, 64)})             # cells that are averaged for the first maps
     triples: int = field(default=960, metadata={'range': (1, 100_000)})      # of MSAC, at most
-    coarse_sigmas: tuple[float, ...] = field(default=(4.0, 4.0, 2.0, 2.0), metadata={'range': (0.1, 100.0)})
-    fine_sigmas: tuple[float, ...] = field(default=(2.0, 2.0, 2.0), metadata={'range': (0.1, 100.0)})
-    radius: int = field(default=7, metadata={'range': (1, 64)})              # of the fine maps' windows, cells
-    metric_iterations: int = field(default=3, metadata={'range': (0, 100)})  # of Levenberg and Marquardt, at most
+    sigmas: tuple[float, ...] = field(default=(2.0, 2.0, 1.0, 1.0), metadata={'range': (0.1, 100.0)})
+    metric_iterations: int = field(default=6, metadata={'range': (0, 100)})  # of Gauss and Newton, at most
     tolerance_cells: float = field(default=0.05, metadata={'range': (0.0, 1.0)})   # a step within it ends them
-    move_depth: float = field(default=0.05, metadata={'range': (0.0, 10.0)})   # share of the median depth
-    move_deg: float = field(default=2.0, metadata={'range': (0.0, 180.0)})     # beyond either: render again
     inlier_cosine: float = field(default=0.7, metadata={'range': (-1.0, 1.0)})
     cost_rise: float = field(default=0.01, metadata={'range': (0.0, 1.0)})     # beyond it: failed
     seed: int = field(default=0, metadata={'range': (0, None)})
-    surface: SurfaceSettings = field(default_factory=SurfaceSettings)
-    levenberg: LevenbergSettings = field(default_factory=LevenbergSettings)
+    kernel: Kernel = field(default_factory=Kernel)
 
 
 class AlignRefiner:
@@ -98,12 +86,14 @@ class AlignRefiner:
     def _align(self, query: Query, features: Tensor, starts: Tensor, watch: Stopwatch) -> Refined | None:
         s, (height, width) = self._settings, features.shape[1:]
         grid = FeatureGrid.of(features, query.camera.resized(width, height))
-        strength = _edge_strength(features) * border_weight(_centres(grid.camera).to(features), grid.camera, s.surface.border)
+        strength = _edge_strength(features)
 
-        def render(T_map_cam: Tensor, rays: int) -> Surface:
-            pixels = choose_pixels(strength, rays, torch.Generator().manual_seed(s.seed))
-            return render_surface(self._radiance, self._scene, grid.camera, pixels, T_map_cam, query.histogram, s.surface)
-        surface = render(starts, max(s.rays // len(starts), 1))
+        def render(T_map_cam: Tensor, pixels: Tensor) -> Surface:
+            return render_surface(self._radiance, self._scene, grid.camera, pixels, T_map_cam, query.histogram)
+
+        def chosen(count: int) -> Tensor:
+            return choose_pixels(strength, max(count, 1), torch.Generator().manual_seed(s.seed))
+        surface = render(starts, chosen(s.rays // len(starts)))
         _check_channels(surface, grid)
         cost_before = costs(_residuals(grid, surface[:1], starts[:1]), surface[:1])[0].item()
         search = _Search(s, watch, grid)
@@ -112,13 +102,14 @@ class AlignRefiner:
                      np.random.default_rng(s.seed), lambda: watch.in_time)
         if found is None or found.score <= 0:
             return None
-        T = search.descend(maps, found.T_cam_map, s.coarse_sigmas, surface)
-        if search.may_go_on and (len(starts) > 1 or not _is_near(T, starts[0], surface, s)):
-            surface = render(T[None], s.final_rays)
-        surface = surface[:1]
-        maps = maps_nearby(surface, grid, T, s.radius)
-        T = search.descend(maps, invert(T).cpu().numpy(), s.fine_sigmas, surface)
-        return search.result(search.finish(T, surface), surface, cost_before, 1 - found.runner_up / max(found.score, 1e-9))
+        agreement = 1 - found.runner_up / max(found.score, 1e-9)
+        T = search.descend(maps, found.T_cam_map, surface)
+        if not search.may_go_on:
+            surface = surface[:1]
+            return search.result(Fit.of(T, _residuals(grid, surface, T[None]), grid), surface.weights, surface, cost_before, agreement)
+        surface = render(T[None], crosses(chosen(s.final_rays // RAYS)))
+        template = Template.of(surface)
+        return search.result(search.finish(template, T, surface), template.weights[None], surface, cost_before, agreement)
 
 
 class _Search:
@@ -132,9 +123,9 @@ class _Search:
     def may_go_on(self) -> bool:
         return self._watch.allows(len(self._steps))
 
-    def descend(self, maps: SurfaceMaps, T_cam_map: np.ndarray, sigmas: Sequence[float], surface: Surface) -> Tensor:
-        """A step on the loss maps for each sigma, as far as the budget goes; T_cam_map [4, 4] -> T_map_cam [4, 4]."""
-        for sigma in sigmas:
+    def descend(self, maps: SurfaceMaps, T_cam_map: np.ndarray, surface: Surface) -> Tensor:
+        """Steps on the loss maps, as far as the budget goes; T_cam_map [4, 4] -> T_map_cam [4, 4]."""
+        for sigma in self._settings.sigmas:
             if not self.may_go_on:
                 break
             T_cam_map = gnc.minimise(maps.losses, maps.xyz, maps.camera, T_cam_map, sigma, 1).T_cam_map
@@ -142,34 +133,32 @@ class _Search:
             self._note(T_map_cam, costs(_residuals(self._grid, surface[:1], T_map_cam[None]), surface[:1]))
         return _to_map(T_cam_map, surface)
 
-    def finish(self, T_map_cam: Tensor, surface: Surface) -> Solution:
-        """Levenberg-Marquardt on the features themselves, from one pose [4, 4] on its surface."""
+    def finish(self, template: Template, T_map_cam: Tensor, surface: Surface) -> Fit:
+        """Steps on the features themselves, from one pose [4, 4]."""
         s, before = self._settings, len(self._steps)
         step_rad = s.tolerance_cells / self._grid.camera.fx
-        settings = replace(s.levenberg, tolerance_rad=step_rad, tolerance_m=step_rad * surface.median_depth_m.min().item())
-        return minimise(T_map_cam[None], lambda T: _residuals(self._grid, surface, T), surface.weights, self._components, settings,
-                        lambda done: done < s.metric_iterations and self._watch.allows(before + done),
-                        lambda T, residuals: self._note(T[0], costs(residuals, surface)))
+        return fit(template, self._grid, T_map_cam, s.kernel, step_rad, step_rad * surface.median_depth_m.min().item(),
+                   lambda done: done < s.metric_iterations and self._watch.allows(before + done),
+                   lambda T: self._note(T, costs(_residuals(self._grid, surface, T[None]), surface)))
 
-    def result(self, found: Solution, surface: Surface, cost_before: float, agreement: float) -> Refined | None:
-        """The solution as a result; None where it says nothing about the pose or is worse than the start."""
-        hessian = normal_equations(found.residuals, surface.weights, found.variance, self._components,
-                                   self._settings.levenberg.kernel)[0][0].cpu()
-        cost_after = costs(found.residuals, surface)[0].item()
+    def result(self, found: Fit, weights: Tensor, surface: Surface, cost_before: float, agreement: float) -> Refined | None:
+        """The pose of a fit of points with weights [1, N] as a result, its cost by a surface; None where it says nothing
+        about the pose or is worse than the start.
+        """
+        hessian = normal_equations(found.residuals, weights, found.variance, self._grid.cells.shape[1],
+                                   self._settings.kernel)[0][0].cpu()
+        residuals = _residuals(self._grid, surface, found.T_map_cam[None])
+        cost_after = costs(residuals, surface)[0].item()
         if not (self._steps and surface.weights.sum() >= _LEAST_POINTS and is_solvable(hessian)
                 and cost_after <= cost_before + self._settings.cost_rise):
             return None
-        cosine = 1 - found.residuals.squared / 2
-        inliers = surface.weights * (found.residuals.seen & (cosine > self._settings.inlier_cosine))
+        cosine = 1 - residuals.squared / 2
+        inliers = surface.weights * (residuals.seen & (cosine > self._settings.inlier_cosine))
         signals = (inliers.mean().item(), surface.opacity.mean().item(), agreement,
                    1 - cost_after / max(cost_before, 1e-12))
-        return Refined(found.T_map_cam[0].cpu(), hessian, cost_before, cost_after, len(self._steps),
+        return Refined(found.T_map_cam.cpu(), hessian, cost_before, cost_after, len(self._steps),
                        'converged' if self.may_go_on else 'budget',
                        {name: min(max(value, 0.0), 1.0) for name, value in zip(SIGNALS, signals)}, tuple(self._steps))
-
-    @property
-    def _components(self) -> int:
-        return self._grid.cells.shape[1]
 
     def _note(self, T_map_cam: Tensor, cost: Tensor) -> None:
         self._steps.append(Step(T_map_cam.cpu(), cost[0].item(), self._watch.elapsed_ms))
@@ -199,12 +188,6 @@ def _factor(pooling: int, height: int, width: int) -> int:
     return max(1, min(pooling, min(height, width) // _SMALLEST_MAP))
 
 
-def _is_near(T_map_cam: Tensor, start: Tensor, surface: Surface, settings: AlignSettings) -> bool:
-    """Whether a pose [4, 4] is as near to the start as its rendering serves."""
-    moved_m, moved_deg = pose_errors(T_map_cam[None], start[None])
-    return bool(moved_m <= settings.move_depth * surface.median_depth_m[0]) and bool(moved_deg <= settings.move_deg)
-
-
 def _to_map(T_cam_map: np.ndarray, surface: Surface) -> Tensor:
     return invert(torch.from_numpy(np.ascontiguousarray(T_cam_map))).to(surface.points)
 
@@ -214,8 +197,3 @@ def _edge_strength(features: Tensor) -> Tensor:
     right = F.pad((features[:, :, 1:] - features[:, :, :-1]).square().sum(0), (0, 1))
     down = F.pad((features[:, 1:] - features[:, :-1]).square().sum(0), (0, 0, 0, 1))
     return (right + down).sqrt()
-
-
-def _centres(camera: Camera) -> Tensor:
-    """Of all pixels, [H, W, 2] (u, v)."""
-    return torch.stack(torch.meshgrid(torch.arange(camera.width), torch.arange(camera.height), indexing='xy'), -1).float()

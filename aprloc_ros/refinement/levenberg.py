@@ -144,7 +144,7 @@ def minimise(T_map_cam: Tensor, linearise: Callable[[Tensor], Residuals], weight
     iterations = 0
     while not done.all() and allows(iterations):
         hessian, gradient = normal_equations(state, weights, variance, components, kernel)
-        xi = stretch[:, None] * _step(hessian, gradient, damping)
+        xi = stretch[:, None] * damped_step(hessian, gradient, damping)
         T_candidate = T_map_cam @ se3_exp(xi)
         candidate = linearise(T_candidate)
         # A point that leaves the view keeps its cost: to look away from points must neither pay nor cost.
@@ -164,7 +164,7 @@ def minimise(T_map_cam: Tensor, linearise: Callable[[Tensor], Residuals], weight
     return Solution(T_map_cam, state, variance, iterations, bool(done.all()))
 
 
-def _step(hessian: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
+def damped_step(hessian: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
     """The damped step, [S, 6]; zero where the equations have no solution."""
     diagonal = torch.diagonal(hessian, dim1=-2, dim2=-1)
     # A little of the mean keeps directions that nothing was seen of out of the solution.

@@ -1,6 +1,6 @@
 """What a field shows of a place along chosen rays: weighted points with descriptors."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +10,8 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.fields.rendering import RayBatch, render_rays
 from aprloc_ros.scene import SceneNormalisation
 
-_CANDIDATES = 2   # for each ray that is wanted: the better ones of them are taken
-
-
-@dataclass(frozen=True)
-class SurfaceSettings:
-    """How much a rendered point counts."""
-
-    depth_spread: float = field(default=0.1, metadata={'range': (1e-3, 10.0)})   # of a ray's light, relative: weight 1/2
-    border: float = field(default=0.08, metadata={'range': (0.0, 0.2)})          # share of the short side without weight
+_CANDIDATES = 2     # for each ray that is wanted: the better ones of them are taken
+_DEPTH_SPREAD = 0.1   # of a ray's light, relative: weight 1/2
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +20,7 @@ class Surface:
 
     points: Tensor        # [S, N, 3] float64, map frame, metres
     descriptors: Tensor   # [S, N, C] float32
-    weights: Tensor       # [S, N] float64 in [0, 1]: opacity, sharpness of the depth, distance from the border
+    weights: Tensor       # [S, N] float64 in [0, 1]: opacity, sharpness of the depth
     opacity: Tensor       # [S, N] in [0, 1]
     depth_m: Tensor       # [S, N]
 
@@ -63,7 +56,7 @@ def choose_pixels(strength: Tensor, count: int, generator: torch.Generator) -> T
 
 
 def render_surface(radiance: nn.Module, scene: SceneNormalisation, camera: Camera, pixels: Tensor, T_map_cam: Tensor,
-                   histogram: Tensor, settings: SurfaceSettings) -> Surface:
+                   histogram: Tensor) -> Surface:
     """Render the rays through pixels [N, 2] of a rectified camera, from each of the poses [S, 4, 4] float64.
 
     Depth is the mean over the light that ended before the backdrop, descriptors are as the field renders them.
@@ -82,19 +75,8 @@ def render_surface(radiance: nn.Module, scene: SceneNormalisation, camera: Camer
     mass = opacity.clamp_min(1e-6)
     depth = (light * middles).sum(-1) / mass
     variance = (light * (middles - depth.unsqueeze(-1)) ** 2).sum(-1) / mass
-    sharpness = 1 / (1 + variance / (settings.depth_spread * depth).clamp_min(1e-9) ** 2)
+    sharpness = 1 / (1 + variance / (_DEPTH_SPREAD * depth).clamp_min(1e-9) ** 2)
     points = scene.points_to_map(rays.points(depth.unsqueeze(-1))[:, 0])
     shape = count, number
-    weights = (opacity * sharpness).view(shape).double() * border_weight(pixels, camera, settings.border)
-    return Surface(points.view(*shape, 3), rendering.features.float().view(*shape, -1), weights,
-                   opacity.view(shape), depth.view(shape) * scene.scene_unit_m)
-
-
-def border_weight(pixels: Tensor, camera: Camera, border: float) -> Tensor:
-    """[N, 2] -> [N]: 0 up to `border` (a share of the short side) from the image's border, 1 from twice as far.
-
-    A network that sees nothing beyond the border moves what is near it inwards, and a pose would come out too near.
-    """
-    size = torch.tensor([camera.width, camera.height], dtype=pixels.dtype, device=pixels.device)
-    distance = torch.minimum(pixels + 0.5, size - 0.5 - pixels).amin(-1)
-    return (distance / max(border * min(camera.width, camera.height), 0.5) - 1).clamp(0, 1)
+    return Surface(points.view(*shape, 3), rendering.features.float().view(*shape, -1),
+                   (opacity * sharpness).view(shape).double(), opacity.view(shape), depth.view(shape) * scene.scene_unit_m)

@@ -1,0 +1,130 @@
+"""Templates in front of a wall whose features are known functions of the place, and queries that are noisier than they."""
+
+import pytest
+import torch
+from refine_fixtures import CAMERA, HISTOGRAM, SCENE, moved, query_of, seeded, true_pose, wavy_wall
+from torch.nn import functional as F
+
+from aprloc_ros.covariance import residuals
+from aprloc_ros.geometry import pose_errors, se3_exp
+from aprloc_ros.refinement.feature_grid import FeatureGrid
+from aprloc_ros.refinement.levenberg import Kernel, LevenbergSettings, minimise
+from aprloc_ros.refinement.surface import choose_pixels, render_surface
+from aprloc_ros.refinement.template import RAYS, Template, crosses, fit
+
+FIELD, T_TRUE = wavy_wall(), true_pose()
+FEATURES = F.normalize(query_of(FIELD, T_TRUE)[1][0], dim=0)
+PIXELS = choose_pixels(torch.ones(CAMERA.height, CAMERA.width), 400, seeded())
+LEAST_SQUARES = Kernel(shape=2.0)
+
+
+def surface(T=T_TRUE, pixels=None):
+    with torch.no_grad():
+        return render_surface(FIELD, SCENE, CAMERA, crosses(PIXELS) if pixels is None else pixels, T[None], HISTOGRAM)
+
+
+def settled(template, features, T, steps, kernel=LEAST_SQUARES):
+    seen = []
+    found = fit(template, FeatureGrid.of(features, CAMERA), T, kernel, 1e-9, 1e-9, lambda done: done < steps, seen.append)
+    assert len(seen) <= steps and (not seen or torch.equal(seen[-1], found.T_map_cam))
+    return found
+
+
+def noisy(seed, share):
+    """The query's features with noise that has that share [H, W] of their length."""
+    return F.normalize(FEATURES + share * F.normalize(torch.randn(FEATURES.shape, generator=seeded(seed)), dim=0), dim=0)
+
+
+def test_rays_stand_around_their_point():
+    rays = crosses(torch.tensor([[10.0, 20.0], [3.0, 4.0]])).view(2, RAYS, 2)
+    assert torch.equal(rays.mean(1), torch.tensor([[10.0, 20.0], [3.0, 4.0]]))
+    assert torch.equal(rays[0], torch.tensor([[11.0, 20.0], [9.0, 20.0], [10.0, 21.0], [10.0, 19.0]]))
+
+
+def test_points_and_descriptors_are_the_walls():
+    template = Template.of(surface())
+    straight = surface(pixels=PIXELS)
+    assert (template.points - straight.points[0]).norm(dim=-1).median() < 0.01
+    assert F.cosine_similarity(template.descriptors, straight.descriptors[0]).median() > 0.99
+    torch.testing.assert_close(template.descriptors.norm(dim=-1), torch.ones(len(PIXELS)))
+    assert template.weights.min() >= 0 and template.weights.median() > 0.8
+
+
+def test_slopes_are_the_walls_features_by_pixel():
+    """Against the exact features of the points at which rays half a pixel aside meet the wall."""
+    template, h = Template.of(surface()), 0.5
+
+    def exact(du, dv):
+        points = surface(pixels=PIXELS + torch.tensor([du, dv], dtype=torch.float64)).points[0]
+        return F.normalize(FIELD.feature(SCENE.points_to_scene(points).float()), dim=-1)
+    for axis, (du, dv) in enumerate(((h, 0.0), (0.0, h))):
+        expected = (exact(du, dv) - exact(-du, -dv)) / (2 * h)
+        assert (template.slopes[:, axis] - expected).norm(dim=-1).median() < 0.1 * expected.norm(dim=-1).median()
+    torch.testing.assert_close(template.metric[:, 0, 1], (template.slopes[:, 0] * template.slopes[:, 1]).sum(-1).double())
+
+
+def test_the_gradient_is_that_of_the_displacement():
+    """D^T r is linear in the pose near the truth, with D^T D J as its derivative, by differences along all six directions."""
+    template, grid = Template.of(surface()), FeatureGrid.of(FEATURES, CAMERA)
+    at = template.residuals(grid, T_TRUE)
+    expected = at.metric[0] @ at.jacobian[0]
+    for i, step in enumerate([2e-3] * 3 + [1e-3] * 3):
+        xi = torch.zeros(6, dtype=torch.float64)
+        xi[i] = step
+        there, back = (template.residuals(grid, T_TRUE @ se3_exp(sign * xi)).slope[0] for sign in (1, -1))
+        found = (there - back) / (2 * step)
+        off = (found - expected[..., i]).norm(dim=-1) / expected[..., i].norm(dim=-1).clamp_min(1e-3)
+        assert off.median() < 0.15
+
+
+def test_points_out_of_view_say_nothing():
+    turned = T_TRUE @ se3_exp(torch.tensor([0.0, 0, 0, 0, 0.5, 0], dtype=torch.float64))
+    r = Template.of(surface()).residuals(FeatureGrid.of(FEATURES, CAMERA), turned)
+    assert 0 < r.seen.sum() < r.seen.numel()
+    assert not r.slope[~r.seen].any() and not r.metric[~r.seen].any()
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_a_near_pose_is_led_to_the_truth(seed):
+    near = moved(T_TRUE, 0.03, 0.7, seed)
+    found = settled(Template.of(surface(near)), FEATURES, near, 6)
+    metres, degrees = pose_errors(found.T_map_cam, T_TRUE)
+    assert metres < 0.002 and degrees < 0.05
+
+
+def test_steps_are_as_long_as_they_should_be_in_noise():
+    """Where a step along the query's own slopes goes half of the way, one along what was rendered goes nearly all of it."""
+    near, features = moved(T_TRUE, 0.01, 0.3), noisy(0, 1.0)
+    template, grid = Template.of(surface(near)), FeatureGrid.of(features, CAMERA)
+    ours = settled(template, features, near, 1).T_map_cam
+    one = LevenbergSettings(kernel=LEAST_SQUARES, stretch=1.0, longest_stretch=1.0)
+    theirs = minimise(near[None], lambda T: grid.residuals(template.points[None], template.descriptors[None], T),
+                      template.weights[None], len(FEATURES), one, lambda done: done < 1).T_map_cam[0]
+    start, ours_m, theirs_m = (pose_errors(T, T_TRUE)[0] for T in (near, ours, theirs))
+    assert ours_m < 0.4 * start < 0.8 * theirs_m
+
+
+def test_noise_that_grows_towards_the_border_does_not_draw_the_pose_back():
+    """A query's own slopes do that: their residuals are smaller where it is less noisy, in the middle."""
+    u, v = torch.meshgrid(torch.linspace(-1, 1, CAMERA.width), torch.linspace(-1, 1, CAMERA.height), indexing='xy')
+    share = 2.5 * torch.maximum(u.abs(), v.abs()) ** 2
+    template = Template.of(surface())
+    ours, theirs = [], []
+    for seed in range(12):
+        features = noisy(seed, share)
+        grid = FeatureGrid.of(features, CAMERA)
+        ours.append(residuals(settled(template, features, T_TRUE, 6).T_map_cam, T_TRUE)[2])
+        theirs.append(residuals(minimise(
+            T_TRUE[None], lambda T, grid=grid: grid.residuals(template.points[None], template.descriptors[None], T),
+            template.weights[None], len(FEATURES), LevenbergSettings(kernel=LEAST_SQUARES),
+            lambda done: done < 30).T_map_cam[0], T_TRUE)[2])
+    ours, theirs = torch.stack(ours), torch.stack(theirs)
+    print(ours.mean(), ours.std(), theirs.mean(), theirs.std())
+    error = ours.std() / len(ours) ** 0.5
+    assert ours.mean().abs() < 3 * error and theirs.mean() > 0.003 > 3 * ours.mean().abs()
+
+
+def test_a_fit_without_points_stays():
+    template = Template.of(surface())
+    nothing = Template(template.points, template.descriptors, template.slopes, template.metric, torch.zeros_like(template.weights))
+    assert torch.equal(settled(nothing, FEATURES, T_TRUE, 3).T_map_cam, T_TRUE)
