@@ -2,16 +2,26 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
+from tiny_capture import CAMERA, write_settings, write_wall
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.lens import Lens, found_camera
+from aprloc_ros.training import build_map
+from aprloc_ros.training.build_map import Build
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.lens import moved_px, to_colmap
+from aprloc_ros.training.presets import load_preset
+from aprloc_ros.training.request import Request
+from aprloc_ros.training.triangulation import Structure
 
 DECLARED = Camera(640, 480, 525.0, 525.0, 320.0, 240.0)
 FOUND = replace(DECLARED, fx=524.2, fy=524.0, cx=319.0, model='opencv', distortion=(0.01, -0.05, 0.0, 0.0))
@@ -75,3 +85,41 @@ def test_colmap_projects_as_opencv_does(camera, model, count):
     distortion = np.array(camera.distortion or (0.0,) * 4)
     ours, _ = optics.projectPoints(points[:, None], np.zeros(3), np.zeros(3), camera.matrix, distortion)
     assert np.allclose(np.array([theirs.img_from_cam(p) for p in points]) - 0.5, ours[:, 0], atol=1e-6)
+
+
+def started_build(tmp_path: Path) -> Build:
+    capture = read_capture(write_wall(tmp_path / 'wall'))
+    preset = load_preset('small', write_settings(tmp_path / 'tiny.yaml'))
+    return Build(Request('wall', capture, 'small', preset, 0, 'none'), tmp_path / 'work', 'cpu')
+
+
+def test_a_build_takes_all_frames_as_found_and_finds_once(tmp_path, monkeypatch):
+    asked, points = [], SparsePoints(torch.zeros(60, 3, dtype=torch.float64), torch.zeros(60, 2, dtype=torch.long))
+    found = replace(CAMERA, fx=41.0, model='opencv', distortion=(0.1, 0.0, 0.0, 0.0))
+
+    def triangulated(frames, *_):
+        asked.append({frame.camera for frame in frames})
+        return Structure(points, (Lens(frames[0].camera, found),))
+    monkeypatch.setattr(build_map, 'triangulate', triangulated)
+    for _ in range(2):   # the second one goes on where the first was interrupted
+        build = started_build(tmp_path)
+        assert {frame.camera for frame in (*build.fit, *build.calibration, *build.test)} == {found}
+        assert torch.equal(build.tracks.xyz, points.xyz)
+    assert asked == [{CAMERA}]
+    own = build.views(build.fit, 24).camera
+    assert own.model == 'pinhole' and math.isclose(own.fx, 41.0 * 24 / 36)
+
+
+def test_where_nothing_can_be_triangulated_cameras_are_as_declared(tmp_path, monkeypatch):
+    asked = []
+
+    def failed(frames, *_):
+        asked.append(len(frames))
+        raise AprlocError('only 3 points could be triangulated')
+    monkeypatch.setattr(build_map, 'triangulate', failed)
+    build = started_build(tmp_path)
+    for _ in range(2):
+        with pytest.raises(AprlocError, match='only 3 points'):
+            _ = build.tracks
+    assert build.lenses == () and {frame.camera for frame in build.fit} == {CAMERA}
+    assert len(asked) == 1
