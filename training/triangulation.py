@@ -44,14 +44,9 @@ def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300
 
     report(f'triangulation: SIFT on {len(chosen)} of {len(frames)} training frames')
     _extract(pycolmap, database, root, {name: frames[i].camera for name, i in index_of.items()})
-    pairs = view_pairs(torch.stack([frames[i].T_map_cam for i in chosen]))
-    names = list(index_of)
-    (work_dir / 'pairs.txt').write_text(''.join(f'{names[a]} {names[b]}\n' for a, b in pairs))
+    pairs = view_pairs(torch.stack([frames[i].T_map_cam for i in index_of.values()]))
     report(f'triangulation: matching {len(pairs)} pairs of views')
-    pycolmap.match_image_pairs(
-        database, pairing_options=pycolmap.ImportedPairingOptions(match_list_path=work_dir / 'pairs.txt'),
-        matching_options=_one_after_another(pycolmap), verification_options=_seeded_verification(pycolmap),
-        device=pycolmap.Device.cpu)
+    _match(pycolmap, database, work_dir / 'pairs.txt', list(index_of), pairs)
     declared = _declared_cameras(pycolmap, database, frames, index_of)
 
     def located(cameras: dict[int, Camera]):
@@ -66,8 +61,8 @@ def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300
         points = _checked(_collect(located(found), index_of))
     shutil.rmtree(work_dir)
     report(f'triangulation: {len(points.xyz)} points, {len(points.observations)} observations')
-    for lens in lenses:
-        report(_description(lens))
+    for text in map(_description, lenses) if lenses else ['lens: as declared']:
+        report(text)
     return Structure(points, lenses)
 
 
@@ -126,6 +121,14 @@ def _extract(pycolmap, database: Path, root: Path, cameras: dict[str, Camera]):
         reader = pycolmap.ImageReaderOptions(camera_model=model, camera_params=','.join(map(str, parameters)))
         pycolmap.extract_features(database, root, image_names=names, camera_mode=pycolmap.CameraMode.SINGLE,
                                   reader_options=reader, extraction_options=options, device=pycolmap.Device.cpu)
+
+
+def _match(pycolmap, database: Path, list_path: Path, names: list[str], pairs: list[tuple[int, int]]):
+    list_path.write_text(''.join(f'{names[a]} {names[b]}\n' for a, b in pairs))
+    pycolmap.match_image_pairs(
+        database, pairing_options=pycolmap.ImportedPairingOptions(match_list_path=list_path),
+        matching_options=_one_after_another(pycolmap), verification_options=_seeded_verification(pycolmap),
+        device=pycolmap.Device.cpu)
 
 
 def _declared_cameras(pycolmap, database: Path, frames: tuple[Frame, ...], index_of: dict[str, int]) -> dict[int, Camera]:
