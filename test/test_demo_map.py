@@ -1,5 +1,6 @@
 """The map that is shipped, on photographs of its place that trained nothing."""
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,13 +15,15 @@ from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
 from aprloc_ros.recordings.bag_images import BagImage
 from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget, make_query
-from aprloc_ros.refiners import fine_features
+from aprloc_ros.refiners import fine_features, query_camera
 from aprloc_ros.scoring.replay import ANSWERED, Robot, replay
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.place.court import build_court
 from aprloc_ros.training.place.drive import COURSES, plan_drive
 from aprloc_ros.training.place.raycast import Renderer
 from aprloc_ros.training.place.sensor import Sensor, develop
+from aprloc_ros.training.refiner_calibration import calibrate_refiner
+from aprloc_ros.training.views import Views
 
 HERE, ELSEWHERE = (0, 1, 2), tuple(range(90, 100))   # frames of the held-out drive, ten a second
 
@@ -70,3 +73,16 @@ def test_a_kidnapped_robot_is_silent_until_it_is_found_and_never_wrong(bundle, p
         if frame.outcome == ANSWERED:
             xi = residuals(frame.estimate.T_map_cam[None], photographs[frame.index][1][None])[0]
             assert (xi.abs() <= 3 * frame.estimate.covariance.diagonal().sqrt()).all()
+
+
+def test_a_busy_machine_does_not_teach_a_map_to_distrust_its_refiner(bundle, photographs, monkeypatch):
+    """A clock that moves 10 s at each look, past any budget."""
+    camera = query_camera(bundle.manifest)
+    queries = [make_query(image, CAMERA, camera) for image, _ in photographs]
+    images = torch.stack([(255 * query.image).round().byte() for query in queries])
+    views = Views(camera, images, torch.ones(images[:, 0].shape, dtype=torch.bool),
+                  torch.stack([query.histogram for query in queries]), torch.stack([T for _, T in photographs]))
+    ticks = itertools.count()
+    monkeypatch.setattr('aprloc_ros.refinement.refined.time.perf_counter', lambda: 10.0 * next(ticks))
+    found = calibrate_refiner(bundle, 'nre', views, 0, 'cpu')
+    assert found.refined_share > 0.7 and found.median_m < 0.05

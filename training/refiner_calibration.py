@@ -1,5 +1,6 @@
 """What frames that were held out of a map say about its refiners: a gate, a covariance, and which one is the best."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,13 +10,14 @@ from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.refinement.refined import Refined
+from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget, Refined
 from aprloc_ros.refiners import missing_for
 from aprloc_ros.training.calibration import calibrate
 from aprloc_ros.training.trials import run_trials
 from aprloc_ros.training.views import Views
 
 _MOST_FRAMES = 200
+_UNHURRIED = Budget(DEFAULT_BUDGET.iterations, math.inf)   # a busy machine must not teach a map to distrust its refiner
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class RefinerScores:
 
 def calibrate_refiner(bundle: MapBundle, name: str, views: Views, seed: int, device: str) -> RefinerScores:
     """Gate and covariance of one refiner. views: held-out frames at the refiner's camera, in the order they were taken."""
-    localizer = Localizer(bundle, device, name)
+    localizer = Localizer(bundle, device, name, _UNHURRIED)
     if len(views) > _MOST_FRAMES:
         views = views[torch.linspace(0, len(views) - 1, _MOST_FRAMES).round().long()]
 
