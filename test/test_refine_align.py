@@ -78,26 +78,24 @@ def test_two_poses_that_each_explain_a_part_do_not_agree():
     assert torn.signals['agreement'] < sure.signals['agreement'] - 0.2
 
 
-def test_it_renders_the_starts_and_once_more(monkeypatch):
-    rendered = []
+@pytest.fixture
+def rendered(monkeypatch):
+    """From how many poses each rendering was."""
+    counts, original = [], align.render_surface
 
     def counted(*arguments):
-        rendered.append(len(arguments[4]))
+        counts.append(len(arguments[4]))
         return original(*arguments)
-    original = align.render_surface
     monkeypatch.setattr(align, 'render_surface', counted)
+    return counts
+
+
+def test_it_renders_the_starts_and_once_more(rendered):
     refiner().refine(QUERY, torch.stack([moved(T_TRUE, 0.3, 5.0), moved(T_TRUE, 0.2, 3.0)]), AMPLE)
     assert rendered == [2, 1]
 
 
-def test_a_budget_that_ends_on_the_way_spends_no_rendering_more(monkeypatch):
-    rendered = []
-
-    def counted(*arguments):
-        rendered.append(len(arguments[4]))
-        return original(*arguments)
-    original = align.render_surface
-    monkeypatch.setattr(align, 'render_surface', counted)
+def test_a_budget_that_ends_on_the_way_spends_no_rendering_more(rendered):
     result = refiner().refine(QUERY, moved(T_TRUE, 0.1, 3.0)[None], Budget(4, 1e6))
     assert rendered == [1] and result.status == 'budget' and result.iterations == 4
     assert pose_errors(result.T_map_cam, T_TRUE)[0] < 0.05 and torch.linalg.eigvalsh(result.hessian).min() > 0
