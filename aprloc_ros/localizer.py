@@ -13,7 +13,6 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.device import is_out_of_memory, place, resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import nearest_rotation
-from aprloc_ros.lens import found_camera
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.networks import to_T
 from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget, Query, Refined, make_query
@@ -65,7 +64,7 @@ class Localizer:
         """
         clock = _Clock()
         image = check_image(image)
-        source = found_camera(camera, self.manifest.lenses) if camera else self._scaled_camera(image)
+        source = self._source(image, camera)
         query = make_query(image, source, self.manifest.camera)
         clock.lap('prepare')
         raw = self._regress(query.image)
@@ -92,14 +91,14 @@ class Localizer:
             return refined.T_map_cam, covariance, judgement.status, judgement.score
         return T_prior, prior, judgement.status, judgement.score
 
-    def _scaled_camera(self, image: np.ndarray) -> Camera:
+    def _source(self, image: np.ndarray, camera: Camera | None) -> Camera:
         own = self.manifest.camera
         height, width = image.shape[:2]
         # The map's size is whole pixels of some original's, so its aspect is known to half a pixel of either side.
-        if abs(width * own.height / (height * own.width) - 1) > 1 / min(own.width, own.height):
+        if camera is None and abs(width * own.height / (height * own.width) - 1) > 1 / min(own.width, own.height):
             raise AprlocError(f'the image is {width}x{height}, not of the aspect of the map\'s camera '
                               f'({own.width}x{own.height}); give the camera that took it')
-        return own.resized(width, height)
+        return self.manifest.source(camera, width, height)
 
     def _regress(self, query: Tensor) -> Tensor:
         """[3, h, w] -> the raw pose [3, 4] float64 on the CPU."""

@@ -13,7 +13,7 @@ from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.covariance import HessianCovariance, check_covariance
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.gate import Gate
-from aprloc_ros.lens import Lens
+from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.scene import SceneNormalisation
 
 SCHEMA = 1
@@ -113,6 +113,10 @@ class Manifest:
         check_covariance(self.covariance)
         if self.refiner not in ('none', *self.refiners):
             raise AprlocError(f'refiner is {self.refiner!r}; the map has none, {", ".join(self.refiners)}')
+
+    def source(self, camera: Camera | None, width: int, height: int) -> Camera:
+        """What is known of the camera that took an image of that size; None: the map's own, scaled to it."""
+        return found_camera(camera, self.lenses) if camera else self.camera.resized(width, height)
 
 
 def check_map_name(name: str) -> str:

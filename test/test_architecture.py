@@ -13,7 +13,7 @@ ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geo
 ROS_ROOMS = {'messages', 'transforms', 'odometry', 'parameters', 'inputs', 'frames', 'initial_pose', 'services',
              'tf_output', 'display', 'stream', 'node', 'player'}
 FOUNDATION = {'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'covariance', 'scene', 'points'}
-JUDGED = FOUNDATION | {'refinement', 'gate', 'lens', 'manifest'}
+JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
 LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
 MESSAGES = {'errors', 'camera', 'geometry', 'message_fields', 'messages'}
 BAG = {'errors', 'camera', 'geometry', 'recording', 'message_fields', 'bag_messages', 'trajectory', 'tf_tree'}
@@ -54,7 +54,7 @@ MAY_IMPORT = {
     'inputs': {'errors', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
     'frames': FOUNDATION | MESSAGES | {'answer', 'localizer', 'odometry', 'parameters', 'images', 'transforms'},
-    'display': {'answer', 'camera', 'cloud', 'fields', 'lens', 'map_bundle', 'overlay', 'messages', 'worker'},
+    'display': {'answer', 'camera', 'cloud', 'fields', 'map_bundle', 'overlay', 'messages', 'worker'},
     'stream': MESSAGES | {'answer', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'services', 'tf_output',
                           'tracker', 'transforms', 'worker'},
     'node': MESSAGES | {'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters', 'refinement',

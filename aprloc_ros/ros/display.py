@@ -18,7 +18,6 @@ from visualization_msgs.msg import Marker, MarkerArray
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.cloud import VIEWS, Cloud, cloud_parts, evenly, frustum_lines, join
 from aprloc_ros.fields.views import render_view
-from aprloc_ros.lens import found_camera
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.overlay import overlay_image
 from aprloc_ros.ros.messages import pose_stamped
@@ -94,8 +93,7 @@ class Display:
 
     def _picture(self, pixels: np.ndarray, answer: Answer, camera: Camera | None) -> np.ndarray:
         own, estimate = self._bundle.manifest.camera, answer.estimate
-        source = (found_camera(camera, self._bundle.manifest.lenses) if camera
-                  else own.resized(pixels.shape[1], pixels.shape[0]))
+        source = self._bundle.manifest.source(camera, pixels.shape[1], pixels.shape[0])
         target = own.with_short_side(min(_OVERLAY_PIXELS, own.width, own.height))
         rgb, _ = render_view(self._bundle.field, self._bundle.manifest.scene, target, estimate.T_map_cam,
                              estimate.histogram)

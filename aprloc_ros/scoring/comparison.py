@@ -8,7 +8,6 @@ from torch import Tensor
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.histogram import luminance_histogram
-from aprloc_ros.lens import found_camera
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.overlay import error_map
 
@@ -21,7 +20,7 @@ def compare_views(bundle: MapBundle, image: np.ndarray, camera: Camera | None, T
     rendering cyan: grey where both agree, coloured fringes where an edge is displaced.
     """
     own = bundle.manifest.camera
-    source = found_camera(camera, bundle.manifest.lenses) if camera else own.resized(image.shape[1], image.shape[0])
+    source = bundle.manifest.source(camera, image.shape[1], image.shape[0])
     query = warp_image(np.ascontiguousarray(image), source, own)
     histogram = luminance_histogram(torch.tensor(query).permute(2, 0, 1).float() / 255)
     rgb, _ = render_view(bundle.field, bundle.manifest.scene, own, T_map_cam, histogram)
