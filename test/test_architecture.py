@@ -30,8 +30,8 @@ MAY_IMPORT = {
     'manifest': FOUNDATION | {'gate', 'lens'},
     'map_bundle': FOUNDATION | {'manifest', 'networks', 'fields'},
     'refiners': LOADED,
-    'pace': set(),
-    'localizer': LOADED | {'refiners', 'pace'},
+    'pace': set(), 'lens_watch': {'camera', 'refinement'},
+    'localizer': LOADED | {'refiners', 'pace', 'lens_watch'},
     # What was estimated, and how sure it was.
     'distributions': set(), 'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
