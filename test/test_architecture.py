@@ -12,7 +12,8 @@ ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geo
        'tf2_ros', 'visualization_msgs'}
 ROS_ROOMS = {'messages', 'transforms', 'odometry', 'parameters', 'inputs', 'frames', 'initial_pose', 'services',
              'tf_output', 'display', 'stream', 'node', 'player'}
-FOUNDATION = {'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'covariance', 'scene', 'points'}
+FOUNDATION = {'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance', 'scene',
+              'points'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
 LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
 MESSAGES = {'errors', 'camera', 'geometry', 'message_fields', 'messages'}
@@ -21,7 +22,8 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'histogram': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'}, 'points': {'errors'},
+    'histogram': set(), 'distributions': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'},
+    'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
@@ -32,12 +34,13 @@ MAY_IMPORT = {
     'refiners': LOADED,
     'localizer': LOADED | {'refiners'},
     # What was estimated, and how sure it was.
-    'distributions': set(), 'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
+    'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
     # What was recorded.
-    'recording': {'errors'}, 'message_fields': {'errors', 'camera', 'geometry'}, 'bag_messages': {'camera', 'geometry'},
+    'recording': {'errors'}, 'message_fields': {'errors', 'geometry'}, 'camera_info': {'errors', 'camera'},
+    'images': {'errors'}, 'stamp_order': set(), 'bag_messages': {'camera', 'geometry'},
     'trajectory': {'errors', 'geometry'}, 'tf_tree': {'errors', 'geometry', 'message_fields', 'trajectory'},
-    'truth': BAG, 'odometry_topic': BAG | {'truth'}, 'bags': BAG, 'bag_images': BAG | {'images'},
+    'truth': BAG, 'odometry_topic': BAG | {'truth'}, 'bags': BAG, 'bag_images': BAG | {'camera_info', 'images'},
     # What is shown.
     'overlay': set(), 'cloud': {'camera', 'fields', 'histogram', 'scene'},
     'viewer': {'camera', 'cloud', 'errors', 'geometry'},
@@ -45,18 +48,19 @@ MAY_IMPORT = {
     'motion': {'geometry'}, 'tracker': {'geometry', 'distributions', 'motion'},
     'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
     # The node.
-    'worker': {'errors'}, 'images': {'errors'},
+    'worker': set(),
     'parameters': {'errors', 'config', 'manifest', 'motion', 'tracker'},
     'messages': MESSAGES, 'services': set(),
     'initial_pose': MESSAGES,
     'transforms': MESSAGES,
-    'odometry': MESSAGES | {'transforms', 'worker'},
+    'odometry': MESSAGES | {'stamp_order', 'transforms'},
     'inputs': {'errors', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
-    'frames': FOUNDATION | MESSAGES | {'answer', 'localizer', 'odometry', 'parameters', 'images', 'transforms'},
+    'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'images', 'localizer', 'odometry', 'parameters',
+                                       'transforms'},
     'display': {'answer', 'camera', 'cloud', 'fields', 'map_bundle', 'overlay', 'messages', 'worker'},
-    'stream': MESSAGES | {'answer', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'services', 'tf_output',
-                          'tracker', 'transforms', 'worker'},
+    'stream': MESSAGES | {'answer', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'services', 'stamp_order',
+                          'tf_output', 'tracker', 'transforms', 'worker'},
     'node': MESSAGES | {'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters', 'refinement',
                         'services', 'stream', 'transforms'},
     'relocalize': {'node'},
@@ -111,6 +115,13 @@ def test_ros_stays_in_its_rooms(name):
     if room(name) == 'images':
         used -= {'cv_bridge'}  # the last resort for rare encodings, where it is installed
     assert room(name) in ROS_ROOMS or not used, f'{name} imports {used}'
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_the_node_is_imported_from_above_alone(name):
+    used = {imported for imported in imports(MODULES[name]) if imported.startswith('aprloc_ros.ros')}
+    above = name.startswith('aprloc_ros.ros.') or room(name) in OUTER_ROOMS | {'relocalize'}
+    assert above or not used, f'{name} imports {used}'
 
 
 @pytest.mark.parametrize('name', MODULES)

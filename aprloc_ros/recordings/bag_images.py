@@ -7,9 +7,10 @@ import numpy as np
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.recordings.bag_messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
-from aprloc_ros.recordings.message_fields import camera_from_info, stamp_ns
+from aprloc_ros.recordings.camera_info import camera_from_info
+from aprloc_ros.recordings.images import decode_image
+from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.recordings.recording import Recording
-from aprloc_ros.ros.images import decode_image
 
 _MAX_IMAGE_BYTES = 1 << 28   # as RGB: a recording of one's own may hold larger images than a node accepts
 _DEPTH = ('16UC1', '32FC1')

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aprloc_ros.localizer import Estimate, Localizer
 from aprloc_ros.recordings.bag_images import BagImage
-from aprloc_ros.ros.worker import StampOrder
+from aprloc_ros.recordings.stamp_order import StampOrder
 from aprloc_ros.tracking.answer import FrameRejected, Picture, answer_picture, check_picture, rejecting
 from aprloc_ros.tracking.tracker import Tracker, TrackingOptions
 
@@ -58,7 +58,7 @@ class ReplayedFrame:
 
 def replay(images: Iterable[BagImage], localizer: Localizer, robot: Robot, realtime: bool = False,
            clock: Callable[[], float] = time.perf_counter) -> Iterator[ReplayedFrame]:
-    """Localise the images, in the order of recording. realtime: newest frame only, as aprloc_ros.ros.worker does.
+    """Localise the images, in the order of recording. realtime: newest frame only, as the node does.
 
     clock: seconds, to measure how long an answer takes.
     """
