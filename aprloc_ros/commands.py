@@ -60,15 +60,12 @@ def calibrate(options: argparse.Namespace) -> int:
 
 
 def localize(options: argparse.Namespace) -> int:
-    import cv2
-
     from aprloc_ros.geometry import rotation_to_quaternion
+    from aprloc_ros.recordings.encoded_images import read_image
 
-    pixels = cv2.imread(str(options.image), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels is None:
-        raise AprlocError(f'{options.image}: missing or not a readable image')
+    pixels = read_image(options.image)
     camera = parse_camera(options.camera, pixels.shape[1], pixels.shape[0]) if options.camera else None
-    estimate = _localizer(options).localize(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), camera)
+    estimate = _localizer(options).localize(pixels, camera)
     std = estimate.covariance.diagonal().sqrt()
     for name, unit, values in (('position', 'm', estimate.T_map_cam[:3, 3]),
                                ('quaternion wxyz', '', rotation_to_quaternion(estimate.T_map_cam[:3, :3])),

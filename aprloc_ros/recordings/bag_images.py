@@ -8,12 +8,10 @@ import numpy as np
 from aprloc_ros.camera import Camera
 from aprloc_ros.recordings.bag_messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from aprloc_ros.recordings.camera_info import camera_from_info
-from aprloc_ros.recordings.images import decode_image
+from aprloc_ros.recordings.encoded_images import MAX_IMAGE_BYTES
+from aprloc_ros.recordings.image_messages import decode_image, is_depth
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.recordings.recording import Recording
-
-_MAX_IMAGE_BYTES = 1 << 28   # as RGB: a recording of one's own may hold larger images than a node accepts
-_DEPTH = ('16UC1', '32FC1')
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class BagImage:
 
     def pixels(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB. Raises AprlocError for an image that does not decode."""
-        return decode_image(self.message, _MAX_IMAGE_BYTES)
+        return decode_image(self.message, MAX_IMAGE_BYTES)
 
 
 def frame_name(index: int) -> str:
@@ -68,7 +66,7 @@ def choose_topics(recording: Recording, image: str | None = None, camera_info: s
         image = recording.named(image, (IMAGE, COMPRESSED_IMAGE), 'image topic')
     else:
         colour = [topic for topic in recording.counts(IMAGE, COMPRESSED_IMAGE)
-                  if not _is_depth(recording.first(topic).body)]
+                  if not is_depth(recording.first(topic).body)]
         image = recording.only(colour, 'topics with colour images', '--image')
     if camera_info:
         return ImageTopics(image, recording.named(camera_info, (CAMERA_INFO,), 'camera_info topic'))
@@ -90,10 +88,3 @@ def read_images(recording: Recording, topics: ImageTopics) -> Iterator[BagImage]
         head = image.body.header
         yield BagImage(index, image.recorded_ns, stamp_ns(head.stamp), head.frame_id.strip('/'), image.body, info,
                     topics.rectified)
-
-
-def _is_depth(message) -> bool:
-    """Whether an Image or CompressedImage holds depth."""
-    if hasattr(message, 'encoding'):
-        return message.encoding in _DEPTH
-    return 'compressedDepth' in message.format or message.format.startswith(_DEPTH)
