@@ -40,8 +40,10 @@ MAY_IMPORT = {
     'recording': {'errors'}, 'message_fields': {'errors', 'geometry'}, 'camera_info': {'errors', 'camera'},
     'pixels': {'errors'}, 'jpeg': {'errors'}, 'png': {'errors'}, 'encoded_images': {'errors', 'pixels', 'jpeg', 'png'},
     'raw_images': {'errors', 'pixels'}, 'image_messages': {'errors', 'encoded_images', 'raw_images'}, 'stamp_order': set(), 'bag_messages': {'camera', 'geometry'},
-    'trajectory': {'errors', 'geometry'}, 'tf_tree': {'errors', 'geometry', 'message_fields', 'trajectory'},
-    'truth': BAG, 'odometry_topic': BAG | {'truth'}, 'bags': BAG, 'bag_images': BAG | {'camera_info', 'encoded_images', 'image_messages'},
+    'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},
+    'pose_messages': {'errors', 'message_fields', 'skipped', 'stamp_order', 'trajectory'},
+    'tf_tree': {'errors', 'geometry', 'message_fields', 'pose_messages', 'skipped', 'trajectory'},
+    'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_topic': BAG | {'truth'}, 'bags': BAG, 'bag_images': BAG | {'camera_info', 'encoded_images', 'image_messages'},
     # What is shown.
     'overlay': set(), 'cloud': {'camera', 'fields', 'histogram', 'scene'},
     'viewer': {'camera', 'cloud', 'errors', 'geometry'},

@@ -336,17 +336,17 @@ def drive(**changes):
 
 
 @pytest.mark.parametrize('write, parts', [
-    (drive(images=None), ('no colour image topic',)),
-    (drive(info=None), ('no CameraInfo topic',)),
+    (drive(images=None), ('no topics with colour images',)),
+    (drive(info=None), ('no camera_info topic',)),
     (drive(poses=None), ('no poses', 'groundtruth.txt', 'PoseStamped')),
     (drive(more=lambda bag: bag.images('/rear/image_raw')), ('/cam/image_raw', '/rear/image_raw', 'image_topic')),
     (drive(images=lambda bag: bag.images(clock=lambda ns: ns - 10**12)), ('none of the 24 images', 'clock')),
-    (drive(images=lambda bag: bag.images(clock=lambda ns: 0)), ('message 1', 'already', 'message 0')),
+    (drive(images=lambda bag: bag.images(clock=lambda ns: 0)), ('24 of 24 images', 'message 0', 'the stamp is zero', '5%')),
     (drive(images=lambda bag: bag.images(content=lambda i: picture(i)[:5])), ('image_raw, message 0', 'truncated')),
     (drive(images=lambda bag: bag.images(encoding='yuv411')), ("'yuv411'", 'rgb8')),
     (drive(info=lambda bag: bag.info(size=(480, 640))), ('32x24', '640x480')),
     (drive(info=lambda bag: bag.info(model='double_sphere')), ("'double_sphere'", 'plumb_bob')),
-    (drive(info=lambda bag: bag.info(k=[0.0] * 9)), ('camera_info, message 0', 'calibrated')),
+    (drive(info=lambda bag: bag.info(k=[0.0] * 9)), ('24 for camera_info', 'image_raw, message 0', 'calibrated')),
     (drive(poses=lambda bag: bag.poses('/pose', 'PoseStamped', lambda T: T * np.nan)), ('/pose, message 0',)),
     (drive(poses=lambda bag: bag.poses('/odom', 'Odometry', base, 'base_link')), ('base_link', '/tf_static')),
 ])

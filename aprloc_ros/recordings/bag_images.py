@@ -38,6 +38,7 @@ class BagImage:
     message: object      # sensor_msgs/Image or CompressedImage
     info: object | None  # sensor_msgs/CameraInfo
     rectified: bool
+    where: str = ''      # bag, topic and index, for error messages
 
     @property
     def name(self) -> str:
@@ -57,24 +58,25 @@ def frame_name(index: int) -> str:
     return f'frame {index:04d}'
 
 
-def choose_topics(recording: Recording, image: str | None = None, camera_info: str | None = None) -> ImageTopics:
+def choose_topics(recording: Recording, image: str | None = None, camera_info: str | None = None,
+                  options: tuple[str, str] = ('--image', '--camera-info')) -> ImageTopics:
     """The topics of these names; else the only topic of colour images, and the camera_info beside it or the only one.
 
-    Raises AprlocError that names the candidates where there are several, or that a name is not there.
+    options: how a user names the two. Raises AprlocError that names the candidates where there are several, or that a name is not there.
     """
     if image:
         image = recording.named(image, (IMAGE, COMPRESSED_IMAGE), 'image topic')
     else:
         colour = [topic for topic in recording.counts(IMAGE, COMPRESSED_IMAGE)
                   if not is_depth(recording.first(topic).body)]
-        image = recording.only(colour, 'topics with colour images', '--image')
+        image = recording.only(colour, 'topics with colour images', options[0])
     if camera_info:
         return ImageTopics(image, recording.named(camera_info, (CAMERA_INFO,), 'camera_info topic'))
     infos = recording.counts(CAMERA_INFO)
     beside = image.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
     found = next((topic for topic in infos if topic.strip('/') == beside.strip('/')), None)
     if infos and not found:
-        found = recording.only(infos, 'topics with camera_info', '--camera-info')
+        found = recording.only(infos, 'topics with camera_info', options[1])
     return ImageTopics(image, found)
 
 
@@ -87,4 +89,4 @@ def read_images(recording: Recording, topics: ImageTopics) -> Iterator[BagImage]
             info, following = following.body, next(infos, None)
         head = image.body.header
         yield BagImage(index, image.recorded_ns, stamp_ns(head.stamp), head.frame_id.strip('/'), image.body, info,
-                    topics.rectified)
+                       topics.rectified, image.where)

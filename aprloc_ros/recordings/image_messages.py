@@ -33,6 +33,12 @@ def is_depth(message) -> bool:
     return kind.startswith(_DEPTH) or 'compresseddepth' in kind
 
 
+def bayer_pattern(message) -> str:
+    """The encoding of the mosaic that a CompressedImage may hold: compressed_image_transport leaves it; else empty."""
+    pattern = message.format.partition(';')[0].strip().lower()
+    return pattern if pattern.startswith('bayer_') else ''
+
+
 def _kind(message) -> str:
     return (message.encoding if hasattr(message, 'encoding') else message.format)[:_NAME_LENGTH]
 
@@ -42,7 +48,7 @@ def _decode_compressed(message, max_image_bytes: int) -> np.ndarray:
     if not is_jpeg_or_png(data):
         raise AprlocError(f'the compressed image ({_kind(message)!r}, {len(data)} bytes) is neither JPEG nor PNG')
     image = decode(data, max_image_bytes)
-    pattern = message.format.partition(';')[0].strip().lower()
-    if pattern.startswith('bayer_') and (image == image[..., :1]).all():   # compressed_image_transport leaves the mosaic
+    pattern = bayer_pattern(message)
+    if pattern and (image == image[..., :1]).all():
         return demosaic(image[..., 0].copy(), pattern)
     return image

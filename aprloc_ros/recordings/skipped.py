@@ -27,6 +27,6 @@ class Skipped:
             return ''
         reasons = ', '.join(f'{number} for {reason}' for reason, number in self._reasons.most_common())
         said = f'{count} of {self._total} {self._what} cannot be used ({reasons}), the first: {self._first}'
-        if count == self._total or count > max(1, MOST_SKIPPED * self._total):
+        if 2 * count >= self._total or count > max(1, MOST_SKIPPED * self._total):
             raise AprlocError(f'{said}; at most {MOST_SKIPPED:.0%} may be left out')
         return f'left out: {said}'

@@ -51,3 +51,4 @@ class Capture:
     train: tuple[Frame, ...]
     test: tuple[Frame, ...]
     points: SparsePoints | None = field(default=None)
+    notes: tuple[str, ...] = ()                # what its user should hear of it
