@@ -12,10 +12,11 @@ _BARE = frozenset((0x01, *range(0xD0, 0xD8)))
 _SCAN, _END = 0xDA, 0xD9
 # In the data of a scan: a marker that ends it. FF00 is data, FFD0 to FFD7 restart the decoder (section B.1.1.5).
 _AFTER_SCAN = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
+_RESTART = re.compile(rb'\xff([\xd0-\xd7])')
 
 
 class Layout(NamedTuple):
-    """end: where the end marker lies, None where it is missing."""
+    """end: where the end marker lies, None where it or a part before it is missing."""
 
     width: int
     height: int
@@ -39,9 +40,16 @@ def read_layout(data: bytes) -> Layout:
             size = int.from_bytes(data[at + 7:at + 9], 'big'), int.from_bytes(data[at + 5:at + 7], 'big')
         at += 2 if marker in _BARE else 2 + int.from_bytes(data[at + 2:at + 4], 'big')
         if marker == _SCAN:
-            after = _AFTER_SCAN.search(data, at)
-            at = after.start() if after else len(data)
+            start, after = at, _AFTER_SCAN.search(data, at)
+            if after is None or not _restarts_in_order(data[start:after.start()]):
+                break
+            at = after.start()
     return Layout(*_found(size, data), None)
+
+
+def _restarts_in_order(scan: bytes) -> bool:
+    """Restart markers are counted modulo 8: one that is missing was lost with its data."""
+    return all(marker[0] == 0xD0 + index % 8 for index, marker in enumerate(_RESTART.findall(scan)))
 
 
 def _found(size: tuple[int, int] | None, data: bytes) -> tuple[int, int]:
