@@ -22,7 +22,7 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'histogram': set(), 'distributions': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'},
+    'bit_depth': set(), 'histogram': set(), 'distributions': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'},
     'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
@@ -38,7 +38,7 @@ MAY_IMPORT = {
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
     # What was recorded.
     'recording': {'errors'}, 'message_fields': {'errors', 'geometry'}, 'camera_info': {'errors', 'camera'},
-    'pixels': {'errors'}, 'jpeg': {'errors'}, 'png': {'errors'}, 'encoded_images': {'errors', 'pixels', 'jpeg', 'png'},
+    'pixels': {'errors', 'bit_depth'}, 'jpeg': {'errors'}, 'png': {'errors'}, 'encoded_images': {'errors', 'pixels', 'jpeg', 'png'},
     'raw_images': {'errors', 'pixels'}, 'image_messages': {'errors', 'encoded_images', 'raw_images'}, 'stamp_order': set(), 'bag_messages': {'camera', 'geometry'},
     'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},
     'pose_messages': {'errors', 'message_fields', 'skipped', 'stamp_order', 'trajectory'},

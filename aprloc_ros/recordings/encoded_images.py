@@ -10,7 +10,7 @@ import numpy as np
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings import jpeg, png
-from aprloc_ros.recordings.pixels import check_size, to_8_bits
+from aprloc_ros.recordings.pixels import as_8_bits, check_size
 
 MAX_IMAGE_BYTES = 1 << 30   # as RGB: of files and recordings of one's own; a node accepts less
 _BLOCK = 8                  # pixels of a JPEG that are coded together, along each side
@@ -19,23 +19,16 @@ _NOTHING = 128              # their brightness where the data are missing
 
 def read_image(path: Path) -> np.ndarray:
     """[H, W, 3] uint8 RGB of an image file, not turned by its EXIF. AprlocError names the file."""
+    return as_8_bits(read_samples(path))
+
+
+def read_samples(path: Path) -> np.ndarray:
+    """As `read_image`, of the file's own bits: [H, W, 3] uint8 or uint16 RGB."""
     data = _read(path)
     try:
-        return decode(data, MAX_IMAGE_BYTES)
+        return _decode(data, MAX_IMAGE_BYTES)
     except AprlocError as error:
         raise AprlocError(f'{path}: {error}') from None
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image file. AprlocError names the file."""
-    data = _read(path)
-    if is_jpeg_or_png(data):
-        try:
-            return _checked_size(data, MAX_IMAGE_BYTES)
-        except AprlocError as error:
-            raise AprlocError(f'{path}: {error}') from None
-    height, width = read_image(path).shape[:2]
-    return width, height
 
 
 def is_jpeg_or_png(data: bytes) -> bool:
@@ -43,10 +36,15 @@ def is_jpeg_or_png(data: bytes) -> bool:
 
 
 def decode(data: bytes, max_image_bytes: int) -> np.ndarray:
-    """An encoded image -> [H, W, 3] uint8 RGB; 16 bits as `to_8_bits` does.
+    """An encoded image -> [H, W, 3] uint8 RGB.
 
     Raises AprlocError for an image that ends early or is damaged, is larger than max_image_bytes as RGB, or is none.
     """
+    return as_8_bits(_decode(data, max_image_bytes))
+
+
+def _decode(data: bytes, max_image_bytes: int) -> np.ndarray:
+    """[H, W, 3] RGB as stored."""
     size = _checked_size(data, max_image_bytes) if is_jpeg_or_png(data) else None
     image = _pixels(data)
     if size and (image is None or size != image.shape[1::-1]):
@@ -54,9 +52,11 @@ def decode(data: bytes, max_image_bytes: int) -> np.ndarray:
     if image is None:
         raise AprlocError(f'missing or not a readable image: {len(data)} bytes that are damaged or of an unknown format')
     check_size(*image.shape[1::-1], max_image_bytes)
+    if image.dtype not in (np.uint8, np.uint16):
+        raise AprlocError(f'the image holds {image.dtype} numbers; 8 or 16 bits a channel are needed')
     if data.startswith(jpeg.START) and _ends_in_nothing(image) and _is_short(data, image):
         raise _ends_early(data, size)
-    return cv2.cvtColor(to_8_bits(image), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _read(path: Path) -> bytes:

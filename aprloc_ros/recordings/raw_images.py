@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.pixels import check_size, to_8_bits
+from aprloc_ros.recordings.pixels import as_8_bits, check_size
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def decode_raw(message, max_image_bytes: int) -> np.ndarray:
                           f'{message.encoding}) need {step * rows}; it was truncated or its step is wrong')
     pixels = np.ascontiguousarray(np.frombuffer(message.data, np.uint8).reshape(rows, step)[:, :row_bytes])
     if encoding.bytes_per_channel == 2:
-        pixels = to_8_bits(pixels.view('>u2' if message.is_bigendian else '<u2').astype(np.uint16))
+        pixels = as_8_bits(pixels.view('>u2' if message.is_bigendian else '<u2').astype(np.uint16))
     return _convert(pixels.reshape(rows, width, encoding.channels), encoding.to_rgb, message.encoding)
 
 

@@ -1,6 +1,6 @@
 """A rosbag2 (mcap, sqlite3) or ROS 1 bag: an image topic, its CameraInfo, and poses (see bag_poses).
 
-Where a bag leaves a choice, `capture.yaml` beside it decides (see bag_choice.Choice).
+Where a bag leaves a choice, `capture.yaml` beside it decides (see choice.Choice).
 """
 
 from pathlib import Path

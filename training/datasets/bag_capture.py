@@ -16,9 +16,9 @@ from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.stamp_order import stamp_refusal
 from aprloc_ros.tracking.answer import FrameRejected, check_picture, rejecting
-from aprloc_ros.training.datasets.bag_choice import Choice, key_in_file, read_choice
-from aprloc_ros.training.datasets.bag_poses import MAX_GAP_S, camera_poses
+from aprloc_ros.training.datasets.bag_poses import MAX_GAP_S, camera_poses, key_in_file
 from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.choice import Choice, read_choice
 from aprloc_ros.training.datasets.parsing import checked_capture
 from aprloc_ros.training.datasets.splits import held_out
 

@@ -8,7 +8,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIANCE
 from aprloc_ros.recordings.recording import Recording
 from aprloc_ros.recordings.truth import read_tf, read_topic
-from aprloc_ros.training.datasets.bag_choice import Choice, key_in_file
+from aprloc_ros.training.datasets.choice import Choice
 from aprloc_ros.training.datasets.trajectory import MAX_GAP_S, read_tum_trajectory
 
 POSES = (POSE, POSE_WITH_COVARIANCE)
@@ -43,6 +43,11 @@ def camera_poses(recording: Recording, choice: Choice, stamps_s: Tensor, camera_
     raise AprlocError(f'{recording.path}: no poses: record a PoseStamped, PoseWithCovarianceStamped or Odometry topic, or '
                       f'/tf that moves {camera_frame!r}, or write {tum_files(recording.path)[0]} '
                       f'("stamp tx ty tz qx qy qz qw")')
+
+
+def key_in_file(key: str) -> str:
+    """How to make a choice, in words that follow `choose one with`."""
+    return f'"{key}: <one of them>" in capture.yaml beside the bag'
 
 
 def tum_files(bag: Path) -> list[Path]:

@@ -11,7 +11,6 @@ import torch
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose
-from aprloc_ros.recordings.encoded_images import image_size
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.nvm import Nvm, read_nvm
 from aprloc_ros.training.datasets.parsing import (
@@ -19,6 +18,7 @@ from aprloc_ros.training.datasets.parsing import (
     checked_capture,
     expect_count,
     floats,
+    image_size,
     natural_key,
     note_once,
     quaternion_pose,

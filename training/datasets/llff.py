@@ -12,13 +12,13 @@ import torch
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import LLFF_FROM_CV, check_pose, pose
-from aprloc_ros.recordings.encoded_images import image_size
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.parsing import (
     IMAGE_SUFFIXES,
     check_image,
     checked_camera,
     checked_capture,
+    image_size,
 )
 from aprloc_ros.training.datasets.splits import held_out
 

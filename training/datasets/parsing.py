@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import cv2
 import torch
 from torch import Tensor
 
@@ -69,6 +70,14 @@ def check_image(path: Path, where: str) -> Path:
     if size == 0:
         raise AprlocError(f'{where}: image {path} is empty (0 bytes); restore it or remove the line')
     return path
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image file."""
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise AprlocError(f'{path}: not a readable image')
+    return image.shape[1], image.shape[0]
 
 
 def note_once(seen: dict[str, str], name: str, where: str):

@@ -16,13 +16,13 @@ import torch
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import check_pose, invert
-from aprloc_ros.recordings.encoded_images import image_size
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.parsing import (
     check_image,
     checked_capture,
     expect_count,
     floats,
+    image_size,
     natural_key,
     note_once,
     quaternion_pose,

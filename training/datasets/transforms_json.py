@@ -15,13 +15,13 @@ import torch
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import GL_FROM_CV, check_pose
-from aprloc_ros.recordings.encoded_images import image_size
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.intrinsics import make_camera
 from aprloc_ros.training.datasets.parsing import (
     IMAGE_SUFFIXES,
     check_image,
     checked_capture,
+    image_size,
     natural_key,
     note_once,
     read_text,

@@ -13,7 +13,6 @@ import yaml
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.encoded_images import image_size
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.parsing import (
     check_image,
@@ -21,6 +20,7 @@ from aprloc_ros.training.datasets.parsing import (
     checked_capture,
     expect_count,
     floats,
+    image_size,
     note_once,
     read_rows,
     read_text,

@@ -1,4 +1,4 @@
-"""capture.yaml beside a bag: what to take where the bag leaves a choice."""
+"""capture.yaml: what to take where a capture leaves a choice."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,12 +8,10 @@ import yaml
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.parsing import read_text
 
-FILE = 'capture.yaml'
-
 
 @dataclass(frozen=True)
 class Choice:
-    """Each key may be left out."""
+    """The file's keys; each may be left out."""
 
     image_topic: str | None = None
     camera_info_topic: str | None = None
@@ -21,9 +19,9 @@ class Choice:
     pose_frame: str | None = None     # the frame whose pose the topic gives, where the messages do not say
 
 
-def read_choice(bag: Path) -> Choice:
-    """Of the file in a bag's folder, or beside the bag."""
-    file = (bag if bag.is_dir() else bag.parent) / FILE
+def read_choice(path: Path) -> Choice:
+    """Of the capture in a folder, or in a file beside which the choice lies."""
+    file = (path if path.is_dir() else path.parent) / 'capture.yaml'
     if not file.is_file():
         return Choice()
     try:
@@ -37,8 +35,3 @@ def read_choice(bag: Path) -> Choice:
         if key not in allowed or not isinstance(value, str):
             raise AprlocError(f'{file}: "{key}: {value}": the keys are {", ".join(allowed)}, each a name')
     return Choice(**values)
-
-
-def key_in_file(key: str) -> str:
-    """How to write a choice, in words that follow `choose one with`."""
-    return f'"{key}: <one of them>" in {FILE} beside the bag'
