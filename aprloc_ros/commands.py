@@ -61,7 +61,7 @@ def calibrate(options: argparse.Namespace) -> int:
 
 def localize(options: argparse.Namespace) -> int:
     from aprloc_ros.geometry import rotation_to_quaternion
-    from aprloc_ros.recordings.encoded_images import read_image
+    from aprloc_ros.recordings.decoding.encoded_images import read_image
 
     pixels = read_image(options.image)
     camera = read_camera(options.camera, pixels.shape[1], pixels.shape[0]) if options.camera else None

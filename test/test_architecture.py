@@ -38,12 +38,11 @@ MAY_IMPORT = {
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
     # What was recorded.
     'recording': {'errors'}, 'message_fields': {'errors', 'geometry'}, 'camera_info': {'errors', 'camera'},
-    'pixels': {'errors', 'bit_depth'}, 'jpeg': {'errors'}, 'png': {'errors'}, 'encoded_images': {'errors', 'pixels', 'jpeg', 'png'},
-    'raw_images': {'errors', 'pixels'}, 'image_messages': {'errors', 'encoded_images', 'raw_images'}, 'stamp_order': set(), 'bag_messages': {'camera', 'geometry'},
+    'decoding': {'errors', 'bit_depth', 'decoding'}, 'stamp_order': set(), 'bag_messages': {'camera', 'geometry'},
     'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},
     'pose_messages': {'errors', 'message_fields', 'skipped', 'stamp_order', 'trajectory'},
     'tf_tree': {'errors', 'geometry', 'message_fields', 'pose_messages', 'skipped', 'trajectory'},
-    'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_topic': BAG | {'truth'}, 'bags': BAG, 'bag_images': BAG | {'camera_info', 'encoded_images', 'image_messages'},
+    'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_topic': BAG | {'truth'}, 'bags': BAG, 'bag_images': BAG | {'camera_info', 'decoding'},
     # What is shown.
     'overlay': set(), 'cloud': {'camera', 'fields', 'histogram', 'scene'},
     'viewer': {'camera', 'cloud', 'errors', 'geometry'},
@@ -59,7 +58,7 @@ MAY_IMPORT = {
     'odometry': MESSAGES | {'stamp_order', 'transforms'},
     'inputs': {'errors', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
-    'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'image_messages', 'localizer', 'odometry', 'parameters',
+    'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'decoding', 'localizer', 'odometry', 'parameters',
                                        'transforms'},
     'display': {'answer', 'camera', 'cloud', 'fields', 'map_bundle', 'overlay', 'messages', 'worker'},
     'stream': MESSAGES | {'answer', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'services', 'stamp_order',
@@ -115,7 +114,7 @@ def test_a_room_imports_only_what_it_may(name):
 @pytest.mark.parametrize('name', MODULES)
 def test_ros_stays_in_its_rooms(name):
     used = {imported.split('.')[0] for imported in imports(MODULES[name])} & ROS
-    if room(name) == 'raw_images':
+    if room(name) == 'decoding':
         used -= {'cv_bridge'}  # the last resort for rare encodings, where it is installed
     assert room(name) in ROS_ROOMS or not used, f'{name} imports {used}'
 

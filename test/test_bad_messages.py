@@ -6,6 +6,7 @@ import math
 import cv2
 import numpy as np
 import pytest
+import torch
 from drive_fixtures import FRAME, T_BASE_CAM, T_MAP_ODOM, DriveBag, base_pose, even_camera_pose, picture, stamp
 
 from aprloc_ros.cli import main
@@ -207,6 +208,29 @@ def test_two_static_parents_are_refused_where_they_matter(tmp_path):
         assert read_tf(recording).connects('base_link', FRAME)
     with open_recording(tmp_path / 'two') as recording, pytest.raises(AprlocError, match='has two parents, base_link'):
         read_tf(recording).connects('base_link', FRAME)
+
+
+def test_of_static_transforms_the_last_that_is_one_counts(tmp_path):
+    path = tf_drive(tmp_path / 'bag')
+    with Drive(tmp_path / 'two') as bag:
+        bag.transform('/tf_static', 'base_link', FRAME, T_BASE_CAM, stamp(0))
+        bag.transform('/tf_static', 'base_link', FRAME, T_BASE_CAM + np.diag([math.inf], 3), stamp(1))
+    at = torch.zeros(1, dtype=torch.float64)
+    with open_recording(tmp_path / 'two') as recording:
+        np.testing.assert_allclose(read_tf(recording).lookup('base_link', FRAME, at, 0.1)[0][0], T_BASE_CAM, atol=1e-9)
+        assert len(recording.notes) == 1 and 'message 1' in recording.notes[0]
+    assert frames_of(path, tmp_path).notes == ()
+
+
+def test_transforms_that_overtook_one_another_are_sorted(tmp_path):
+    with Drive(tmp_path / 'bag') as bag:
+        bag.info()
+        bag.mounting()
+        for index in (i for pair in range(0, COUNT, 2) for i in (pair + 1, pair)):
+            bag.transform('/tf', 'map', 'base_link', base_pose(stamp(index)), stamp(index))
+        for index in range(COUNT):
+            bag.compressed_image(index)
+    assert frames_of(tmp_path / 'bag', tmp_path).notes == ()
 
 
 def test_bad_transforms_are_left_out_and_many_refused(tmp_path):

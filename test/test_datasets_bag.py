@@ -262,7 +262,12 @@ def mosaic(pattern: str):
 
 
 @pytest.mark.parametrize('encoding, channels, content, expected', [
-    ('bgr8', 3, lambda i: picture(i)[..., ::-1], picture),
+    ('bgr8', 3, lambda i: picture(i)[..., ::-1], picture), ('BGR8', 3, lambda i: picture(i)[..., ::-1], picture),
+    ('8UC3', 3, lambda i: picture(i)[..., ::-1], picture), ('8UC1', 1, grey, lambda i: np.repeat(grey(i)[..., None], 3, -1)),
+    ('rgb16', 6, lambda i: picture(i).astype(np.uint16) * 257, picture),
+    ('mono16', 2, lambda i: grey(i).astype(np.uint16) * 257, lambda i: np.repeat(grey(i)[..., None], 3, -1)),
+    ('nv12', 1, lambda i: np.vstack([np.full((HEIGHT, WIDTH), 100), np.tile([90, 220], (HEIGHT // 2, WIDTH // 2))]).astype(np.uint8),
+     lambda i: yuv_red()),
     ('rgba8', 4, lambda i: np.dstack([picture(i), grey(i)]), picture),
     ('bgra8', 4, lambda i: np.dstack([picture(i)[..., ::-1], grey(i)]), picture),
     ('mono8', 1, grey, lambda i: np.repeat(grey(i)[..., None], 3, -1)),
@@ -277,7 +282,7 @@ def test_raw_encodings(tmp_path, encoding, channels, content, expected):
         bag.poses('/pose', 'PoseStamped')
     for frame in read_capture(tmp_path / 'drive', tmp_path / 'cache').train[:2]:
         difference = frame.read_image()[2:-2, 2:-2].astype(int) - expected(index_of(frame))[2:-2, 2:-2]
-        assert np.abs(difference).max() <= (3 if 'yuv' in encoding else 0)
+        assert np.abs(difference).max() <= (3 if encoding.startswith(('yuv', 'nv')) else 0)
 
 
 def orange() -> np.ndarray:

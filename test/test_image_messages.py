@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.image_messages import decode_image
+from aprloc_ros.recordings.decoding.image_messages import decode_image
 
 LIMIT = 1_000_000
 # Smooth, so that subsampled colour and Bayer patterns lose little of it.

@@ -8,8 +8,8 @@ import numpy as np
 from aprloc_ros.camera import Camera
 from aprloc_ros.recordings.bag_messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from aprloc_ros.recordings.camera_info import camera_from_info
-from aprloc_ros.recordings.encoded_images import MAX_IMAGE_BYTES
-from aprloc_ros.recordings.image_messages import decode_image, is_depth
+from aprloc_ros.recordings.decoding.encoded_images import MAX_IMAGE_BYTES
+from aprloc_ros.recordings.decoding.image_messages import decode_image, is_depth
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.recordings.recording import Recording
 

@@ -110,14 +110,24 @@ class TfTree:
         return T, known
 
     def _step(self, child: str, stamps_s: Tensor, max_gap_s: float) -> tuple[Tensor, Tensor]:
-        """T_parent_child [M, 4, 4] and whether each is known [M]; of a static one the last word counts."""
+        """T_parent_child [M, 4, 4] and whether each is known [M]."""
         key = self._parent(child), child
         if child in self.static:
-            _, xyz, quaternion, where = self.records[key][-1]
-            T = rigid_transform(xyz, quaternion, where)
+            T = self._last_word(self.records[key])
             return T.expand(len(stamps_s), 4, 4), torch.ones(len(stamps_s), dtype=torch.bool)
         if key not in self.read:
             skipped = Skipped(f'transforms from {key[0]} to {child}', len(self.records[key]))
-            self.read[key] = to_trajectory(self.records[key], skipped)
+            # In the order of time, as tf2 keeps them: two publishers' messages overtake one another.
+            self.read[key] = to_trajectory(sorted(self.records[key], key=lambda record: record.stamp_ns), skipped)
             self.note(skipped.summary())
         return self.read[key].at(stamps_s, max_gap_s)
+
+    def _last_word(self, records: list[PoseRecord]) -> Tensor:
+        """[4, 4] of the last record that is a pose. AprlocError where none is."""
+        for record in reversed(records):
+            try:
+                return rigid_transform(record.xyz, record.quaternion, record.where)
+            except AprlocError as error:
+                refusal = error
+                self.note(f'left out: {error}')
+        raise refusal

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings import jpeg
 from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, choose_topics, read_images
-from aprloc_ros.recordings.image_messages import bayer_pattern
+from aprloc_ros.recordings.decoding import jpeg
+from aprloc_ros.recordings.decoding.image_messages import bayer_pattern
 from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.stamp_order import stamp_refusal

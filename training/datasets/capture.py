@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.encoded_images import read_image
+from aprloc_ros.recordings.decoding.encoded_images import read_image
 
 
 @dataclass(frozen=True)

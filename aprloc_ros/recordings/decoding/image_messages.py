@@ -6,8 +6,8 @@ A message may come from anyone: every size is checked against the data and a lim
 import numpy as np
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.encoded_images import decode, is_jpeg_or_png
-from aprloc_ros.recordings.raw_images import decode_raw, demosaic
+from aprloc_ros.recordings.decoding.encoded_images import decode, is_jpeg_or_png
+from aprloc_ros.recordings.decoding.raw_images import decode_raw, demosaic
 
 _DEPTH = ('16uc1', '32fc1')   # what ROS gives to depth images (REP 118)
 _NAME_LENGTH = 40             # of what a stranger wrote, in messages

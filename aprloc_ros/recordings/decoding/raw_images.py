@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.pixels import as_8_bits, check_size
+from aprloc_ros.recordings.decoding.pixels import as_8_bits, check_size
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ def decode_raw(message, max_image_bytes: int) -> np.ndarray:
     encoding = _ENCODINGS.get(message.encoding.lower())
     if encoding is None:
         return _decode_by_cv_bridge(message)
-    if encoding.rows_of_two == 3 and (width % 2 or height % 2):
-        raise AprlocError(f'an image of {width}x{height} cannot be {message.encoding}: its width and height must be even, '
-                          f'since two rows and columns share their colour')
+    shares_rows, shares_columns = encoding.rows_of_two == 3, encoding.rows_of_two == 3 or encoding.channels == 2
+    if shares_columns and width % 2 or shares_rows and height % 2:
+        raise AprlocError(f'an image of {width}x{height} cannot be {message.encoding}: its sides must be even, since '
+                          f'neighbours share their colour')
     row_bytes = width * encoding.channels * encoding.bytes_per_channel
     if step < row_bytes:
         raise AprlocError(f'the image has rows of {step} bytes but {width} pixels of {message.encoding} need {row_bytes}')
@@ -74,8 +75,7 @@ def _convert(pixels: np.ndarray, code: int | None, encoding: str) -> np.ndarray:
     try:
         return cv2.cvtColor(pixels, code)
     except cv2.error:
-        raise AprlocError(f'an image of {pixels.shape[1]}x{pixels.shape[0]} cannot be {encoding}: '
-                          f'its width must be even, since two columns share their colour') from None
+        raise AprlocError(f'an image of {pixels.shape[1]}x{pixels.shape[0]} cannot be {encoding}') from None
 
 
 def _decode_by_cv_bridge(message) -> np.ndarray:

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings import jpeg, png
-from aprloc_ros.recordings.pixels import as_8_bits, check_size
+from aprloc_ros.recordings.decoding import jpeg, png
+from aprloc_ros.recordings.decoding.pixels import as_8_bits, check_size
 
 MAX_IMAGE_BYTES = 1 << 30   # as RGB: of files and recordings of one's own; a node accepts less
 _BLOCK = 8                  # pixels of a JPEG that are coded together, along each side
