@@ -22,8 +22,8 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'bit_depth': set(), 'histogram': set(), 'distributions': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'},
-    'points': {'errors'},
+    'bit_depth': set(), 'histogram': set(), 'distributions': set(), 'covariance': {'errors', 'geometry'},
+    'scene': {'errors', 'geometry'}, 'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
@@ -42,7 +42,8 @@ MAY_IMPORT = {
     'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},
     'pose_messages': {'errors', 'message_fields', 'skipped', 'stamp_order', 'trajectory'},
     'tf_tree': {'errors', 'geometry', 'message_fields', 'pose_messages', 'skipped', 'trajectory'},
-    'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_topic': BAG | {'truth'}, 'bags': BAG, 'bag_images': BAG | {'camera_info', 'decoding'},
+    'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_topic': BAG | {'truth'}, 'bags': BAG,
+    'bag_images': BAG | {'camera_info', 'decoding'},
     # What is shown.
     'overlay': set(), 'cloud': {'camera', 'fields', 'histogram', 'scene'},
     'viewer': {'camera', 'cloud', 'errors', 'geometry'},

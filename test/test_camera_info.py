@@ -41,7 +41,8 @@ LENSES = {
     'plumb bob of none': ({'d': ()}, PINHOLE),
     'plumb bob of zeros': ({'d': (0.0,) * 5}, PINHOLE),
     'rational': ({'distortion_model': 'rational_polynomial', 'd': RATIONAL}, lens('opencv', RATIONAL)),
-    'rational padded': ({'distortion_model': 'rational_polynomial', 'd': (*RATIONAL, *[0.0] * 6)}, lens('opencv', RATIONAL)),
+    'rational padded': ({'distortion_model': 'rational_polynomial', 'd': (*RATIONAL, *[0.0] * 6)},
+                        lens('opencv', RATIONAL)),
     'rational of 5': ({'distortion_model': 'rational_polynomial', 'd': PLUMB}, lens('opencv', PLUMB)),
     'rational of 7': ({'distortion_model': 'rational_polynomial', 'd': (0.1,) * 7}, '7 distortion'),
     'thin prism': ({'distortion_model': 'rational_polynomial', 'd': (0.1,) * 12}, '12 distortion'),
@@ -170,7 +171,8 @@ def test_a_calibration_file_is_read_alike(tmp_path, changes, expected):
     values = fields(changes)
     file = tmp_path / 'camera.yaml'
     file.write_text(yaml.safe_dump({
-        'image_width': WIDTH, 'image_height': HEIGHT, 'camera_name': 'front', 'distortion_model': values['distortion_model'],
+        'image_width': WIDTH, 'image_height': HEIGHT, 'camera_name': 'front',
+        'distortion_model': values['distortion_model'],
         'camera_matrix': {'rows': 3, 'cols': 3, 'data': list(values['k'])},
         'distortion_coefficients': {'rows': 1, 'cols': len(values['d']), 'data': list(values['d'])}}))
     if isinstance(expected, Camera):
@@ -192,7 +194,8 @@ def test_a_file_that_is_no_calibration_says_so(tmp_path, text):
 
 
 def test_a_region_of_interest_and_binning_see_the_same_rays():
-    camera = camera_from_info(plain({'width': 640, 'height': 480, 'roi': (100, 60, 320, 240), 'binning_x': 2, 'binning_y': 4}))
+    sensor = {'width': 640, 'height': 480, 'roi': (100, 60, 320, 240), 'binning_x': 2, 'binning_y': 4}
+    camera = camera_from_info(plain(sensor))
     assert (camera.width, camera.height) == (160, 60)
     # The pixel (10, 5) of the image averages 2x4 pixels of the sensor, whose centre is at:
     u, v = 100 + 2 * 10 + 0.5, 60 + 4 * 5 + 1.5

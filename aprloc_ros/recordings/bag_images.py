@@ -62,7 +62,8 @@ def choose_topics(recording: Recording, image: str | None = None, camera_info: s
                   options: tuple[str, str] = ('--image', '--camera-info')) -> ImageTopics:
     """The topics of these names; else the only topic of colour images, and the camera_info beside it or the only one.
 
-    options: how a user names the two. Raises AprlocError that names the candidates where there are several, or that a name is not there.
+    options: how a user names the two. Raises AprlocError that names the candidates where there are several, or says that
+    a name is not there.
     """
     if image:
         image = recording.named(image, (IMAGE, COMPRESSED_IMAGE), 'image topic')

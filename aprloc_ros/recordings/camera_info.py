@@ -91,8 +91,8 @@ def _distortion(info) -> tuple[str, tuple[float, ...]]:
     if name == '' and not any(coefficients):
         return 'pinhole', ()
     if name == '':
-        raise AprlocError(f'camera_info has {len(coefficients)} distortion coefficients and no distortion model; its driver '
-                          f'must name one of {known}, {_OR_RECTIFY}')
+        raise AprlocError(f'camera_info has {len(coefficients)} distortion coefficients and no distortion model; its '
+                          f'driver must name one of {known}, {_OR_RECTIFY}')
     if name not in _DISTORTION_MODELS:
         raise AprlocError(f'camera_info has the distortion model {name[:40]!r}; it must be one of {known}, {_OR_RECTIFY}')
     model, count = _DISTORTION_MODELS[name]

@@ -45,7 +45,7 @@ class TfTree:
                 stamp_ns(item.header.stamp), item.transform.translation, item.transform.rotation, where))
 
     def ancestors(self, frame: str) -> Iterator[str]:
-        """The frame, its parent, and so on up to the root. AprlocError where they are no tree, as far up as they are read."""
+        """The frame, its parent, and so on up to the root. AprlocError where they are no tree, once it is reached."""
         seen = set()
         while frame not in seen:
             yield frame

@@ -1,4 +1,4 @@
-"""The images of a bag that have a pose, as a capture: each is decoded once, as replay and node do, and written to a file."""
+"""The images of a bag that have a pose as a capture: each is decoded as replay and node do, and written to a file."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ FORMAT = 'bag'
 
 
 def read_bag(bag: Path, cache_dir: Path | None) -> Capture:
-    """bag: what rosbags opens. Images that a node would refuse as messages are left out; AprlocError where they are many."""
+    """bag: what rosbags opens. Messages that a node would refuse are left out; AprlocError where they are many."""
     with open_recording(bag) as recording:
         choice = read_choice(bag)
         topics = _topics(recording, choice)
@@ -74,8 +74,8 @@ def _poses(recording: Recording, choice: Choice, stamps_ns: dict[int, int], came
     stamps_s = torch.tensor([stamp_ns / 1e9 for stamp_ns in stamps_ns.values()], dtype=torch.float64)
     T_map_cam, known = camera_poses(recording, choice, stamps_s, camera_frame)
     if not known.any():
-        raise AprlocError(f'{recording.path}: none of the {len(stamps_s)} images of {topic} has a pose at its time, nor two '
-                          f'around it at most {MAX_GAP_S} s apart; are the stamps of the same clock?')
+        raise AprlocError(f'{recording.path}: none of the {len(stamps_s)} images of {topic} has a pose at its time, nor '
+                          f'two around it at most {MAX_GAP_S} s apart; are the stamps of the same clock?')
     return {index: T for index, T, is_known in zip(stamps_ns, T_map_cam, known, strict=True) if is_known}
 
 
