@@ -1,7 +1,6 @@
 """`aprloc benchmark budget`: what a deadline costs, on an idle machine and on a busy one, as a table and a picture."""
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,8 +77,8 @@ def benchmark_budget(options):
 
 @contextlib.contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """With so many processes beside this one that do nothing but keep a core busy, as if of somebody else."""
-    others = [subprocess.Popen([sys.executable, '-c', 'while True: pass'], preexec_fn=os.setpgrp) for _ in range(processes)]
+    """With so many processes beside this one that do nothing but keep a core busy."""
+    others = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(processes)]
     try:
         yield
     finally:
