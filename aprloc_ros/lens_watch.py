@@ -19,7 +19,8 @@ _BIAS = 1.5e-3       # of what images say, however many: standard deviation
 _INDEPENDENT = 0.25  # share of a frame's information that the frames before it have not given
 _FORGETTING = 0.98   # a frame: a camera may change its mode on the way
 _SURE = 0.999        # that the mode is another one: so sure must one be to publish nothing
-_CURVED = 0.2        # of how far an offset moves the pose: to all sides, as the way is no straight line
+_PESSIMISM = 100.0   # a doubt counts so many times in the covariance
+_CURVED = 0.3        # of how far an offset moves the pose: to all sides, as the way is no straight line
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,5 +67,5 @@ class LensWatch:
             logs.append(torch.tensor(share).log() - torch.linalg.slogdet(total).logabsdet / 2
                         - offsets @ torch.linalg.solve(total, offsets) / 2)
             moments.append(gain @ noise + torch.outer(mean, mean))
-        odds = torch.softmax(torch.stack(logs), 0)
-        return LensVerdict(odds[1].item() > _SURE, offsets, odds[0] * moments[0] + odds[1] * moments[1])
+        wrong = torch.softmax(torch.stack(logs), 0)[1].item()
+        return LensVerdict(wrong > _SURE, offsets, torch.lerp(*moments, min(1.0, _PESSIMISM * wrong)))

@@ -12,6 +12,7 @@ from aprloc_ros.refinement.refined import Query
 
 CAMERA = Camera(320, 240, 260.0, 262.0, 158.7, 121.3)
 SCALE = 30.0
+NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)
 
 
 def truth(seed=0):

@@ -16,7 +16,8 @@ from aprloc_ros.refinement.feature_grid import FeatureGrid
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, normal_equations
 
 _SUSPICIOUS = 6.0    # squared distance of a first step from zero: only then are more steps made
-_STEPS = 8
+_STEPS = 20          # at most
+_NEAR = 1e-4         # a step within it ends them
 _STRETCH = 2.0       # steps on feature maps are too short, see levenberg.LevenbergSettings
 _DAMPING = 1e-3      # share of the Hessian's diagonal
 _FARTHEST = 0.5      # of an offset, in one step: beyond, nothing is linear
@@ -62,6 +63,8 @@ def lens_evidence(residuals_at: ResidualsAt, grid: FeatureGrid, T_map_cam: Tenso
             return first
         moved = replace(grid, camera=offset_camera(grid.camera, total))
         found = _linearised(residuals_at, moved, T_map_cam, weights, variance, kernel)
+        if step[6:].abs().max() < _NEAR:
+            break
     return LensEvidence(total, found.information, found.shift)
 
 
