@@ -116,7 +116,8 @@ class AlignRefiner:
         result = search.result(found, weights, surface, cost_before, agreement)
         if result is None:
             return None
-        return replace(result, lens=lens_evidence(template.residuals, grid, found.T_map_cam, weights, found.variance, s.kernel))
+        return replace(result, lens=lens_evidence(found.residuals, template.residuals, grid, found.T_map_cam, weights,
+                                                  found.variance, s.kernel))
 
 
 class _Search:

@@ -48,5 +48,5 @@ def feature_metric(T_map_cam: Tensor, xyz: Tensor, descriptors: Tensor, feature_
                                levenberg.LevenbergSettings(kernel=LOSSES[loss]), allows)
     hessian, _ = levenberg.normal_equations(found.residuals, weights, found.variance, channels, LOSSES[loss])
     likeness = 1 - found.residuals.squared[found.residuals.seen] / 2
-    lens = lens_evidence(residuals_at, grid, found.T_map_cam[0], weights, found.variance, LOSSES[loss])
+    lens = lens_evidence(found.residuals, residuals_at, grid, found.T_map_cam[0], weights, found.variance, LOSSES[loss])
     return Aligned(found.T_map_cam[0].cpu(), hessian[0].cpu(), likeness.cpu(), found.iterations, lens)

@@ -46,13 +46,13 @@ def offset_camera(camera: Camera, offsets: Tensor) -> Camera:
                    cy=camera.cy + y * camera.fy)
 
 
-def lens_evidence(residuals_at: ResidualsAt, grid: FeatureGrid, T_map_cam: Tensor, weights: Tensor, variance: Tensor,
-                  kernel: Kernel) -> LensEvidence:
-    """At the best pose T_map_cam [4, 4] of a search on the grid; weights [1, N] of the points, variance [1].
+def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: FeatureGrid, T_map_cam: Tensor, weights: Tensor,
+                  variance: Tensor, kernel: Kernel) -> LensEvidence:
+    """At the best pose T_map_cam [4, 4] of a search on the grid, with the residuals there; weights [1, N], variance [1].
 
     One linear step, which costs a fraction of a millisecond; several where that one leads away from zero.
     """
-    found = first = _linearised(residuals_at, grid, T_map_cam, weights, variance, kernel)
+    found = first = _linearised(residuals, grid, weights, variance, kernel)
     if first.offsets @ first.information @ first.offsets < _SUSPICIOUS:
         return found
     total = torch.zeros(3, dtype=torch.float64)
@@ -62,7 +62,7 @@ def lens_evidence(residuals_at: ResidualsAt, grid: FeatureGrid, T_map_cam: Tenso
         if not torch.isfinite(total).all() or total.abs().max() > _FARTHEST:
             return first
         moved = replace(grid, camera=offset_camera(grid.camera, total))
-        found = _linearised(residuals_at, moved, T_map_cam, weights, variance, kernel)
+        found = _linearised(residuals_at(moved, T_map_cam), moved, weights, variance, kernel)
         if step[6:].abs().max() < _NEAR:
             break
     return LensEvidence(total, found.information, found.shift)
@@ -73,9 +73,7 @@ class _Linearised(LensEvidence):
     step: Tensor   # [9]: of the pose and the offsets together
 
 
-def _linearised(residuals_at: ResidualsAt, grid: FeatureGrid, T_map_cam: Tensor, weights: Tensor, variance: Tensor,
-                kernel: Kernel) -> _Linearised:
-    residuals = residuals_at(grid, T_map_cam)
+def _linearised(residuals: Residuals, grid: FeatureGrid, weights: Tensor, variance: Tensor, kernel: Kernel) -> _Linearised:
     both = replace(residuals, jacobian=torch.cat([residuals.jacobian, _of_offsets(residuals.jacobian, grid.camera)], -1))
     hessian, gradient = normal_equations(both, weights, variance, grid.cells.shape[1], kernel)
     H, g = hessian[0], gradient[0]
