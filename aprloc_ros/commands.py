@@ -91,6 +91,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
     localizer = _localizer(options)
     capture = read_capture(options.data)
+    for note in capture.notes:
+        print(note)
     records = evaluation.evaluate_map(localizer, capture.test, _progress(len(capture.test)))
     scores = evaluation.score_with_baselines(records, [f.T_map_cam for f in capture.train], f'map {options.map}')
     p50, p95 = evaluation.latency_p50_p95_ms(records)
@@ -141,7 +143,10 @@ def bag(options: argparse.Namespace) -> int:
     from aprloc_ros.recordings.bags import capture_frames, write_bag
     from aprloc_ros.training.datasets import read_capture
 
-    count = write_bag(options.out, capture_frames(read_capture(options.data).test, options.rate))
+    capture = read_capture(options.data)
+    for note in capture.notes:
+        print(note)
+    count = write_bag(options.out, capture_frames(capture.test, options.rate))
     print(f'wrote {count} frames to {options.out}')
     return 0
 

@@ -29,6 +29,8 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
         raise AprlocError(f'{data}: the map was built from this capture; calibrate with another drive through the place')
     frames = with_lenses(tuple(sorted((*capture.train, *capture.test), key=_taken)), bundle.manifest.lenses)
     say(f'{capture.format} capture {capture.name}: {len(frames)} frames to calibrate on')
+    for note in capture.notes:
+        say(note)
     prior = prior_covariance(_regressor_residuals(bundle, frames, device))
     views = load_views(frames, query_camera(bundle.manifest))
     manifest = replace(bundle.manifest, covariance=prior, data=replace(bundle.manifest.data, calibration=capture.name))

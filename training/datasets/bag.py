@@ -11,17 +11,19 @@ import torch
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.repair import SUFFIXES, repair
 from aprloc_ros.training.datasets.bag_images import camera_of, is_depth, write_image
 from aprloc_ros.training.datasets.bag_poses import camera_poses
-from aprloc_ros.training.datasets.bag_topics import BagTopics, Choice, read_choice, stamp_s
+from aprloc_ros.training.datasets.bag_topics import BagTopics, stamp_s
 from aprloc_ros.training.datasets.capture import Capture, Frame
-from aprloc_ros.training.datasets.parsing import checked_capture, image_size, note_once
-from aprloc_ros.training.datasets.splits import held_out
+from aprloc_ros.training.datasets.choice import Choice, read_choice
+from aprloc_ros.training.datasets.files import image_size, visible
+from aprloc_ros.training.datasets.parsing import checked_capture, note_once
+from aprloc_ros.training.datasets.splits import held_out, left_out
 from aprloc_ros.training.datasets.trajectory import MAX_GAP_S
 
 FORMAT = 'bag'
 LOOKED_FOR = 'metadata.yaml with its bag, or one .mcap, .db3 or .bag file (ROS 2 and ROS 1 bags)'
-SUFFIXES = ('.mcap', '.db3', '.bag')
 RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 
 
@@ -39,13 +41,12 @@ def read(path: Path, cache_dir: Path | None = None) -> Capture:
     bag = _bag(path)
     try:
         with AnyReader([bag], default_typestore=get_typestore(Stores.LATEST)) as reader:
-            choice = read_choice((bag if bag.is_dir() else bag.parent) / 'capture.yaml')
-            return _read_open(BagTopics(reader, bag), choice, cache_dir)
+            return _read_open(BagTopics(reader, bag), read_choice(bag), cache_dir)
     except AprlocError:
         raise
     except Exception as error:  # rosbags lets through whatever a damaged file provokes
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise AprlocError(f'{bag}: not a readable bag ({reason}); try "ros2 bag reindex"') from error
+        raise AprlocError(f'{bag}: not a readable bag ({reason}); try "{repair(bag)}"') from error
 
 
 def _bag(path: Path) -> Path | None:
@@ -54,7 +55,7 @@ def _bag(path: Path) -> Path | None:
         return path if path.suffix in SUFFIXES else None
     if (path / 'metadata.yaml').is_file():
         return path
-    files = [file for file in sorted(path.glob('*')) if file.suffix in SUFFIXES]
+    files = [file for file in visible(path) if file.suffix in SUFFIXES]
     return files[0] if len(files) == 1 else None
 
 
@@ -76,8 +77,14 @@ def _read_open(topics: BagTopics, choice: Choice, cache_dir: Path | None) -> Cap
             if not frames:
                 _check_size(file, camera, where)
             frames.append(Frame(file.name, file, T_map_cam[index], camera, stamp_s=stamps[index]))
-    train, test = held_out(tuple(sorted(frames, key=lambda frame: frame.stamp_s)), str(bag))
-    return checked_capture(Capture(bag.stem, FORMAT, bag, train, test), bag)
+    frames = tuple(sorted(frames, key=lambda frame: frame.stamp_s))
+    train, test = held_out(frames, str(bag))
+    notes = left_out(frames, train, test)
+    if len(frames) < len(stamps):
+        unposed = (f'{len(stamps) - len(frames)} of {len(stamps)} images of {image_topic} have no pose at their time, nor two '
+                   f'around it at most {MAX_GAP_S} s apart, and are not used')
+        notes = (unposed, *notes)
+    return checked_capture(Capture(bag.stem, FORMAT, bag, train, test, notes=notes), bag)
 
 
 def _image_topic(topics: BagTopics, choice: Choice) -> str:
@@ -126,6 +133,6 @@ def _check_size(file: Path, camera: Camera, where: str):
 def _cache(bag: Path, cache_dir: Path | None) -> Path:
     """A folder of this very bag, told by its files, their sizes and times of change."""
     root = cache_dir or Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'aprloc'
-    files = sorted(bag.glob('*')) if bag.is_dir() else [bag]
+    files = visible(bag) if bag.is_dir() else [bag]
     marks = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return Path(root) / f'{bag.stem}-{hashlib.sha256(repr(marks).encode()).hexdigest()[:12]}'

@@ -7,7 +7,9 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.trajectory import make_trajectory
-from aprloc_ros.training.datasets.bag_topics import BagTopics, Choice, stamp_s
+from aprloc_ros.training.datasets.bag_topics import BagTopics, stamp_s
+from aprloc_ros.training.datasets.choice import Choice
+from aprloc_ros.training.datasets.files import visible
 from aprloc_ros.training.datasets.parsing import quaternion_pose
 from aprloc_ros.training.datasets.trajectory import MAX_GAP_S, read_tum_trajectory
 
@@ -49,7 +51,7 @@ def camera_poses(topics: BagTopics, choice: Choice, stamps_s: Tensor, camera_fra
 def tum_files(bag: Path) -> list[Path]:
     """Where a TUM trajectory of the camera may lie: in a bag's folder, or beside the bag under its name."""
     folder = bag if bag.is_dir() else bag.parent
-    inside = sorted(bag.glob('*.tum')) if bag.is_dir() else []
+    inside = visible(bag, '*.tum') if bag.is_dir() else []
     beside = [bag.with_name(bag.stem + '.tum'), bag.with_name(bag.stem + '.txt')]
     return [folder / 'groundtruth.txt', *inside, *beside]
 

@@ -1,39 +1,10 @@
 """An open bag: its messages by topic, and which topic is meant where there are several."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.training.datasets.parsing import read_text
-
-
-@dataclass(frozen=True)
-class Choice:
-    """capture.yaml beside a bag: what to take where it leaves a choice. Each key may be left out."""
-
-    image_topic: str | None = None
-    camera_info_topic: str | None = None
-    pose_topic: str | None = None
-    pose_frame: str | None = None     # the frame whose pose the topic gives, where the messages do not say
-
-
-def read_choice(file: Path) -> Choice:
-    if not file.is_file():
-        return Choice()
-    try:
-        values = yaml.safe_load(read_text(file)) or {}
-    except yaml.YAMLError as error:
-        raise AprlocError(f'{file}: not YAML ({str(error).splitlines()[0]})') from None
-    allowed = [field.name for field in fields(Choice)]
-    if not isinstance(values, dict):
-        raise AprlocError(f'{file}: must map keys to names; the keys are {", ".join(allowed)}')
-    for key, value in values.items():
-        if key not in allowed or not isinstance(value, str):
-            raise AprlocError(f'{file}: "{key}: {value}": the keys are {", ".join(allowed)}, each a name')
-    return Choice(**values)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,17 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from aprloc_ros.bit_depth import to_8_bits
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which pixels of an image nothing may learn from."""
+
+    path: Path
+    hides: str    # 'white': whatever is not black is hidden; 'black': whatever is
 
 
 @dataclass(frozen=True)
@@ -23,15 +32,22 @@ class Frame:
     sequence: str = ''               # frames of one sequence are in the order of capture
     depth_path: Path | None = None   # 16-bit image aligned with the colour image
     depth_unit_m: float = 0.001      # metres per unit of the depth image
+    mask: Mask | None = None
+    sample_bits: int = 16            # that are used of the 16 of a 16-bit image file
 
     def read_image(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB, of the camera's size."""
-        image = cv2.imread(str(self.image_path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imread(str(self.image_path), flags)
         if image is None:
             raise AprlocError(f'{self.image_path}: missing or not a readable image')
         if image.shape[:2] != (self.camera.height, self.camera.width):
             raise AprlocError(f'{self.image_path}: the image is {image.shape[1]}x{image.shape[0]} but the camera '
                               f'says {self.camera.width}x{self.camera.height}')
+        if image.dtype == np.uint16:
+            image = to_8_bits(image, self.sample_bits)
+        if image.dtype != np.uint8:
+            raise AprlocError(f'{self.image_path}: the image has samples of {image.dtype}; write it with 8 or 16 bits')
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -53,3 +69,4 @@ class Capture:
     train: tuple[Frame, ...]
     test: tuple[Frame, ...]
     points: SparsePoints | None = field(default=None)
+    notes: tuple[str, ...] = ()                # what was not used of the capture or taken otherwise than written

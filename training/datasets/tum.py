@@ -13,19 +13,20 @@ import yaml
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.datasets.bag_images import MODELS
 from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.files import image_size, locate, tidy
 from aprloc_ros.training.datasets.parsing import (
     check_image,
     checked_camera,
     checked_capture,
     expect_count,
     floats,
-    image_size,
     note_once,
     read_rows,
     read_text,
 )
-from aprloc_ros.training.datasets.splits import held_out
+from aprloc_ros.training.datasets.splits import held_out, left_out
 from aprloc_ros.training.datasets.trajectory import MAX_GAP_S, read_tum_trajectory
 
 FORMAT = 'tum'
@@ -58,11 +59,16 @@ def read(path: Path) -> Capture:
     camera = read_camera(path, image_size(images[0][1]))
     depth_stamps = np.array([stamp for stamp, _ in depths])
     frames = tuple(
-        Frame(image.relative_to(path).as_posix(), image, T, camera, stamp_s=stamp,
+        Frame(_name(image, path), image, T, camera, stamp_s=stamp,
               depth_path=_nearest(stamp, depth_stamps, depths), depth_unit_m=DEPTH_UNIT_M)
         for (stamp, image), T, keep in zip(images, T_map_cam, known) if keep)
     train, test = held_out(frames, str(path / 'rgb.txt'))
-    return checked_capture(Capture(path.name, FORMAT, path, train, test), path / 'rgb.txt')
+    notes = left_out(frames, train, test)
+    if len(frames) < len(images):
+        unposed = (f'{len(images) - len(frames)} of {len(images)} images of rgb.txt are not used: groundtruth.txt has no pose '
+                   f'at their time, nor two around it at most {MAX_GAP_S} s apart')
+        notes = (unposed, *notes)
+    return checked_capture(Capture(path.name, FORMAT, path, train, test, notes=notes), path / 'rgb.txt')
 
 
 def _read_list(root: Path, file: Path) -> list[tuple[float, Path]]:
@@ -73,9 +79,13 @@ def _read_list(root: Path, file: Path) -> list[tuple[float, Path]]:
         stamp, = floats(words[:1], where)
         if not np.isfinite(stamp):
             raise AprlocError(f'{where}: stamp {words[0]} must be a finite number of seconds')
-        note_once(seen, words[1], where)
-        entries.append((stamp, check_image(root / words[1], where)))
+        note_once(seen, tidy(words[1]), where)
+        entries.append((stamp, check_image(locate(root, words[1]), where)))
     return sorted(entries)
+
+
+def _name(image: Path, root: Path) -> str:
+    return (image.relative_to(root) if image.is_relative_to(root) else image).as_posix()
 
 
 def _nearest(stamp: float, stamps: np.ndarray, depths: list[tuple[float, Path]]) -> Path | None:
@@ -96,9 +106,6 @@ def read_camera(path: Path, size: tuple[int, int]) -> Camera:
         raise AprlocError(f'{path}: no intrinsics: write {path / "calibration.txt"} with one line '
                           f'"fx fy cx cy k1 k2 p1 p2 k3" (pixels; the last five may be left out), or a ROS camera.yaml')
     fx, fy, cx, cy, distortion = FREIBURG[match[1]]
-    if size != (640, 480):
-        raise AprlocError(f'{path}: images of {size[0]}x{size[1]}, but the Freiburg cameras have 640x480; '
-                          f'write calibration.txt with "fx fy cx cy"')
     return Camera(640, 480, fx, fy, cx, cy, 'opencv' if distortion else 'pinhole', distortion)
 
 
@@ -124,7 +131,9 @@ def _ros_camera(file: Path) -> Camera:
         reason = f'{type(error).__name__}: {str(error).splitlines()[0]}'
         raise AprlocError(f'{file}: needs image_width, image_height, camera_matrix.data (9 numbers) and '
                           f'distortion_coefficients.data ({reason})') from None
-    model = 'fisheye' if kind in ('equidistant', 'fisheye') else 'opencv'
+    model = MODELS.get(kind or 'plumb_bob')
+    if model is None:
+        raise AprlocError(f'{file}: distortion_model {kind!r} is not one of {", ".join(MODELS)}; undistort the images')
     return _lens((*size, fx, fy, cx, cy), distortion, model, str(file))
 
 
