@@ -62,7 +62,7 @@ def test_own_poses(root, scene):
     assert [frame.name for frame in capture.test] == [f'{stem(i)}.color.png' for i in range(4, 8)]
     for index, frame in zip((4, 5, 6, 7), capture.test):
         in_camera = (scene.points - scene.T_world_cam[index, :3, 3]) @ scene.T_world_cam[index, :3, :3]
-        expected = 525 * in_camera[:, :2] / in_camera[:, 2:] + CENTRE
+        expected = 525 * WIDTH / 640 * in_camera[:, :2] / in_camera[:, 2:] + CENTRE
         np.testing.assert_allclose(pixels(frame, scene.points), expected, atol=1e-3)
         np.testing.assert_array_equal(frame.read_image(), picture(index))
         assert frame.sequence == 'seq-02'
@@ -112,7 +112,7 @@ def test_broken_pose_file_is_refused(root, text, parts):
 
 
 def test_binary_rubbish_in_a_pose_file_is_refused(root):
-    (root / f'{stem(9)}.pose.txt').write_bytes(b'\xff\xfe\x00\x80')
+    (root / f'{stem(9)}.pose.txt').write_bytes(b'\x80\xfe\x00\x80')
     refused(root, stem(9), 'not a text file')
 
 

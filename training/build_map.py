@@ -236,6 +236,8 @@ def build(name: str, data: Path, preset: str = 'small', map_dir: Path | None = N
         work.say(note)
     work.say(f'{capture.format} capture {capture.name}: {len(work._fit)} frames to fit, {len(work._calibration)} to '
              f'calibrate, {len(capture.test)} held out for the score')
+    for note in capture.notes:
+        work.say(note)
     try:
         if until != 'map':
             getattr(work, _STAGES[until])

@@ -31,6 +31,8 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     for note in capture.notes:
         say(note)
     say(f'{capture.format} capture {capture.name}: {len(frames)} frames to calibrate on')
+    for note in capture.notes:
+        say(note)
     prior = prior_covariance(_regressor_residuals(bundle, frames, device))
     views = load_views(frames, query_camera(bundle.manifest))
     manifest = replace(bundle.manifest, covariance=prior, data=replace(bundle.manifest.data, calibration=capture.name))

@@ -19,8 +19,9 @@ from aprloc_ros.tracking.answer import FrameRejected, check_picture, rejecting
 from aprloc_ros.training.datasets.bag_poses import MAX_GAP_S, camera_poses, key_in_file
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.choice import Choice, read_choice
+from aprloc_ros.training.datasets.files import visible
 from aprloc_ros.training.datasets.parsing import checked_capture
-from aprloc_ros.training.datasets.splits import held_out
+from aprloc_ros.training.datasets.splits import held_out, left_out
 
 FORMAT = 'bag'
 
@@ -42,8 +43,10 @@ def read_bag(bag: Path, cache_dir: Path | None) -> Capture:
                 except FrameRejected as no:
                     skipped.add(no.reason, f'{image.where}: {no.text}')
         recording.note(skipped.summary())
+        recording.note(_unposed(len(stamps_ns) - len(T_map_cam), len(stamps_ns), topics.image))
         train, test = held_out(tuple(frames), str(bag))
-        return checked_capture(Capture(bag.stem, FORMAT, bag, train, test, notes=tuple(recording.notes)), bag)
+        notes = *recording.notes, *left_out(frames, train, test)
+        return checked_capture(Capture(bag.stem, FORMAT, bag, train, test, notes=notes), bag)
 
 
 def _topics(recording: Recording, choice: Choice) -> ImageTopics:
@@ -79,6 +82,13 @@ def _poses(recording: Recording, choice: Choice, stamps_ns: dict[int, int], came
     return {index: T for index, T, is_known in zip(stamps_ns, T_map_cam, known, strict=True) if is_known}
 
 
+def _unposed(count: int, total: int, topic: str) -> str:
+    if not count:
+        return ''
+    return (f'{count} of {total} images of {topic} have no pose at their time, nor two around it at most {MAX_GAP_S} s apart, '
+            f'and are not used')
+
+
 def _frame(image: BagImage, T_map_cam: torch.Tensor, folder: Path) -> Frame:
     """Raises FrameRejected for what a node rejects: a camera or an image that cannot be read, or two that do not fit."""
     with rejecting('camera_info'):
@@ -110,6 +120,6 @@ def _write(message, pixels: np.ndarray, stem: Path) -> Path:
 def _cache(bag: Path, cache_dir: Path | None) -> Path:
     """A folder of this very bag, told by its files, their sizes and times of change."""
     root = cache_dir or Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'aprloc'
-    files = sorted(bag.glob('*')) if bag.is_dir() else [bag]
+    files = visible(bag) if bag.is_dir() else [bag]
     marks = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return Path(root) / f'{bag.stem}-{hashlib.sha256(repr(marks).encode()).hexdigest()[:12]}'

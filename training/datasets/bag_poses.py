@@ -9,6 +9,7 @@ from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIA
 from aprloc_ros.recordings.recording import Recording
 from aprloc_ros.recordings.truth import read_tf, read_topic
 from aprloc_ros.training.datasets.choice import Choice
+from aprloc_ros.training.datasets.files import visible
 from aprloc_ros.training.datasets.trajectory import MAX_GAP_S, read_tum_trajectory
 
 POSES = (POSE, POSE_WITH_COVARIANCE)
@@ -53,7 +54,7 @@ def key_in_file(key: str) -> str:
 def tum_files(bag: Path) -> list[Path]:
     """Where a TUM trajectory of the camera may lie: in a bag's folder, or beside the bag under its name."""
     folder = bag if bag.is_dir() else bag.parent
-    inside = sorted(bag.glob('*.tum')) if bag.is_dir() else []
+    inside = visible(bag, '*.tum') if bag.is_dir() else []
     beside = [bag.with_name(bag.stem + '.tum'), bag.with_name(bag.stem + '.txt')]
     return [folder / 'groundtruth.txt', *inside, *beside]
 
