@@ -35,11 +35,14 @@ def camera_from_info(info, rectified: bool = False) -> Camera:
 
 
 def read_camera_yaml(path: Path) -> Camera:
-    """The camera of a file that ROS's camera_calibration writes. AprlocError names the file."""
+    """The camera of a file that ROS's camera_calibration writes (as old ones left it out, its model is plumb_bob).
+
+    AprlocError names the file.
+    """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding='utf-8-sig'))
         k, d = (tuple(map(float, values[name]['data'])) for name in ('camera_matrix', 'distortion_coefficients'))
-        size, kind = (int(values[name]) for name in ('image_width', 'image_height')), values.get('distortion_model', '')
+        size, kind = (int(values[name]) for name in ('image_width', 'image_height')), values.get('distortion_model', 'plumb_bob')
     except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
         raise AprlocError(f'{path}: needs image_width, image_height, distortion_model, camera_matrix.data (9 numbers) and '
