@@ -75,6 +75,8 @@ def test_grey_alpha_and_16_bits(tmp_path, read):
     np.testing.assert_array_equal(read(encoded('.png', RGB.astype(np.uint16) * 257), tmp_path), RGB)
     if read is of_file:
         np.testing.assert_array_equal(read_samples(tmp_path / 'image'), RGB.astype(np.uint16) * 257)
+    if read is of_frame:
+        return   # all files of a capture have the same bits
     of_12_bits = encoded('.png', (RGB[..., 0] / RGB.max() * 4095).astype(np.uint16))
     np.testing.assert_allclose(read(of_12_bits, tmp_path)[..., 0], RGB[..., 0] / RGB.max() * 255, atol=1)
 
