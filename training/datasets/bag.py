@@ -62,8 +62,8 @@ def _read_open(topics: BagTopics, choice: Choice, cache_dir: Path | None) -> Cap
     bag = topics.bag
     image_topic = _image_topic(topics, choice)
     stamps, camera_frame = _image_stamps(topics, image_topic)
-    T_map_cam, known = camera_poses(topics, choice, torch.tensor(stamps, dtype=torch.float64), camera_frame)
-    if not known.any():
+    poses = camera_poses(topics, choice, torch.tensor(stamps, dtype=torch.float64), camera_frame)
+    if not poses.known.any():
         raise AprlocError(f'{bag}: none of the {len(stamps)} images of {image_topic} has a pose at its time, nor two '
                           f'around it at most {MAX_GAP_S} s apart; are the stamps of the same clock?')
     camera = _camera(topics, choice, image_topic)
@@ -71,13 +71,13 @@ def _read_open(topics: BagTopics, choice: Choice, cache_dir: Path | None) -> Cap
     is_compressed = image_topic in topics.counts(COMPRESSED)
     frames = []
     for index, message, where in topics.messages(image_topic):
-        if known[index]:
+        if poses.known[index]:
             file = write_image(message, is_compressed, folder / f'{index:06d}', where)
             if not frames:
                 _check_size(file, camera, where)
-            frames.append(Frame(file.name, file, T_map_cam[index], camera, stamp_s=stamps[index]))
+            frames.append(Frame(file.name, file, poses.T_map_cam[index], camera, stamp_s=stamps[index]))
     train, test = held_out(tuple(sorted(frames, key=lambda frame: frame.stamp_s)), str(bag))
-    return checked_capture(Capture(bag.stem, FORMAT, bag, train, test), bag)
+    return checked_capture(Capture(bag.stem, FORMAT, bag, train, test, mounts=poses.mounts), bag)
 
 
 def _image_topic(topics: BagTopics, choice: Choice) -> str:

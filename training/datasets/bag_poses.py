@@ -1,10 +1,13 @@
 """The camera's pose at the stamps of a bag's images: from a TUM file, a topic or TF."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert
 from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.trajectory import make_trajectory
 from aprloc_ros.training.datasets.bag_topics import BagTopics, Choice, stamp_s
@@ -17,17 +20,26 @@ ODOMETRY = ('nav_msgs/msg/Odometry',)
 MIN_POSE_SHARE = 0.05
 
 
-def camera_poses(topics: BagTopics, choice: Choice, stamps_s: Tensor, camera_frame: str) -> tuple[Tensor, Tensor]:
-    """T_map_cam [M, 4, 4] at the stamps [M], and whether each is known [M] (bool).
+@dataclass(frozen=True, eq=False)
+class CameraPoses:
+    """M poses, and what else they could be the poses of (see Capture.mounts)."""
 
-    The first of: the topic that capture.yaml names, a TUM file, a pose topic, TF below `map`, odometry, TF.
+    T_map_cam: Tensor    # [M, 4, 4] float64
+    known: Tensor        # [M] bool
+    mounts: dict[str, Tensor] = field(default_factory=dict)
+
+
+def camera_poses(topics: BagTopics, choice: Choice, stamps_s: Tensor, camera_frame: str) -> CameraPoses:
+    """At the stamps [M]: the first of the topic that capture.yaml names, a TUM file, a pose topic, TF below `map`,
+    odometry, TF.
     """
     if choice.pose_topic:
         topic = topics.chosen(choice.pose_topic, topics.counts(*POSES, *ODOMETRY), 'pose topic')
         return _from_topic(topics, topic, choice, stamps_s, camera_frame)
     file = _tum_file(topics.bag)
     if file:
-        return read_tum_trajectory(file).at(stamps_s, MAX_GAP_S)
+        poses = CameraPoses(*read_tum_trajectory(file).at(stamps_s, MAX_GAP_S))
+        return _of_body(topics, str(file), poses, choice.pose_frame or camera_frame, stamps_s, camera_frame)
     poses, odometry = (_trajectories(topics, types, len(stamps_s)) for types in (POSES, ODOMETRY))
     if poses:
         topic = topics.only(poses, 'pose topic', 'pose_topic')
@@ -35,12 +47,12 @@ def camera_poses(topics: BagTopics, choice: Choice, stamps_s: Tensor, camera_fra
     tree = _read_tf(topics)
     root = tree.ancestors(camera_frame)[-1]
     if tree.moves('map', camera_frame):
-        return tree.lookup('map', camera_frame, stamps_s, MAX_GAP_S)
+        return CameraPoses(*tree.lookup('map', camera_frame, stamps_s, MAX_GAP_S))
     if odometry:
         topic = topics.only(odometry, 'odometry topic', 'pose_topic')
         return _from_topic(topics, topic, choice, stamps_s, camera_frame)
     if tree.moves(root, camera_frame):
-        return tree.lookup(root, camera_frame, stamps_s, MAX_GAP_S)
+        return CameraPoses(*tree.lookup(root, camera_frame, stamps_s, MAX_GAP_S))
     raise AprlocError(f'{topics.bag}: no poses: record a PoseStamped, PoseWithCovarianceStamped or Odometry topic, or '
                       f'/tf that moves {camera_frame!r}, or write {tum_files(topics.bag)[0]} '
                       f'("stamp tx ty tz qx qy qz qw")')
@@ -62,7 +74,7 @@ def _trajectories(topics: BagTopics, types: tuple[str, ...], images: int) -> lis
     return [topic for topic, count in topics.counts(*types).items() if count >= max(2, MIN_POSE_SHARE * images)]
 
 
-def _from_topic(topics: BagTopics, topic: str, choice: Choice, stamps_s: Tensor, camera_frame: str):
+def _from_topic(topics: BagTopics, topic: str, choice: Choice, stamps_s: Tensor, camera_frame: str) -> CameraPoses:
     """A pose is of the camera's optical frame unless child_frame_id or capture.yaml names another one."""
     stamps, poses, body = [], [], choice.pose_frame
     for _, message, where in topics.messages(topic):
@@ -71,20 +83,68 @@ def _from_topic(topics: BagTopics, topic: str, choice: Choice, stamps_s: Tensor,
         stamps.append(stamp_s(message.header))
         q, t = inner.orientation, inner.position
         poses.append(quaternion_pose([q.w, q.x, q.y, q.z], [t.x, t.y, t.z], where))
-    T_map_body, known = make_trajectory(stamps, poses).at(stamps_s, MAX_GAP_S)
-    if not body or body == camera_frame:
-        return T_map_body, known
+    if not body and topic in topics.counts(*ODOMETRY):
+        _ask_whose(topics, topic, camera_frame)
+    found = CameraPoses(*make_trajectory(stamps, poses).at(stamps_s, MAX_GAP_S))
+    return _of_body(topics, topic, found, body or camera_frame, stamps_s, camera_frame)
+
+
+def _ask_whose(topics: BagTopics, topic: str, camera_frame: str):
+    """Odometry is of the robot's body nearly always: where there is one, nobody may guess."""
+    carriers = _carriers(_static_tf(topics), camera_frame)
+    if carriers:
+        raise AprlocError(f'{topics.bag}: {topic} does not say whose pose it gives (child_frame_id is empty): write '
+                          f'"pose_frame: {carriers[0]}" into capture.yaml beside the bag, or "pose_frame: {camera_frame}" '
+                          f'if it is the camera\'s')
+
+
+def _of_body(topics: BagTopics, source: str, poses: CameraPoses, body: str, stamps_s: Tensor,
+             camera_frame: str) -> CameraPoses:
+    """The camera's poses from those of the body that carries it."""
+    if body == camera_frame:
+        return CameraPoses(poses.T_map_cam, poses.known, _mounts(_static_tf(topics), body, camera_frame))
     tree = _read_tf(topics)
     if not tree.connects(body, camera_frame):
-        raise AprlocError(f'{topics.bag}: {topic} gives the pose of {body}, but no /tf_static leads from there to the '
+        raise AprlocError(f'{topics.bag}: {source} gives the pose of {body}, but no /tf_static leads from there to the '
                           f'image frame {camera_frame!r}; record /tf_static, or write pose_frame into capture.yaml')
     T_body_cam, mounted = tree.lookup(body, camera_frame, stamps_s, MAX_GAP_S)
-    return T_map_body @ T_body_cam, known & mounted
+    return CameraPoses(poses.T_map_cam @ T_body_cam, poses.known & mounted, _mounts(tree, body, camera_frame))
 
 
-def _read_tf(topics: BagTopics) -> TfTree:
+def _carriers(tree: TfTree, camera_frame: str) -> list[str]:
+    """Frames that /tf_static links with the camera, those first that poses are usually given of."""
+    def carrier(frame: str) -> str:
+        return next(above for above in tree.ancestors(frame) if above not in tree.static)
+    linked = [frame for frame in {*tree.parent, *tree.parent.values()} if carrier(frame) == carrier(camera_frame)]
+    first = ('base_link', 'base_footprint', carrier(camera_frame))
+    return sorted(set(linked) - {camera_frame}, key=lambda frame: (first.index(frame) if frame in first else len(first), frame))
+
+
+def _mounts(tree: TfTree, body: str, camera_frame: str) -> dict[str, Tensor]:
+    """Empty where the transforms are broken: no pose depends on these."""
+    at = torch.zeros(1, dtype=torch.float64)   # of a static transform any time will do
+    try:
+        frames = [camera_frame, *_carriers(tree, camera_frame)]
+        if body not in frames:
+            return {}
+        T_frame_cam = {frame: tree.lookup(frame, camera_frame, at, MAX_GAP_S)[0][0] for frame in frames}
+    except AprlocError:
+        return {}
+    return {f'as those of {frame} with the extrinsics of /tf_static: write "pose_frame: {frame}" into capture.yaml':
+            invert(T_frame_cam[body]) @ T_frame_cam[frame] for frame in frames if frame != body}
+
+
+def _read_tf(topics: BagTopics, names: tuple[str, ...] = ('/tf_static', '/tf')) -> TfTree:
     tree = TfTree()
-    for topic in ('/tf_static', '/tf'):
+    for topic in names:
         for _, message, where in topics.messages(topic):
             tree.add(message, topic == '/tf_static', where)
     return tree
+
+
+def _static_tf(topics: BagTopics) -> TfTree:
+    """What is mounted where; nothing where the messages contradict one another, as no pose depends on them."""
+    try:
+        return _read_tf(topics, ('/tf_static',))
+    except AprlocError:
+        return TfTree()
