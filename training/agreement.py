@@ -1,5 +1,6 @@
 """Do the poses of a capture agree with its images? Found out in seconds, before anything is built on them."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,6 +20,7 @@ _NOISY_RAD = 0.007
 _FITS = 0.8               # share of matches that agree with what the poses were meant to be
 _BETTER = 0.4             # its median residual relative to that of the declared poses
 _SAME = 0.8               # what is less simple must fit so much better
+_FOCAL_DOUBTED, _FOCAL_REFUSED = 0.05, 0.2   # relative
 _LOCAL = 0.9              # share of the pairs that a stretch of wrong frames explains
 _FEWEST_PAIRS = 8
 _SUSPECTS = 'world-to-camera, axes, handedness, quaternion order, shifted frames, another body, units, focal length'
@@ -66,9 +68,10 @@ def check_poses(frames: tuple[Frame, ...], mounts: Mapping[str, Tensor]) -> Agre
 
 def _judged_lens(declared: _Fit, measured: str, factor: float) -> Agreement:
     lens = f'they fit a focal length of {factor:.2f} times the declared one'
-    if declared.share < _REFUSED_BELOW:
-        raise AprlocError(f'the images contradict the poses or the lens: {measured}; {lens}: mend the intrinsics')
-    return Agreement(f'poses: {measured}; {lens}', True)
+    off = abs(math.log(factor))
+    if declared.share < _REFUSED_BELOW or off > _FOCAL_REFUSED:
+        raise AprlocError(f'the images contradict the declared lens: {measured}; {lens}: mend the intrinsics')
+    return Agreement(f'{"WARNING: " if off > _FOCAL_DOUBTED else ""}poses: {measured}; {lens}', True)
 
 
 def _judged_suspect(declared: _Fit, measured: str, found: _Fit) -> Agreement:
