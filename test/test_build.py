@@ -21,7 +21,7 @@ from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, list_maps, load_map
 from aprloc_ros.networks import build_regressor
-from aprloc_ros.training import build_map
+from aprloc_ros.training import build_map, foundation
 from aprloc_ros.training.build_map import build
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, Frame, SparsePoints
@@ -236,7 +236,7 @@ def test_points_of_the_capture_are_renumbered_to_the_fit_frames(tmp_path):
     train = tuple(Frame(name, tmp_path, torch.eye(4), None) for name in 'abcd')
     points = SparsePoints(torch.rand(3, 3), torch.tensor([[0, 2], [1, 0], [3, 1], [3, 2]]))
     capture = Capture('place', 'colmap', tmp_path, train, (), points)
-    found = build_map._points_of((train[3], train[0]), capture)
+    found = foundation._points_of((train[3], train[0]), capture)
     assert found.observations.tolist() == [[1, 2], [0, 1], [0, 2]]
     assert torch.equal(found.xyz, points.xyz)
 

@@ -371,3 +371,67 @@ def test_damaged_files_are_refused(tmp_path):
     refused(tmp_path / 'drive', 'not a readable bag', cache_dir=tmp_path / 'cache')
     (tmp_path / 'other.bag').write_bytes(b'#ROSBAG V2.0\nnothing')
     refused(tmp_path / 'other.bag', 'other.bag', 'not a readable bag', cache_dir=tmp_path / 'cache')
+
+
+def test_odometry_that_does_not_say_whose_pose_it_gives_is_asked_about(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.mounting()
+        bag.poses('/odom', 'Odometry', base)
+    refused(tmp_path / 'drive', '/odom does not say whose pose', '"pose_frame: base_link"', '"pose_frame: cam_optical"',
+            'capture.yaml')
+    choice = tmp_path / 'drive' / 'capture.yaml'
+    choice.write_text('pose_frame: base_link\n')
+    check(tmp_path / 'drive', tmp_path)
+    choice.write_text('pose_frame: cam_optical\n')
+    frame = read_capture(tmp_path / 'drive', tmp_path / 'cache').train[0]
+    np.testing.assert_allclose(frame.T_map_cam, base(make_scene(COUNT).T_world_cam[index_of(frame)]), atol=1e-9)
+
+
+def test_odometry_of_nobody_is_the_cameras_where_nothing_carries_it(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.poses('/odom', 'Odometry')
+    check(tmp_path / 'drive', tmp_path)
+
+
+def test_poses_may_be_mistaken_for_those_of_what_carries_the_camera(tmp_path):
+    """What each bag's poses would be, were they of the other frame: the camera's own, and those of the base."""
+    for name, pose, choice, other in (('camera', lambda T: T, '', 'base_link'),
+                                      ('base', base, 'pose_frame: base_link\n', 'cam_optical')):
+        with BagWriter(tmp_path / name) as bag:
+            bag.images()
+            bag.info()
+            bag.mounting()
+            bag.poses('/pose', 'PoseStamped', pose)
+        (tmp_path / name / 'capture.yaml').write_text(choice)
+        capture = check(tmp_path / name, tmp_path)
+        (text, mount), = capture.mounts.items()
+        assert f'pose_frame: {other}' in text
+        np.testing.assert_allclose(mount, T_BASE_CAM if name == 'camera' else np.linalg.inv(T_BASE_CAM), atol=1e-9)
+
+
+def test_broken_transforms_that_no_pose_needs_do_no_harm(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.transform('/tf_static', 'base_link', 'lidar', T_BASE_CAM, stamp(0))
+        bag.transform('/tf_static', 'mast', 'lidar', T_BASE_CAM, stamp(0))
+        bag.poses('/pose', 'PoseStamped')
+    assert check(tmp_path / 'drive', tmp_path).mounts == {}
+
+
+def test_a_tum_file_may_be_of_the_body(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.mounting()
+    lines = []
+    for index, T in enumerate(make_scene(COUNT).T_world_cam):
+        w, x, y, z = quaternion(base(T)[:3, :3])
+        lines.append(f'{stamp(index) / 1e9:.9f} ' + ' '.join(f'{value:.9f}' for value in [*base(T)[:3, 3], x, y, z, w]))
+    (tmp_path / 'drive' / 'slam.tum').write_text('\n'.join(lines))
+    (tmp_path / 'drive' / 'capture.yaml').write_text('pose_frame: base_link\n')
+    check(tmp_path / 'drive', tmp_path)

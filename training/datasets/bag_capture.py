@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, choose_topics, read_images
@@ -33,7 +34,7 @@ def read_bag(bag: Path, cache_dir: Path | None) -> Capture:
         topics = _topics(recording, choice)
         skipped = Skipped(f'images of {topics.image}', recording.count(topics.image))
         stamps_ns, camera_frame = _stamps(recording, topics, skipped)
-        T_map_cam = _poses(recording, choice, stamps_ns, camera_frame, topics.image)
+        T_map_cam, mounts = _poses(recording, choice, stamps_ns, camera_frame, topics.image)
         folder = _cache(bag, cache_dir) / topics.image.strip('/').replace('/', '_')
         frames = []
         for image in read_images(recording, topics):
@@ -46,7 +47,7 @@ def read_bag(bag: Path, cache_dir: Path | None) -> Capture:
         recording.note(_unposed(len(stamps_ns) - len(T_map_cam), len(stamps_ns), topics.image))
         train, test = held_out(tuple(frames), str(bag))
         notes = *recording.notes, *left_out(frames, train, test)
-        return checked_capture(Capture(bag.stem, FORMAT, bag, train, test, notes=notes), bag)
+        return checked_capture(Capture(bag.stem, FORMAT, bag, train, test, notes=notes, mounts=mounts), bag)
 
 
 def _topics(recording: Recording, choice: Choice) -> ImageTopics:
@@ -72,14 +73,16 @@ def _stamps(recording: Recording, topics: ImageTopics, skipped: Skipped) -> tupl
     return stamps_ns, frame_id
 
 
-def _poses(recording: Recording, choice: Choice, stamps_ns: dict[int, int], camera_frame: str, topic: str) -> dict:
-    """Index -> T_map_cam [4, 4] of the images whose pose is known."""
+def _poses(recording: Recording, choice: Choice, stamps_ns: dict[int, int], camera_frame: str, topic: str,
+           ) -> tuple[dict[int, Tensor], dict[str, Tensor]]:
+    """Index -> T_map_cam [4, 4] of the images whose pose is known, and Capture.mounts."""
     stamps_s = torch.tensor([stamp_ns / 1e9 for stamp_ns in stamps_ns.values()], dtype=torch.float64)
-    T_map_cam, known = camera_poses(recording, choice, stamps_s, camera_frame)
-    if not known.any():
+    poses = camera_poses(recording, choice, stamps_s, camera_frame)
+    if not poses.known.any():
         raise AprlocError(f'{recording.path}: none of the {len(stamps_s)} images of {topic} has a pose at its time, nor '
                           f'two around it at most {MAX_GAP_S} s apart; are the stamps of the same clock?')
-    return {index: T for index, T, is_known in zip(stamps_ns, T_map_cam, known, strict=True) if is_known}
+    known = zip(stamps_ns, poses.T_map_cam, poses.known, strict=True)
+    return {index: T for index, T, is_known in known if is_known}, poses.mounts
 
 
 def _unposed(count: int, total: int, topic: str) -> str:
@@ -89,7 +92,7 @@ def _unposed(count: int, total: int, topic: str) -> str:
             f'and are not used')
 
 
-def _frame(image: BagImage, T_map_cam: torch.Tensor, folder: Path) -> Frame:
+def _frame(image: BagImage, T_map_cam: Tensor, folder: Path) -> Frame:
     """Raises FrameRejected for what a node rejects: a camera or an image that cannot be read, or two that do not fit."""
     with rejecting('camera_info'):
         camera = image.camera()

@@ -1,5 +1,6 @@
 """A posed capture, the one form that every reader converts to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,3 +64,5 @@ class Capture:
     test: tuple[Frame, ...]
     points: SparsePoints | None = field(default=None)
     notes: tuple[str, ...] = ()                # what was not used of the capture or taken otherwise than written
+    # What its poses may be mistaken for: "as those of FRAME: what to do" -> T [4, 4] that would make them the camera's.
+    mounts: Mapping[str, Tensor] = field(default_factory=dict)
