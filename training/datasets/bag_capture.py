@@ -15,7 +15,7 @@ from aprloc_ros.recordings.decoding import jpeg
 from aprloc_ros.recordings.decoding.image_messages import bayer_pattern
 from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
-from aprloc_ros.recordings.stamp_order import stamp_refusal
+from aprloc_ros.recordings.stamp_order import RecordedOrder
 from aprloc_ros.tracking.answer import FrameRejected, check_picture, rejecting
 from aprloc_ros.training.datasets.bag_poses import MAX_GAP_S, camera_poses, key_in_file
 from aprloc_ros.training.datasets.capture import Capture, Frame
@@ -45,7 +45,8 @@ def read_bag(bag: Path, cache_dir: Path | None) -> Capture:
                     skipped.add(no.reason, f'{image.where}: {no.text}')
         recording.note(skipped.summary())
         recording.note(_unposed(len(stamps_ns) - len(T_map_cam), len(stamps_ns), topics.image))
-        train, test = held_out(tuple(frames), str(bag))
+        frames = tuple(sorted(frames, key=lambda frame: frame.stamp_s))
+        train, test = held_out(frames, str(bag))
         notes = *recording.notes, *left_out(frames, train, test)
         return checked_capture(Capture(bag.stem, FORMAT, bag, train, test, notes=notes, mounts=mounts), bag)
 
@@ -61,14 +62,14 @@ def _topics(recording: Recording, choice: Choice) -> ImageTopics:
 
 def _stamps(recording: Recording, topics: ImageTopics, skipped: Skipped) -> tuple[dict[int, int], str]:
     """Index -> stamp in ns of each image that may follow those before it, and the frame_id of the first that has one."""
-    stamps_ns, newest_ns, frame_id = {}, 0, ''
+    stamps_ns, order, frame_id = {}, RecordedOrder(), ''
     for image in read_images(recording, topics):
         frame_id = frame_id or image.frame_id
-        refusal = stamp_refusal(image.stamp_ns, newest_ns)
+        refusal = order.refusal(image.stamp_ns)
         if refusal:
             skipped.add('stamp', f'{image.where}: {refusal}')
         else:
-            stamps_ns[image.index] = newest_ns = image.stamp_ns
+            stamps_ns[image.index] = image.stamp_ns
     skipped.summary()
     return stamps_ns, frame_id
 
