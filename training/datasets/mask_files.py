@@ -82,8 +82,8 @@ def _hidden_share(frame: Frame) -> float:
 
 
 def _tells(frame: Frame) -> bool:
-    """Whether the name of a mask leaves no doubt of what hides."""
-    return frame.mask.path.name != f'{frame.image_path.stem}.png'
+    """Whether the name of a mask leaves no doubt of what hides: tools that write `NAME.png` differ."""
+    return frame.mask.path.name in (f'{frame.image_path.name}.png', f'dynamic_mask_{frame.image_path.stem}.png')
 
 
 def _find(frame: Frame, root: Path) -> Mask | None:
