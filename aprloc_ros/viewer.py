@@ -136,7 +136,8 @@ def _poses(rows: list[dict], prefix: str) -> Tensor:
 
 def _read_tum(path: Path) -> Track:
     """Lines of `stamp x y z qx qy qz qw`."""
-    lines = [line.split() for line in path.read_text(encoding='utf-8-sig').splitlines() if line.strip() and not line.startswith('#')]
+    text = path.read_text(encoding='utf-8-sig')
+    lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith('#')]
     return Track([f'{line[0]} s' for line in lines],
                  _to_poses([[line[i] for i in (1, 2, 3, 7, 4, 5, 6)] for line in lines]), None)
 

@@ -1,4 +1,4 @@
-"""What holds for captures of every format: sizes, stored pixels, files of other systems, and what is said of the rest."""
+"""What holds for captures of every format: sizes, stored pixels, files of other systems, what is said of the rest."""
 
 import re
 
@@ -21,7 +21,8 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.sizes import has_aspect
 
-CAMERA_YAML = (f'image_width: {WIDTH}\nimage_height: {HEIGHT}\ncamera_matrix:\n  data: [30, 0, 15.4, 0, 31, 11.2, 0, 0, 1]\n'
+CAMERA_YAML = (f'image_width: {WIDTH}\nimage_height: {HEIGHT}\n'
+               'camera_matrix:\n  data: [30, 0, 15.4, 0, 31, 11.2, 0, 0, 1]\n'
                'distortion_model: plumb_bob\ndistortion_coefficients:\n  data: [0.05, -0.02, 0.003, -0.002, 0.0]\n')
 
 
@@ -203,8 +204,9 @@ def test_lists_of_another_system_or_machine(tmp_path, form, home):
     for path in text_files(root):
         text = re.sub(r'[\w./-]+\.(png|jpg)\b', foreign, path.read_text())
         path.write_text(text.replace('\\', '\\\\') if path.suffix == '.json' else text)
-    assert [[row[0] for row in split] for split in contents(read_capture(root))] == [[row[0] for row in s] for s in before]
-    assert [[row[-1] for row in split] for split in contents(read_capture(root))] == [[row[-1] for row in s] for s in before]
+    after = contents(read_capture(root))
+    for item in (0, 1, -1):   # poses, cameras and images; sequences are named by folders that are not here
+        assert [[row[item] for row in split] for split in after] == [[row[item] for row in split] for split in before]
 
 
 def test_the_splits_of_a_windows_capture(tmp_path):
@@ -293,8 +295,8 @@ def test_impossible_intrinsics_are_refused(tmp_path, change, parts):
     *[({key: value}, (key, 'undistort')) for key, value in (
         ('ftheta_p0', 0.0), ('latlong', True), ('equirectangular', True), ('orthographic', True))],
     *[({'camera_model': name}, (name, 'PINHOLE')) for name in (
-        'EQUIRECTANGULAR', 'FISHEYE624', 'ORTHOPHOTO', 'OMNIDIRECTIONALSTEREO_L', 'VR180_L', 'FOV', 'THIN_PRISM_FISHEYE',
-        'double_sphere', 'EUCM')],
+        'EQUIRECTANGULAR', 'FISHEYE624', 'ORTHOPHOTO', 'OMNIDIRECTIONALSTEREO_L', 'VR180_L', 'FOV',
+        'THIN_PRISM_FISHEYE', 'double_sphere', 'EUCM')],
     ({'is_fisheye': True, 'camera_model': 'OPENCV'}, ('is_fisheye', 'contradicts')),
     ({'is_fisheye': True, 'p1': 0.1, 'camera_model': 'OPENCV_FISHEYE'}, ('p1 = 0.1',)),
     ({'camera_model': 'OPENCV_FISHEYE', 'k5': 0.1}, ('k5 = 0.1',)),
@@ -308,11 +310,12 @@ def test_lenses_that_are_not_understood_are_refused_by_name(tmp_path, shared, pa
 
 
 @pytest.mark.parametrize('shared, model', [
-    ({'camera_model': 'SIMPLE_PINHOLE'}, 'opencv'), ({'camera_model': 'perspective'}, 'opencv'),   # as nerfstudio takes them
+    ({'camera_model': 'SIMPLE_PINHOLE'}, 'opencv'), ({'camera_model': 'perspective'}, 'opencv'),   # as nerfstudio does
     ({'camera_model': 'fisheye', 'p1': 0, 'p2': 0}, 'fisheye'), ({'latlong': False, 'ftheta_p0': None}, 'opencv'),
     ({'camera_model': 'FULL_OPENCV', 'k4': 0.01}, 'opencv')])
 def test_coefficients_count_whatever_the_model_is_called(tmp_path, shared, model):
-    camera = read_capture(transforms.write(tmp_path / 'place', make_scene(24), {**transforms.OPENCV, **shared})).train[0].camera
+    root = transforms.write(tmp_path / 'place', make_scene(24), {**transforms.OPENCV, **shared})
+    camera = read_capture(root).train[0].camera
     assert camera.model == model and camera.distortion[:2] == (0.05, -0.02)
 
 

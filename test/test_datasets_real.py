@@ -73,5 +73,5 @@ def test_terrace():
     camera = capture.train[0].camera
     assert (camera.width, camera.height) == (480, 270) == capture.train[0].read_image().shape[1::-1]
     assert camera.fx == pytest.approx(1676.0809 / 4) and camera.cx == pytest.approx((961.42559) / 4 - 0.5, abs=1e-4)
-    assert any('282 of 282 images are 480x270, their intrinsics of 1920x1080' in note for note in capture.notes)
+    assert any('282 of 282 images are 480x270: their intrinsics of 1920x1080' in note for note in capture.notes)
     assert max(epipolar_error_px(*capture.train[i:i + 2]) for i in (40, 120)) < 1

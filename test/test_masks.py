@@ -123,7 +123,7 @@ def test_masks_that_hide_most_are_asked_about_where_their_name_leaves_a_doubt(tm
         draw(tmp_path / place.format(i), mask if hides == 'white' else 255 - mask)
     if may_mean_either:
         other = 'black' if hides == 'white' else 'white'
-        with pytest.raises(AprlocError, match=rf'hide: 83 %.*"masks_hide: {other}".*capture\.yaml.*"masks_hide: {hides}"'):
+        with pytest.raises(AprlocError, match=f'hide: 83 %.*"masks_hide: {other}".*yaml.*"masks_hide: {hides}"'):
             with_masks(frames, tmp_path, None)
         assert load_mask(with_masks(frames, tmp_path, other)[0][0]).float().mean() < 0.2
     (said,) = with_masks(frames, tmp_path, hides if may_mean_either else None)[1]
@@ -140,7 +140,8 @@ def test_masks_that_hide_everything_are_refused(tmp_path):
 
 
 def test_nerfstudios_mask_path_and_the_choice_in_capture_yaml(tmp_path):
-    root = transforms.write(tmp_path / 'place', make_scene(24), transforms.OPENCV, lambda i: {'mask_path': f'hidden\\{i}.png'})
+    root = transforms.write(tmp_path / 'place', make_scene(24), transforms.OPENCV,
+                            lambda i: {'mask_path': f'hidden\\{i}.png'})
     for i in range(24):
         mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
         mask[:6] = 0

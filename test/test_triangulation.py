@@ -185,7 +185,8 @@ if what == 'native':
         print('now', flush=True)
         import time
         time.sleep(600)
-frames = [Frame(str(i), images / f'{i % 3}.png', torch.eye(4).double(), Camera(1000, 800, 800, 800, 500, 400)) for i in range(300)]
+camera = Camera(1000, 800, 800, 800, 500, 400)
+frames = [Frame(str(i), images / f'{i % 3}.png', torch.eye(4).double(), camera) for i in range(300)]
 try:
     triangulate(tuple(frames), work, report=lambda text: print('now', flush=True))
 except KeyboardInterrupt:

@@ -81,8 +81,8 @@ def _read_open(topics: BagTopics, choice: Choice, cache_dir: Path | None) -> Cap
     train, test = held_out(frames, str(bag))
     notes = left_out(frames, train, test)
     if len(frames) < len(stamps):
-        unposed = (f'{len(stamps) - len(frames)} of {len(stamps)} images of {image_topic} have no pose at their time, nor two '
-                   f'around it at most {MAX_GAP_S} s apart, and are not used')
+        unposed = (f'{len(stamps) - len(frames)} of {len(stamps)} images of {image_topic} have no pose at their time, '
+                   f'nor two around it at most {MAX_GAP_S} s apart, and are not used')
         notes = (unposed, *notes)
     return checked_capture(Capture(bag.stem, FORMAT, bag, train, test, notes=notes), bag)
 
