@@ -3,6 +3,7 @@
 Poses are world-to-camera; the frame's scale is whatever the model has (metres after alignment).
 """
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def _models(path: Path) -> list[Path]:
     if model_form(path):
         return [path]
     parents = [path / name for name in MODEL_FOLDERS]
-    inside = sorted(sum(map(visible, parents), []), key=lambda folder: natural_key(str(folder)))
+    inside = sorted(chain.from_iterable(map(visible, parents)), key=lambda folder: natural_key(str(folder)))
     return [folder for folder in (*parents, *inside) if model_form(folder)]
 
 
