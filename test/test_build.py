@@ -115,6 +115,23 @@ def test_test_frames_are_read_for_the_score_alone(wall, settings, tmp_path, monk
     assert {path.name for path in read if path.parent.name == 'test'} == {f'{TRAIN + i}.png' for i in range(TEST)}
 
 
+def test_what_is_not_as_written_is_said_and_masks_begin_a_build_anew(wall, settings, tmp_path, capsys):
+    place = shutil.copytree(wall, tmp_path / 'wall')
+    for path in (place / 'train').glob('??.png'):
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (24, 18), interpolation=cv2.INTER_AREA))
+
+    def said() -> str:
+        build('wall', place, map_dir=tmp_path / 'maps', config=settings, device='cpu', until='field')
+        return capsys.readouterr().out
+    first = said()
+    assert first.count(f'{TRAIN} of {TRAIN + TEST} images are 24x18: their intrinsics of 48x36 are scaled') == 1
+    assert 'continuing' in said()
+    (place / 'train' / 'masks').mkdir()
+    cv2.imwrite(str(place / 'train' / 'masks' / '03.png'), np.eye(18, 24, dtype=np.uint8))
+    masked = said()
+    assert f'masks: 1 of {TRAIN + TEST} images have one' in masked and 'continuing' not in masked
+
+
 def test_other_test_images_make_the_same_networks(wall, settings, finished, tmp_path):
     other = shutil.copytree(wall, tmp_path / 'wall')
     for path in (other / 'test').glob('??.png'):

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 from capture_fixtures import HEIGHT, WIDTH, make_scene, picture, pixels, quaternion, refused
 
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets import read_capture
 
 pytest.importorskip('rosbags')
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from aprloc_ros.recordings.recording import open_recording
 
 COUNT = 24
 START = 1_700_000_000
@@ -435,3 +438,73 @@ def test_a_tum_file_may_be_of_the_body(tmp_path):
     (tmp_path / 'drive' / 'slam.tum').write_text('\n'.join(lines))
     (tmp_path / 'drive' / 'capture.yaml').write_text('pose_frame: base_link\n')
     check(tmp_path / 'drive', tmp_path)
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def overwrite(file):
+    """Damage in the middle of a file whose ends are whole."""
+    content = file.read_bytes()
+    file.write_bytes(content[:200] + bytes(len(content) - 400) + content[-200:])
+
+
+@pytest.mark.parametrize('damage, advice', [
+    (lambda folder: cut(next(folder.glob('*.mcap'))), 'mcap recover {0}/drive.mcap -o {0}/recovered.mcap'),
+    (lambda folder: overwrite(next(folder.glob('*.mcap'))), 'mcap recover {0}/drive.mcap -o {0}/recovered.mcap'),
+    (lambda folder: (folder / 'metadata.yaml').write_text('{'), 'ros2 bag reindex {0}'),
+    (lambda folder: (folder / 'metadata.yaml').write_text('rosbag2_bagfile_information: 3'), 'ros2 bag reindex {0}'),
+    (lambda folder: next(folder.glob('*.mcap')).rename(folder / 'other.mcap'), 'ros2 bag reindex {0}'),
+])
+def test_a_damaged_mcap_bag_is_mended_by_what_its_format_has(tmp_path, damage, advice):
+    drive()(tmp_path / 'drive')
+    damage(tmp_path / 'drive')
+    said_by_every_reader(tmp_path / 'drive', advice.format(tmp_path / 'drive'), tmp_path)
+
+
+def test_a_damaged_sqlite_bag_is_mended_by_ros2(tmp_path):
+    with BagWriter(tmp_path / 'drive', plugin=rosbag2.StoragePlugin.SQLITE3) as bag:
+        bag.images()
+    overwrite(next((tmp_path / 'drive').glob('*.db3')))
+    said_by_every_reader(tmp_path / 'drive', f'ros2 bag reindex {tmp_path / "drive"}', tmp_path)
+
+
+def test_a_damaged_ros1_bag_is_mended_by_rosbag(tmp_path):
+    file = tmp_path / 'drive.bag'
+    with BagWriter(file, ros1=True) as bag:
+        bag.images()
+    cut(file)
+    said_by_every_reader(file, f'rosbag reindex {file}', tmp_path)
+
+
+def said_by_every_reader(bag, advice: str, tmp_path):
+    refused(bag, 'not a readable bag', f'try "{advice}"', cache_dir=tmp_path / 'cache')
+    with pytest.raises(AprlocError) as caught, open_recording(bag) as recording:
+        for topic in recording.reader.topics:
+            list(recording.messages(topic))
+    assert f'try "{advice}"' in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_what_macos_leaves_beside_a_bag_is_no_bag(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.poses('/pose', 'PoseStamped')
+    folder = tmp_path / 'drive'
+    (folder / 'metadata.yaml').unlink()
+    first = check(folder, tmp_path).train[0].image_path
+    for name in ('._drive.mcap', '._slam.tum', '.DS_Store'):
+        (folder / name).write_bytes(b'\0')
+    assert check(folder, tmp_path).train[0].image_path == first   # nor are the images extracted anew
+    with open_recording(folder) as recording:
+        assert recording.counts('sensor_msgs/msg/Image')
+
+
+def test_images_without_pose_are_counted(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.poses('/pose', 'PoseStamped', indices=range(4, COUNT))
+    notes = read_capture(tmp_path / 'drive', tmp_path / 'cache').notes
+    assert notes[0].startswith(f'4 of {COUNT} images of /cam/image_raw have no pose')

@@ -17,7 +17,10 @@ def scene():
 
 @pytest.fixture
 def root(tmp_path, scene):
-    root = tmp_path / 'fern'
+    return write(tmp_path / 'fern', scene)
+
+
+def write(root, scene):
     rows = []
     for index, T in enumerate(scene.T_world_cam):
         write_picture(root / 'images' / f'IMG_{4026 + index}.png', index)

@@ -31,8 +31,11 @@ def scene():
 
 @pytest.fixture
 def root(tmp_path, scene):
+    return write(tmp_path / 'chess', scene)
+
+
+def write(root, scene):
     """Sequences 1 and 3 train, sequence 2 tests."""
-    root = tmp_path / 'chess'
     for index, T in enumerate(scene.T_world_cam):
         write_picture(root / f'{stem(index)}.color.png', index)
         write_picture(root / f'{stem(index)}.depth.png', index)
@@ -45,6 +48,10 @@ def root(tmp_path, scene):
 
 @pytest.fixture
 def sfm_root(root, scene):
+    return write_sfm(root, scene)
+
+
+def write_sfm(root, scene):
     """Listed backwards, as the published files are not in order either."""
     lines = []
     for index, T in enumerate(scene.T_cam_world):

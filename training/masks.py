@@ -1,7 +1,7 @@
 """Masks of moving objects: pixels of people and vehicles, which no training may look at (NeFeS section 3.2).
 
-`aprloc masks` writes that of `PATH/NAME.jpg` to `PATH/masks/NAME.png`; whatever is not 0 there is moving. Where those of
-other tools lie is told in datasets/mask_files.py.
+`aprloc masks` writes that of `PATH/NAME.jpg` to `PATH/masks/NAME.png`; whatever is not 0 there is moving. Where those
+of other tools lie is told in datasets/mask_files.py.
 """
 
 import cv2

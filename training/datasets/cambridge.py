@@ -105,7 +105,7 @@ def _reaches_beyond(nvm: Nvm, size: tuple[int, int]) -> bool:
 
 
 def _stem(name: str) -> tuple[str, ...]:
-    """What tells an image in lists of different tools: they convert it, and may name it by a folder of another machine."""
+    """What tells an image in lists of tools that convert it, or name it by a folder of another machine."""
     parts = PurePosixPath(name).with_suffix('').parts
     return parts[-2:] if parts[:1] == ('/',) or PureWindowsPath(name).drive else parts
 

@@ -3,6 +3,7 @@
 Poses are world-to-camera; the frame's scale is whatever the model has (metres after alignment).
 """
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from aprloc_ros.training.datasets.points import training_points
 from aprloc_ros.training.datasets.splits import held_out, left_out
 
 FORMAT = 'colmap'
-LOOKED_FOR = 'cameras and images (.bin or .txt) here, in sparse, sparse/0 or another folder there, or colmap/sparse (COLMAP)'
+LOOKED_FOR = 'cameras and images (.bin or .txt) here, in sparse, sparse/0 or another there, or colmap/sparse (COLMAP)'
 MODEL_FOLDERS = ('sparse', 'colmap/sparse')
 
 
@@ -51,7 +52,7 @@ def _models(path: Path) -> list[Path]:
     if model_form(path):
         return [path]
     parents = [path / name for name in MODEL_FOLDERS]
-    inside = [folder for parent in parents for folder in sorted(visible(parent), key=lambda folder: natural_key(folder.name))]
+    inside = sorted(chain.from_iterable(map(visible, parents)), key=lambda folder: natural_key(str(folder)))
     return [folder for folder in (*parents, *inside) if model_form(folder)]
 
 
@@ -70,8 +71,8 @@ def _chosen_model(path: Path) -> tuple[Path, tuple[str, ...]]:
     others = ', '.join(f'{model.relative_to(path)} with {counts[model]}' for model in models if model != chosen)
     if not others:
         return chosen, ()
-    said = (f'{len(models)} COLMAP models, each in a frame of its own: {chosen.relative_to(path)} with {counts[chosen]} images '
-            f'is taken, not {others}; to choose, write "model: FOLDER" into {path / "capture.yaml"}')
+    said = (f'{len(models)} COLMAP models, each in a frame of its own: {chosen.relative_to(path)} with '
+            f'{counts[chosen]} images is taken, not {others}; to choose, write "model: FOLDER" into {path / "capture.yaml"}')
     return chosen, (said,)
 
 

@@ -33,7 +33,8 @@ def read(path: Path) -> Capture:
     if len(images) != len(table):
         raise AprlocError(f'{file}: {len(table)} rows but {len(images)} images in {folder}; '
                           f'there must be one row an image')
-    frames = tuple(_frame(image, row, f'{file}, row {number}') for number, (image, row) in enumerate(zip(images, table), 1))
+    frames = tuple(_frame(image, row, f'{file}, row {number}')
+                   for number, (image, row) in enumerate(zip(images, table), 1))
     train, test = held_out(frames, str(file))
     return checked_capture(Capture(path.name, FORMAT, path, train, test, notes=left_out(frames, train, test)), file)
 

@@ -46,8 +46,8 @@ def hidden_pixels(mask: Mask, size: tuple[int, int]) -> np.ndarray:
     if mask_size == size:
         return hidden
     if not has_aspect(mask_size, size):
-        raise AprlocError(f'{mask.path}: the mask is {mask_size[0]}x{mask_size[1]} but its image {size[0]}x{size[1]}, of '
-                          f'another aspect')
+        raise AprlocError(f'{mask.path}: the mask is {mask_size[0]}x{mask_size[1]} but its image {size[0]}x{size[1]}, '
+                          f'of another aspect')
     return cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
 
 
@@ -67,8 +67,8 @@ def with_masks(frames: tuple[Frame, ...], root: Path, hides: str | None) -> tupl
     chosen = np.unique(np.linspace(0, len(masked) - 1, min(len(masked), _LOOKED_AT)).round().astype(int))
     share = float(np.mean([_hidden_share(masked[i]) for i in chosen]))
     first = masked[0].mask
-    said = (f'masks: {len(masked)} of {len(frames)} images have one (as {first.path.parent.name}/{first.path.name}), whose '
-            f'{first.hides} pixels hide: {100 * share:.0f} % of the pixels, so that {100 * (1 - share):.0f} % are used')
+    said = (f'masks: {len(masked)} of {len(frames)} images have one (as {first.path.parent.name}/{first.path.name}), '
+            f'whose {first.hides} pixels hide: {100 * share:.0f} % of all, so that {100 * (1 - share):.0f} % are used')
     if share > _NOTHING_LEFT or share > _DOUBTFUL and not (hides or _tells(masked[0])):
         other = 'white' if first.hides == 'black' else 'black'
         raise AprlocError(f'{root}: {said}; if it is the {other} ones that hide, write "masks_hide: {other}" into '
@@ -82,8 +82,8 @@ def _hidden_share(frame: Frame) -> float:
 
 
 def _tells(frame: Frame) -> bool:
-    """Whether the name of a mask leaves no doubt of what hides."""
-    return frame.mask.path.name != f'{frame.image_path.stem}.png'
+    """Whether the name of a mask leaves no doubt of what hides: tools that write `NAME.png` differ."""
+    return frame.mask.path.name in (f'{frame.image_path.name}.png', f'dynamic_mask_{frame.image_path.stem}.png')
 
 
 def _find(frame: Frame, root: Path) -> Mask | None:

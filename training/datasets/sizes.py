@@ -28,7 +28,7 @@ def fitted(frames: tuple[Frame, ...]) -> tuple[tuple[Frame, ...], tuple[str, ...
     for frame, size in zip(frames, sizes):
         _check_depth(frame, size)
     scaled = Counter((size, _size(frame)) for frame, size in zip(frames, sizes) if size != _size(frame))
-    notes = tuple(f'{count} of {len(frames)} images are {_text(size)}, their intrinsics of {_text(of)}: these are scaled'
+    notes = tuple(f'{count} of {len(frames)} images are {_text(size)}: their intrinsics of {_text(of)} are scaled'
                   for (size, of), count in scaled.most_common())
     return tuple(frame if size == _size(frame) else replace(frame, camera=frame.camera.resized(*size))
                  for frame, size in zip(frames, sizes)), notes
@@ -49,8 +49,8 @@ def shapes(frames: tuple[Frame, ...]) -> tuple[str, ...]:
     if not others:
         return ()
     text = ', '.join(f'{count} of {_text(size)}' for size, count in others.most_common())
-    said = (f'{len(main)} of {len(frames)} images have the shape of {_text(_size(main[0]))}, which the map takes; the others '
-            f'({text}) count where they overlap with it')
+    said = (f'{len(main)} of {len(frames)} images have the shape of {_text(_size(main[0]))}, which the map takes; the '
+            f'others ({text}) count where they overlap with it')
     return (said,)
 
 
@@ -63,16 +63,16 @@ def _text(size: tuple[int, int]) -> str:
 
 
 def _refusal(frame: Frame, size: tuple[int, int], count: int, total: int) -> str:
-    text = (f'{frame.image_path}: the image is {_text(size)} but its camera of {_text(_size(frame))}, of another aspect '
-            f'({count} of {total} images are); ')
+    text = (f'{frame.image_path}: the image is {_text(size)} but its camera of {_text(_size(frame))}, of another '
+            f'aspect ({count} of {total} images are); ')
     if has_aspect(size[::-1], _size(frame)):
         turned = ' (its EXIF tag asks viewers to turn it)' if is_stored_turned(frame.image_path) else ''
-        return text + (f'it is turned by a quarter{turned}, and pixels are taken as they are stored: turn the files, or give '
-                       f'intrinsics and poses of the images as stored')
+        return text + (f'it is turned by a quarter{turned}, and pixels are taken as they are stored: turn the files, '
+                       f'or give intrinsics and poses of the images as stored')
     return text + 'only scaled copies are understood: give the images that were calibrated, or the intrinsics of these'
 
 
 def _check_depth(frame: Frame, size: tuple[int, int]):
     if frame.depth_path and not has_aspect(image_size(frame.depth_path), size):
-        raise AprlocError(f'{frame.depth_path}: the depth image is {_text(image_size(frame.depth_path))} but its colour image '
-                          f'{_text(size)}, of another aspect; depth must be registered to colour')
+        raise AprlocError(f'{frame.depth_path}: the depth image is {_text(image_size(frame.depth_path))} but its '
+                          f'colour image {_text(size)}, of another aspect; depth must be registered to colour')

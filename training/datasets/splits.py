@@ -71,7 +71,7 @@ def left_out(frames: tuple[Frame, ...], train: tuple[Frame, ...], test: tuple[Fr
     count = len(frames) - len(train) - len(test)
     if not count:
         return ()
-    return (f'{count} of {len(frames)} images are in no split: neighbours of held-out blocks, or not of the capture\'s own splits',)
+    return (f'{count} of {len(frames)} images are in no split: next to held-out blocks, or not in the capture\'s own',)
 
 
 def is_video(frames: list[Frame]) -> bool:

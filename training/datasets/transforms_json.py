@@ -1,8 +1,9 @@
 """transforms.json of instant-ngp and nerfstudio: camera-to-world matrices with OpenGL axes (x right, y up, z back).
 
 Intrinsics stand once for the capture or in each frame: fl_x fl_y cx cy w h k1 k2 k3 k4 p1 p2, `camera_model` by
-COLMAP's or nerfstudio's names; instant-ngp's `camera_angle_x` and `is_fisheye` are understood. A split by train_filenames,
-test_filenames and val_filenames is kept: val is the test split where there is no other, and unused otherwise.
+COLMAP's or nerfstudio's names; instant-ngp's `camera_angle_x` and `is_fisheye` are understood. A split by
+train_filenames, test_filenames and val_filenames is kept: val is the test split where there is no other, and unused
+otherwise.
 """
 
 import json
@@ -38,7 +39,7 @@ PINHOLES = ('PERSPECTIVE', 'SIMPLE_PINHOLE', 'PINHOLE', 'SIMPLE_RADIAL', 'RADIAL
 FISHEYES = ('FISHEYE', 'OPENCV_FISHEYE', 'SIMPLE_RADIAL_FISHEYE', 'RADIAL_FISHEYE')
 MODELS = {**dict.fromkeys(PINHOLES, 'FULL_OPENCV'), **dict.fromkeys(FISHEYES, 'OPENCV_FISHEYE')}
 # instant-ngp's keys of lenses that no camera here has.
-FOREIGN = ('ftheta_p0', 'ftheta_p1', 'ftheta_p2', 'ftheta_p3', 'ftheta_p4', 'latlong', 'equirectangular', 'orthographic')
+FOREIGN = (*(f'ftheta_p{order}' for order in range(5)), 'latlong', 'equirectangular', 'orthographic')
 
 
 def recognises(path: Path) -> bool:
@@ -130,14 +131,14 @@ def _model(entry: dict, where: str) -> str:
     """COLMAP's name of the model, with as many coefficients as there may be. AprlocError for any other lens."""
     for key in FOREIGN:
         if entry.get(key) is not None and entry[key] is not False:   # ftheta_p0 is 0 as a rule
-            raise AprlocError(f'{where}: "{key}" is a lens that is not understood; undistort the images to a pinhole or to '
-                              f'OPENCV_FISHEYE')
+            raise AprlocError(f'{where}: "{key}" is a lens that is not understood; undistort the images to a pinhole '
+                              f'or to OPENCV_FISHEYE')
     is_fisheye, name = bool(entry.get('is_fisheye')), entry.get('camera_model', entry.get('camera_type'))
     if name is None:
         name = 'OPENCV_FISHEYE' if is_fisheye else 'OPENCV'
     if not isinstance(name, str) or name.upper() not in MODELS:
-        raise AprlocError(f'{where}: "camera_model" is {str(name)[:40]!r}, which is not one of {", ".join(MODELS)}; undistort '
-                          f'the images')
+        raise AprlocError(f'{where}: "camera_model" is {str(name)[:40]!r}, which is not one of {", ".join(MODELS)}; '
+                          f'undistort the images')
     model = MODELS[name.upper()]
     if is_fisheye and model != 'OPENCV_FISHEYE':
         raise AprlocError(f'{where}: "is_fisheye" contradicts "camera_model": {name}; remove the one that is wrong')
@@ -145,8 +146,8 @@ def _model(entry: dict, where: str) -> str:
         return model
     for key in ('k5', 'k6', 'p1', 'p2') if model == 'OPENCV_FISHEYE' else ('k4', 'k5', 'k6'):
         if entry.get(key):
-            raise AprlocError(f'{where}: {key} = {entry[key]} with model {name}, which has none (k4 is of fisheye models and '
-                              f'FULL_OPENCV); undistort the images')
+            raise AprlocError(f'{where}: {key} = {entry[key]} with model {name}, which has none (k4 is of fisheye '
+                              f'models and FULL_OPENCV); undistort the images')
     return model
 
 

@@ -63,8 +63,8 @@ def read(path: Path) -> Capture:
     train, test = held_out(frames, str(path / 'rgb.txt'))
     notes = left_out(frames, train, test)
     if len(frames) < len(images):
-        unposed = (f'{len(images) - len(frames)} of {len(images)} images of rgb.txt are not used: groundtruth.txt has no pose '
-                   f'at their time, nor two around it at most {MAX_GAP_S} s apart')
+        unposed = (f'{len(images) - len(frames)} of {len(images)} images of rgb.txt are not used: groundtruth.txt has '
+                   f'no pose at their time, nor two around it at most {MAX_GAP_S} s apart')
         notes = (unposed, *notes)
     return checked_capture(Capture(path.name, FORMAT, path, train, test, notes=notes), path / 'rgb.txt')
 
