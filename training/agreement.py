@@ -17,6 +17,7 @@ _REFUSED_BELOW = 0.7      # share of matches
 _DOUBTED_BELOW = 0.85
 _EXACT_RAD = 0.002        # poses that are this good in the median need no suspects: keypoints are hardly better
 _NOISY_RAD = 0.007
+_STILL_RAD = 0.015
 _FITS = 0.8               # share of matches that agree with what the poses were meant to be
 _BETTER = 0.4             # its median residual relative to that of the declared poses
 _SAME = 0.8               # what is less simple must fit so much better
@@ -43,8 +44,8 @@ class _Fit:
     median_rad: float
 
 
-def check_poses(frames: tuple[Frame, ...], mounts: Mapping[str, Tensor]) -> Agreement:
-    """frames: in order of capture; mounts: see Capture.
+def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Mapping[str, Tensor]) -> Agreement:
+    """frames: whose images are compared; taken: all in the order in which they were, frames among them; mounts: see Capture.
 
     Raises AprlocError where the poses contradict the images; it says what was measured and which suspect fits.
     """
@@ -55,15 +56,19 @@ def check_poses(frames: tuple[Frame, ...], mounts: Mapping[str, Tensor]) -> Agre
     declared = _fit(evidence, Suspect('as declared', T))
     measured = (f'{declared.share:.0%} of {len(evidence.pair_of)} matches in {len(evidence.pairs)} pairs of images agree with '
                 f'them within {np.rad2deg(evidence.agreement_rad):.1f} deg, median {np.rad2deg(declared.median_rad):.2f} deg off')
-    if declared.share >= _DOUBTED_BELOW and declared.median_rad < _EXACT_RAD:
-        return Agreement(f'poses: {measured}', True)
-    found = _best(evidence, declared, usual_suspects(evidence, frames, mounts))
-    factor, focal_rad = _best_focal_length(evidence, T)
-    if focal_rad < _SAME * (found or declared).median_rad and focal_rad < _BETTER * declared.median_rad:
-        return _judged_lens(declared, measured, factor)
-    if found:
-        return _judged_suspect(declared, measured, found)
-    return _judged_alone(evidence, declared, measured, frames, mounts)
+    if declared.median_rad > _EXACT_RAD:
+        found = _best(evidence, declared, usual_suspects(evidence, frames, taken, mounts))
+        factor, focal_rad = _best_focal_length(evidence, T)
+        if focal_rad < _SAME * (found or declared).median_rad and focal_rad < _BETTER * declared.median_rad:
+            return _judged_lens(declared, measured, factor)
+        if found:
+            return _judged_suspect(declared, measured, found)
+    if declared.share < _DOUBTED_BELOW:
+        return _judged_part(evidence, declared, measured, frames, taken, mounts)
+    if evidence.moved_rad < _STILL_RAD:
+        return Agreement(f'poses: {measured}: the camera hardly moves, which proves little', False)
+    noisy = ': noisy poses make a blurred map' if declared.median_rad > _NOISY_RAD else ''
+    return Agreement(f'poses: {measured}{noisy}', True)
 
 
 def _judged_lens(declared: _Fit, measured: str, factor: float) -> Agreement:
@@ -81,12 +86,9 @@ def _judged_suspect(declared: _Fit, measured: str, found: _Fit) -> Agreement:
     raise AprlocError(f'the poses contradict the images: {measured}; {fits}')
 
 
-def _judged_alone(evidence: Evidence, declared: _Fit, measured: str, frames: tuple[Frame, ...],
-                  mounts: Mapping[str, Tensor]) -> Agreement:
+def _judged_part(evidence: Evidence, declared: _Fit, measured: str, frames: tuple[Frame, ...], taken: tuple[Frame, ...],
+                 mounts: Mapping[str, Tensor]) -> Agreement:
     """Where no suspect fits all of the poses: one may fit a stretch of them."""
-    if declared.share >= _DOUBTED_BELOW:
-        noisy = ': noisy poses make a blurred map' if declared.median_rad > _NOISY_RAD else ''
-        return Agreement(f'poses: {measured}{noisy}', True)
     bad = evidence.of_pairs(evidence.residuals(declared.suspect.T_map_cam)) > evidence.agreement_rad
     stretch = _stretch(evidence, bad)
     if not stretch and declared.share >= _REFUSED_BELOW:
@@ -95,7 +97,7 @@ def _judged_alone(evidence: Evidence, declared: _Fit, measured: str, frames: tup
     part = Evidence(tuple(pair for pair, wrong in zip(evidence.pairs, bad) if wrong))
     found = None
     if stretch and len(part.pairs) >= _FEWEST_PAIRS:
-        found = _best(part, _fit(part, declared.suspect), usual_suspects(part, frames, mounts))
+        found = _best(part, _fit(part, declared.suspect), usual_suspects(part, frames, taken, mounts))
     reason = f'these fit {found.suspect.text}' if found else (
         f'none of the usual suspects fits ({_SUSPECTS}): check that these poses belong to these images')
     raise AprlocError(f'the poses contradict the images: {measured}{names}; {reason}')

@@ -17,7 +17,7 @@ _OVERLAPS = 40            # pairs that the declared poses let overlap
 _UNORDERED = 24           # frames that are matched each with each where neighbours do not match
 _FEWEST_PAIRS = 8
 _WIDE_RAD = 0.2           # a pair whose points move by more says enough
-_WIDEST_AGREEMENT_RAD = np.deg2rad(6.0)
+_AGREEMENT_RAD = np.deg2rad(0.3), np.deg2rad(6.0)
 _AGREEMENT_SHARE = 0.5    # of the motion between the images
 
 
@@ -46,8 +46,12 @@ class Evidence:
     def agreement_rad(self) -> float:
         """A match that is nearer than this to where poses put it agrees with them: small compared with the motion that
         the poses must explain, and large compared with poses that are a degree or a few centimetres off."""
-        moved_rad = np.quantile([pair.moved_rad for pair in self.pairs], 0.75)
-        return min(_WIDEST_AGREEMENT_RAD, _AGREEMENT_SHARE * moved_rad)
+        return float(np.clip(_AGREEMENT_SHARE * self.moved_rad, *_AGREEMENT_RAD))
+
+    @cached_property
+    def moved_rad(self) -> float:
+        """How far points move between images, in pairs of much motion."""
+        return float(np.quantile([pair.moved_rad for pair in self.pairs], 0.75))
 
     def residuals(self, T_map_cam: np.ndarray) -> np.ndarray:
         """Poses [N, 4, 4] of all frames -> [M] radians between a match and where the poses let it be.

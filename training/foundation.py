@@ -9,6 +9,7 @@ from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.lens import Lens
 from aprloc_ros.training.agreement import check_poses
 from aprloc_ros.training.datasets.capture import Capture, Frame, SparsePoints
+from aprloc_ros.training.datasets.parsing import in_order
 from aprloc_ros.training.depth_unit import depth_factor
 from aprloc_ros.training.triangulation import TooFewPoints, triangulate
 from aprloc_ros.training.views import with_lenses
@@ -44,7 +45,7 @@ def find_foundation(capture: Capture, fit: tuple[Frame, ...], work_dir: Path, ma
     Raises AprlocError for what contradicts itself: poses, lenses or depth images that the images do not bear out.
     """
     say('poses: comparing them with pairs of images')
-    agreement = check_poses(fit, capture.mounts)
+    agreement = check_poses(fit, in_order((*capture.train, *capture.test)), capture.mounts)
     say(agreement.text)
     lenses, reason = (), ''
     if capture.points is not None:   # a capture that brings points of its own knows its cameras

@@ -17,7 +17,7 @@ from aprloc_ros.training.trials import run_trials
 from aprloc_ros.training.views import Views
 
 _MOST_FRAMES = 200
-_UNHURRIED = Budget(DEFAULT_BUDGET.iterations, math.inf)   # a busy machine must not teach a map to distrust its refiner
+UNHURRIED = Budget(DEFAULT_BUDGET.iterations, math.inf)   # a busy machine must not teach a map to distrust its refiner
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RefinerScores:
 
 def calibrate_refiner(bundle: MapBundle, name: str, views: Views, seed: int, device: str) -> RefinerScores:
     """Gate and covariance of one refiner. views: held-out frames at the refiner's camera, in the order they were taken."""
-    localizer = Localizer(bundle, device, name, _UNHURRIED)
+    localizer = Localizer(bundle, device, name, UNHURRIED)
     if len(views) > _MOST_FRAMES:
         views = views[torch.linspace(0, len(views) - 1, _MOST_FRAMES).round().long()]
 

@@ -36,29 +36,32 @@ class Suspect:
     is_fitted: bool = False   # to these images, so that small errors of right poses are fitted too
 
 
-def usual_suspects(evidence: Evidence, frames: tuple[Frame, ...], mounts: Mapping[str, Tensor]) -> Iterator[Suspect]:
-    """The simplest ones first. mounts: see Capture."""
+def usual_suspects(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[Frame, ...],
+                   mounts: Mapping[str, Tensor]) -> Iterator[Suspect]:
+    """The simplest ones first. taken: all frames in the order in which they were, frames among them; mounts: see Capture."""
     T = np.stack([frame.T_map_cam.numpy() for frame in frames])
     yield from (Suspect(text, T @ mount.numpy()) for text, mount in mounts.items())
-    yield from _in_another_order(T, frames)
+    yield from _in_another_order(frames, taken)
     yield from _of_another_convention(evidence, T)
     yield from _of_other_units(T)
     yield from (Suspect(text, poses, is_fitted=True) for text, poses in as_those_of_a_body(evidence, T))
 
 
-def _in_another_order(T: np.ndarray, frames: tuple[Frame, ...]) -> Iterator[Suspect]:
-    index = np.arange(len(T))
-    sequence = np.array([frame.sequence for frame in frames])
+def _in_another_order(frames: tuple[Frame, ...], taken: tuple[Frame, ...]) -> Iterator[Suspect]:
+    T = np.stack([frame.T_map_cam.numpy() for frame in taken])
+    place = {frame.name: index for index, frame in enumerate(taken)}
+    here = np.array([place[frame.name] for frame in frames])
+    sequence = np.array([frame.sequence for frame in taken])
     for shift in _SHIFTS:
-        other = (index + shift).clip(0, len(T) - 1)
-        other = np.where(sequence[other] == sequence, other, index)
+        there = (here + shift).clip(0, len(T) - 1)
+        there = np.where(sequence[there] == sequence[here], there, here)
         side = 'before' if shift > 0 else 'after'
-        yield Suspect(f'if shifted by {abs(shift)}: each image has the pose of the one {abs(shift)} {side} it', T[other])
-    yield Suspect('in the opposite order', T[::-1])
-    as_text = np.argsort(np.argsort([frame.name for frame in frames]))
-    if (as_text != index).any():
-        yield Suspect('in the order of the images\' names as text (10 before 2)', T[as_text])
-        yield Suspect('in the order of the numbers in the images\' names (2 before 10)', T[np.argsort(as_text)])
+        yield Suspect(f'if shifted by {abs(shift)}: each image has the pose of the one {abs(shift)} {side} it', T[there])
+    yield Suspect('in the opposite order', T[::-1][here])
+    as_text = np.argsort(np.argsort([frame.name for frame in taken]))
+    if (np.diff(as_text) < 0).any():
+        yield Suspect('in the order of the images\' names as text (10 before 2)', T[as_text][here])
+        yield Suspect('in the order of the numbers in the images\' names (2 before 10)', T[np.argsort(as_text)][here])
 
 
 def _of_another_convention(evidence: Evidence, T: np.ndarray) -> Iterator[Suspect]:

@@ -13,7 +13,7 @@ _LONG_SIDE = 640
 _FEATURES = 1000
 _RATIO = 0.8
 _FEWEST_MATCHES = 25
-_MOST_MATCHES = 60      # of a pair: what more of them say is the same
+_MOST_MATCHES = 40      # of a pair: what more of them say is the same
 _VERIFIED_PX = 3.0
 
 
