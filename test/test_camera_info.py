@@ -177,15 +177,17 @@ def test_a_calibration_file_is_read_alike(tmp_path, changes, expected):
         'distortion_coefficients': {'rows': 1, 'cols': len(values['d']), 'data': list(values['d'])}}))
     if isinstance(expected, Camera):
         assert read_camera_yaml(file) == expected == read_camera(str(file), WIDTH, HEIGHT)
+        file.write_text(file.read_text(), encoding='utf-16')   # as Windows may write it
+        assert read_camera_yaml(file) == expected
     else:
         with pytest.raises(AprlocError, match=expected) as caught:
             read_camera_yaml(file)
         assert str(caught.value).startswith(f'{file}: ')
 
 
-@pytest.mark.parametrize('text', ['', '[1, 2]', 'image_width: 3', 'a: {', '\0'])
+@pytest.mark.parametrize('text', ['', '[1, 2]', 'image_width: 3', 'a: {', '\0', '\udcff'])
 def test_a_file_that_is_no_calibration_says_so(tmp_path, text):
-    (tmp_path / 'camera.yaml').write_text(text)
+    (tmp_path / 'camera.yaml').write_bytes(text.encode('utf-8', 'surrogateescape'))
     with pytest.raises(AprlocError, match='camera.yaml: needs image_width') as caught:
         read_camera_yaml(tmp_path / 'camera.yaml')
     assert '\n' not in str(caught.value)

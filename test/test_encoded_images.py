@@ -172,7 +172,7 @@ def test_other_files_are_read_whole_or_not_at_all(tmp_path, suffix):
 
 def test_numbers_that_are_no_colours_are_refused(tmp_path):
     data = cv2.imencode('.tiff', RGB.astype(np.float32))[1].tobytes()
-    with pytest.raises(AprlocError, match='image: the image holds float32 numbers; 8 or 16 bits'):
+    with pytest.raises(AprlocError, match='image: the image has samples of float32; write it with 8 or 16 bits'):
         of_file(data, tmp_path)
 
 

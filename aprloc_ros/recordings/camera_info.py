@@ -40,7 +40,7 @@ def read_camera_yaml(path: Path) -> Camera:
     AprlocError names the file.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding='utf-8-sig'))
+        values = yaml.safe_load(Path(path).read_bytes())
         k, d = (tuple(map(float, values[name]['data'])) for name in ('camera_matrix', 'distortion_coefficients'))
         size, kind = (int(values[name]) for name in ('image_width', 'image_height')), values.get('distortion_model', 'plumb_bob')
     except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
