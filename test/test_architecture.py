@@ -23,7 +23,7 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
     'bit_depth': set(), 'histogram': set(), 'distributions': set(), 'covariance': {'errors', 'geometry'},
-    'scene': {'errors', 'geometry'}, 'points': {'errors'},
+    'intrinsics': {'errors', 'camera'}, 'scene': {'errors', 'geometry'}, 'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
@@ -38,7 +38,7 @@ MAY_IMPORT = {
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
     # What was recorded.
     'repair': set(), 'recording': {'errors', 'repair'}, 'message_fields': {'errors', 'geometry'},
-    'camera_info': {'errors', 'camera'},
+    'camera_info': {'errors', 'camera', 'intrinsics'},
     'decoding': {'errors', 'bit_depth', 'decoding'}, 'stamp_order': set(), 'bag_messages': {'camera', 'geometry'},
     'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},
     'pose_messages': {'errors', 'message_fields', 'skipped', 'stamp_order', 'trajectory'},

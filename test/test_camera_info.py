@@ -66,6 +66,10 @@ LENSES = {
     'nan in k': ({'k': (math.nan, *K[1:])}, 'finite'),
     'inf in k': ({'k': (*K[:2], math.inf, *K[3:])}, 'finite'),
     'negative focal length': ({'k': (-50.0, *K[1:])}, 'positive'),
+    'centre outside': ({'k': (50.0, 0, 70.5, 0, 51.0, 24.25, 0, 0, 1)}, 'camera_info has its principal point at 70.5'),
+    'a share of the image': ({'k': (0.78, 0, 0.5, 0, 1.06, 0.5, 0, 0, 1)}, 'in pixels'),
+    'millimetres': ({'k': (3.5, 0, 32.5, 0, 3.5, 24.25, 0, 0, 1)}, 'fx = 3.5 for 64 pixels'),
+    'sides exchanged': ({'k': (20.0, 0, 32.5, 0, 51.0, 24.25, 0, 0, 1)}, 'their ratio'),
     'skewed': ({'k': (50.0, 0.3, *K[2:])}, r'\[fx 0 cx; 0 fy cy; 0 0 1\]'),
     'columns for rows': ({'k': (50.0, 0, 0, 0, 51.0, 0, 32.5, 24.25, 1)}, r'\[fx 0 cx; 0 fy cy; 0 0 1\]'),
 }
@@ -80,6 +84,8 @@ SENSORS = {
     'a region that is all': ({'roi': (0, 0, 64, 48)}, lens('opencv', PLUMB)),
     'a binned region': ({'width': 256, 'height': 192, 'roi': (10, 20, 128, 96), 'binning_x': 2, 'binning_y': 2},
                         Camera(64, 48, 25, 25.5, 11.0, 1.875, 'opencv', PLUMB)),
+    'a region beside the centre': ({'width': 128, 'height': 96, 'roi': (60, 40, 64, 48)},
+                                   Camera(64, 48, 50, 51, -27.5, -15.75, 'opencv', PLUMB)),
     'a region outside': ({'roi': (60, 0, 64, 48)}, 'outside its 64x48'),
     'a region without size': ({'roi': (1, 0, 0, 0)}, 'region'),
 }

@@ -1,5 +1,6 @@
 """sensor_msgs/CameraInfo to a camera, whoever made the message: the one reader of build, replay, node and command line."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import yaml
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.intrinsics import check_intrinsics
 
 # CameraInfo's name -> the camera's model and how many of D it uses. `fisheye` is what some drivers call equidistant.
 _DISTORTION_MODELS = {'plumb_bob': ('opencv', 5), 'rational_polynomial': ('opencv', 8), 'equidistant': ('fisheye', 4),
@@ -27,11 +29,13 @@ def camera_from_info(info, rectified: bool = False) -> Camera:
         raise AprlocError('camera_info asks to rectify its region of interest (do_rectify), so the region of the '
                           'rectified image is unknown; publish the raw image or the whole image')
     model, distortion = ('pinhole', ()) if rectified else _distortion(info)
+    sensor = Camera(info.width, info.height, fx, fy, cx, cy, model, distortion)
+    check_intrinsics(sensor, 'camera_info')
     left, top, width, height = _region(info)
     across, down = max(info.binning_x, 1), max(info.binning_y, 1)
     # A binned pixel covers across x down pixels of the sensor; its centre lies half of it from its corner.
-    return Camera(width // across, height // down, fx / across, fy / down,
-                  (cx - left + 0.5) / across - 0.5, (cy - top + 0.5) / down - 0.5, model, distortion)
+    return replace(sensor, width=width // across, height=height // down, fx=fx / across, fy=fy / down,
+                   cx=(cx - left + 0.5) / across - 0.5, cy=(cy - top + 0.5) / down - 0.5)
 
 
 def read_camera_yaml(path: Path) -> Camera:
