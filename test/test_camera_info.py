@@ -202,13 +202,14 @@ def test_a_file_that_is_no_calibration_says_so(tmp_path, text):
 
 
 def test_a_region_of_interest_and_binning_see_the_same_rays():
-    sensor = {'width': 640, 'height': 480, 'roi': (100, 60, 320, 240), 'binning_x': 2, 'binning_y': 4}
+    k = (500.0, 0.0, 320.5, 0.0, 510.0, 240.25, 0.0, 0.0, 1.0)
+    sensor = {'width': 640, 'height': 480, 'k': k, 'roi': (100, 60, 320, 240), 'binning_x': 2, 'binning_y': 4}
     camera = camera_from_info(plain(sensor))
     assert (camera.width, camera.height) == (160, 60)
     # The pixel (10, 5) of the image averages 2x4 pixels of the sensor, whose centre is at:
     u, v = 100 + 2 * 10 + 0.5, 60 + 4 * 5 + 1.5
-    assert (10 - camera.cx) / camera.fx == pytest.approx((u - K[2]) / K[0])
-    assert (5 - camera.cy) / camera.fy == pytest.approx((v - K[5]) / K[4])
+    assert (10 - camera.cx) / camera.fx == pytest.approx((u - k[2]) / k[0])
+    assert (5 - camera.cy) / camera.fy == pytest.approx((v - k[5]) / k[4])
 
 
 def test_the_camera_undistorts_as_opencv_does():

@@ -352,7 +352,7 @@ def drive(**changes):
     (drive(images=lambda bag: bag.images(clock=lambda ns: 0)), ('24 of 24 images', 'message 0', 'the stamp is zero', '5%')),
     (drive(images=lambda bag: bag.images(content=lambda i: picture(i)[:5])), ('image_raw, message 0', 'truncated')),
     (drive(images=lambda bag: bag.images(encoding='yuv411')), ("'yuv411'", 'rgb8')),
-    (drive(info=lambda bag: bag.info(size=(480, 640))), ('32x24', '640x480')),
+    (drive(info=lambda bag: bag.info(size=(480, 640), k=[600.0, 0, 320, 0, 600, 240, 0, 0, 1])), ('32x24', '640x480')),
     (drive(info=lambda bag: bag.info(model='double_sphere')), ("'double_sphere'", 'plumb_bob')),
     (drive(info=lambda bag: bag.info(k=[0.0] * 9)), ('24 for camera_info', 'image_raw, message 0', 'calibrated')),
     (drive(poses=lambda bag: bag.poses('/pose', 'PoseStamped', lambda T: T * np.nan)), ('/pose, message 0',)),
