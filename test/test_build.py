@@ -104,12 +104,11 @@ def test_a_field_learns_the_wall(wall, tmp_path):
 
 
 def test_test_frames_are_read_for_the_score_alone(wall, settings, tmp_path, monkeypatch):
-    read, imread = [], cv2.imread
-    monkeypatch.setattr(cv2, 'imread', lambda path, *flags: read.append(Path(path)) or imread(path, *flags))
+    read, read_image = [], Frame.read_image
+    monkeypatch.setattr(Frame, 'read_image', lambda frame: read.append(frame.image_path) or read_image(frame))
     build('wall', wall, map_dir=tmp_path, config=settings, device='cpu', until='regressor')
     assert {path.parent.name for path in read} == {'train'}
-    images = {path.name for path in read if 'depth' not in path.name}
-    assert 20 <= len(images) < TRAIN     # the guard frames between fit and calibration are never read
+    assert 20 <= len(set(read)) < TRAIN     # the guard frames between fit and calibration are never read
     read.clear()
     build('wall', wall, map_dir=tmp_path, config=settings, device='cpu')
     assert {path.name for path in read if path.parent.name == 'test'} == {f'{TRAIN + i}.png' for i in range(TEST)}
