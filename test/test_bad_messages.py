@@ -26,8 +26,8 @@ def jpeg(index):
 class Drive(DriveBag):
     """Compressed images, camera_info, and the camera's poses, some of them spoilt."""
 
-    def compressed_image(self, index, data=None, stamp_ns=None):
-        head = self.header(stamp(index) if stamp_ns is None else stamp_ns, FRAME)
+    def compressed_image(self, index, data=None, stamp_ns=None, frame=FRAME):
+        head = self.header(stamp(index) if stamp_ns is None else stamp_ns, frame)
         data = np.frombuffer(jpeg(index) if data is None else data, np.uint8)
         message = self.make('sensor_msgs/msg/CompressedImage', head, 'jpeg', data)
         self.write('/camera/image_raw/compressed', message, stamp(index))
@@ -139,6 +139,18 @@ def test_poses_that_are_sent_twice_are_nothing_to_say(tmp_path):
             bag.posed(index)
             bag.posed(index)
     assert not left_out(read_capture(tmp_path / 'bag', tmp_path / 'cache'))
+
+
+def test_an_image_without_a_frame_leaves_it_to_the_next(tmp_path, tiny_map, capsys):
+    with Drive(tmp_path / 'bag') as bag:
+        bag.info()
+        bag.mounting()
+        for index in range(COUNT):
+            bag.compressed_image(index, frame='' if index == 0 else FRAME)
+            bag.pose('/odom', stamp(index), base_pose(stamp(index)), 'Odometry', child='base_link')
+    frames_of(tmp_path / 'bag', tmp_path)
+    assert replay(tmp_path / 'bag', tiny_map, tmp_path / 'out') == 0
+    assert 'poses of base_link' in capsys.readouterr().out
 
 
 def test_a_camera_info_of_another_moment_costs_its_images_alone(tmp_path):

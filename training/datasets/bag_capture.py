@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, choose_topics, read_images
+from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, camera_frame, choose_topics, read_images
 from aprloc_ros.recordings.decoding import jpeg
 from aprloc_ros.recordings.decoding.image_messages import bayer_pattern
 from aprloc_ros.recordings.recording import Recording, open_recording
@@ -33,8 +33,8 @@ def read_bag(bag: Path, cache_dir: Path | None) -> Capture:
         choice = read_choice(bag)
         topics = _topics(recording, choice)
         skipped = Skipped(f'images of {topics.image}', recording.count(topics.image))
-        stamps_ns, camera_frame = _stamps(recording, topics, skipped)
-        T_map_cam, mounts = _poses(recording, choice, stamps_ns, camera_frame, topics.image)
+        stamps_ns = _stamps(recording, topics, skipped)
+        T_map_cam, mounts = _poses(recording, choice, stamps_ns, topics)
         folder = _cache(bag, cache_dir) / topics.image.strip('/').replace('/', '_')
         frames = []
         for image in read_images(recording, topics):
@@ -60,27 +60,26 @@ def _topics(recording: Recording, choice: Choice) -> ImageTopics:
     return topics
 
 
-def _stamps(recording: Recording, topics: ImageTopics, skipped: Skipped) -> tuple[dict[int, int], str]:
-    """Index -> stamp in ns of each image that may follow those before it, and the frame_id of the first that has one."""
-    stamps_ns, order, frame_id = {}, RecordedOrder(), ''
+def _stamps(recording: Recording, topics: ImageTopics, skipped: Skipped) -> dict[int, int]:
+    """Index -> stamp in ns of each image that may follow those before it."""
+    stamps_ns, order = {}, RecordedOrder()
     for image in read_images(recording, topics):
-        frame_id = frame_id or image.frame_id
         refusal = order.refusal(image.stamp_ns)
         if refusal:
             skipped.add('stamp', f'{image.where}: {refusal}')
         else:
             stamps_ns[image.index] = image.stamp_ns
     skipped.summary()
-    return stamps_ns, frame_id
+    return stamps_ns
 
 
-def _poses(recording: Recording, choice: Choice, stamps_ns: dict[int, int], camera_frame: str, topic: str,
+def _poses(recording: Recording, choice: Choice, stamps_ns: dict[int, int], topics: ImageTopics,
            ) -> tuple[dict[int, Tensor], dict[str, Tensor]]:
     """Index -> T_map_cam [4, 4] of the images whose pose is known, and Capture.mounts."""
     stamps_s = torch.tensor([stamp_ns / 1e9 for stamp_ns in stamps_ns.values()], dtype=torch.float64)
-    poses = camera_poses(recording, choice, stamps_s, camera_frame)
+    poses = camera_poses(recording, choice, stamps_s, camera_frame(recording, topics))
     if not poses.known.any():
-        raise AprlocError(f'{recording.path}: none of the {len(stamps_s)} images of {topic} has a pose at its time, nor '
+        raise AprlocError(f'{recording.path}: none of the {len(stamps_s)} images of {topics.image} has a pose at its time, nor '
                           f'two around it at most {MAX_GAP_S} s apart; are the stamps of the same clock?')
     known = zip(stamps_ns, poses.T_map_cam, poses.known, strict=True)
     return {index: T for index, T, is_known in known if is_known}, poses.mounts
