@@ -43,7 +43,7 @@ setup(
     extras_require={
         'ros': [wheel + WHEELS for wheel in ROS_WHEELS],
         'eval': ['rosbags', 'evo', 'matplotlib', 'pandas'],
-        'train': ['lightning-fabric', 'tqdm', 'pycolmap'],
+        'train': ['lightning-fabric', 'tqdm', 'pycolmap', 'pillow'],
         'test': ['pytest<8.4', 'catkin_pkg', 'ruff', 'scipy', 'setuptools', 'xmlschema'],
     },
     entry_points={'console_scripts': [

@@ -142,7 +142,10 @@ def bag(options: argparse.Namespace) -> int:
     from aprloc_ros.recordings.bags import capture_frames, write_bag
     from aprloc_ros.training.datasets import read_capture
 
-    count = write_bag(options.out, capture_frames(read_capture(options.data).test, options.rate))
+    capture = read_capture(options.data)
+    for note in capture.notes:
+        _say(note)
+    count = write_bag(options.out, capture_frames(capture.test, options.rate))
     print(f'wrote {count} frames to {options.out}')
     return 0
 

@@ -26,8 +26,8 @@ def jpeg(index):
 class Drive(DriveBag):
     """Compressed images, camera_info, and the camera's poses, some of them spoilt."""
 
-    def compressed_image(self, index, data=None, stamp_ns=None):
-        head = self.header(stamp(index) if stamp_ns is None else stamp_ns, FRAME)
+    def compressed_image(self, index, data=None, stamp_ns=None, frame=FRAME):
+        head = self.header(stamp(index) if stamp_ns is None else stamp_ns, frame)
         data = np.frombuffer(jpeg(index) if data is None else data, np.uint8)
         message = self.make('sensor_msgs/msg/CompressedImage', head, 'jpeg', data)
         self.write('/camera/image_raw/compressed', message, stamp(index))
@@ -67,6 +67,11 @@ def write_drive(path, bad_images=None, bad_poses=None, bad=()):
     return path
 
 
+def left_out(capture):
+    """What is said of bad messages."""
+    return [note for note in capture.notes if note.startswith('left out')]
+
+
 def replay(path, tiny_map, out):
     return main(['replay', str(path), '--map', tiny_map.name, '--map-dir', str(tiny_map.parent), '--out', str(out),
                  '--device', 'cpu'])
@@ -80,7 +85,7 @@ def test_a_few_bad_images_are_left_out_of_a_build_and_many_refused(tmp_path, spo
     capture = read_capture(write_drive(tmp_path / 'bag', spoil, bad=(4, 7)), tmp_path / 'cache')
     taken = {round((frame.stamp_s - stamp(0) / 1e9) / 0.1) for frame in (*capture.train, *capture.test)}
     assert not taken & {4, 7} and len(taken) > 0.5 * COUNT
-    note, = capture.notes
+    note, = left_out(capture)
     assert note.startswith(f'left out: 2 of {COUNT} images of /camera/image_raw/compressed cannot be used (2 for {reason})')
     assert 'message 4' in note and words in note and '\n' not in note
     with pytest.raises(AprlocError, match=f'3 of {COUNT} images .*3 for {reason}.*message 5.*{words}.* 5%') as caught:
@@ -104,7 +109,7 @@ def test_bad_poses_are_left_out_of_build_and_truth_alike(tmp_path, spoil, reason
     path = write_drive(tmp_path / 'bag', bad_poses=spoil, bad=(4, 7))
     capture = read_capture(path, tmp_path / 'cache')
     said = f'left out: 2 of {COUNT} messages of /pose cannot be used (2 for {reason}), the first: '
-    note, = capture.notes
+    note, = left_out(capture)
     assert note.startswith(said) and '/pose, message 4' in note and words in note
     for frame in (*capture.train, *capture.test):   # between the neighbours, where its own is none
         index = round((frame.stamp_s - stamp(0) / 1e9) / 0.1)
@@ -133,7 +138,19 @@ def test_poses_that_are_sent_twice_are_nothing_to_say(tmp_path):
             bag.compressed_image(index)
             bag.posed(index)
             bag.posed(index)
-    assert read_capture(tmp_path / 'bag', tmp_path / 'cache').notes == ()
+    assert not left_out(read_capture(tmp_path / 'bag', tmp_path / 'cache'))
+
+
+def test_an_image_without_a_frame_leaves_it_to_the_next(tmp_path, tiny_map, capsys):
+    with Drive(tmp_path / 'bag') as bag:
+        bag.info()
+        bag.mounting()
+        for index in range(COUNT):
+            bag.compressed_image(index, frame='' if index == 0 else FRAME)
+            bag.pose('/odom', stamp(index), base_pose(stamp(index)), 'Odometry', child='base_link')
+    frames_of(tmp_path / 'bag', tmp_path)
+    assert replay(tmp_path / 'bag', tiny_map, tmp_path / 'out') == 0
+    assert 'poses of base_link' in capsys.readouterr().out
 
 
 def test_a_camera_info_of_another_moment_costs_its_images_alone(tmp_path):
@@ -142,7 +159,7 @@ def test_a_camera_info_of_another_moment_costs_its_images_alone(tmp_path):
             bag.info(time_ns=stamp(index), model='plumb_bob' if index != 3 else 'not_yet_known')
             bag.compressed_image(index)
             bag.posed(index)
-    note, = read_capture(tmp_path / 'bag', tmp_path / 'cache').notes
+    note, = left_out(read_capture(tmp_path / 'bag', tmp_path / 'cache'))
     assert '1 of 40 images' in note and '1 for camera_info' in note and "'not_yet_known'" in note
 
 
@@ -175,7 +192,7 @@ def frames_of(path, tmp_path):
 def test_frames_that_nobody_asked_about_may_be_no_tree(tmp_path):
     strange = [(parent, 'gripper', index) for index in range(COUNT) for parent in ('arm', 'wrist')]
     loop = [('a', 'b', 1), ('b', 'a', 2), ('c', 'c', 3)]
-    assert frames_of(tf_drive(tmp_path / 'bag', *strange, *loop), tmp_path).notes == ()
+    assert not left_out(frames_of(tf_drive(tmp_path / 'bag', *strange, *loop), tmp_path))
 
 
 def test_what_lies_above_the_frames_that_are_asked_about_is_not_looked_at(tmp_path):
@@ -189,11 +206,11 @@ def test_what_lies_above_the_frames_that_are_asked_about_is_not_looked_at(tmp_pa
             for parent in ('odom', 'map'):
                 bag.transform('/tf', parent, 'base_link', np.eye(4), stamp(index))
     (tmp_path / 'bag' / 'capture.yaml').write_text('pose_frame: base_link\n')
-    assert frames_of(tmp_path / 'bag', tmp_path).notes == ()
+    assert not left_out(frames_of(tmp_path / 'bag', tmp_path))
 
 
 def test_a_few_transforms_of_another_parent_are_left_out_and_many_refused(tmp_path):
-    note, = frames_of(tf_drive(tmp_path / 'bag', ('earth', 'base_link', 1)), tmp_path).notes
+    note, = left_out(frames_of(tf_drive(tmp_path / 'bag', ('earth', 'base_link', 1)), tmp_path))
     assert 'left out: 1 of 41 transforms of frame base_link' in note
     assert 'two parents, odom (40 times) and earth (1 times)' in note
     with pytest.raises(AprlocError, match=r'base_link has two parents, odom \(40 times\) and earth \(10 times\)'):
@@ -221,7 +238,7 @@ def test_of_static_transforms_the_last_that_is_one_counts(tmp_path):
     with open_recording(tmp_path / 'two') as recording:
         np.testing.assert_allclose(read_tf(recording).lookup('base_link', FRAME, at, 0.1)[0][0], T_BASE_CAM, atol=1e-9)
         assert len(recording.notes) == 1 and 'message 1' in recording.notes[0]
-    assert frames_of(path, tmp_path).notes == ()
+    assert not left_out(frames_of(path, tmp_path))
 
 
 def test_transforms_that_overtook_one_another_are_sorted(tmp_path):
@@ -232,11 +249,11 @@ def test_transforms_that_overtook_one_another_are_sorted(tmp_path):
             bag.transform('/tf', 'map', 'base_link', base_pose(stamp(index)), stamp(index))
         for index in range(COUNT):
             bag.compressed_image(index)
-    assert frames_of(tmp_path / 'bag', tmp_path).notes == ()
+    assert not left_out(frames_of(tmp_path / 'bag', tmp_path))
 
 
 def test_bad_transforms_are_left_out_and_many_refused(tmp_path):
-    note, = frames_of(tf_drive(tmp_path / 'bag', spoil=FEW), tmp_path).notes
+    note, = left_out(frames_of(tf_drive(tmp_path / 'bag', spoil=FEW), tmp_path))
     assert 'left out: 2 of 40 transforms from odom to base_link cannot be used (2 for pose)' in note
     with pytest.raises(AprlocError, match='3 of 40 transforms from odom to base_link .*NaN or infinity'):
         frames_of(tf_drive(tmp_path / 'worse', spoil=MANY), tmp_path)

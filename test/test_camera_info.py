@@ -66,6 +66,10 @@ LENSES = {
     'nan in k': ({'k': (math.nan, *K[1:])}, 'finite'),
     'inf in k': ({'k': (*K[:2], math.inf, *K[3:])}, 'finite'),
     'negative focal length': ({'k': (-50.0, *K[1:])}, 'positive'),
+    'centre outside': ({'k': (50.0, 0, 70.5, 0, 51.0, 24.25, 0, 0, 1)}, 'camera_info has its principal point at 70.5'),
+    'a share of the image': ({'k': (0.78, 0, 0.5, 0, 1.06, 0.5, 0, 0, 1)}, 'in pixels'),
+    'millimetres': ({'k': (3.5, 0, 32.5, 0, 3.5, 24.25, 0, 0, 1)}, 'fx = 3.5 for 64 pixels'),
+    'sides exchanged': ({'k': (20.0, 0, 32.5, 0, 51.0, 24.25, 0, 0, 1)}, 'their ratio'),
     'skewed': ({'k': (50.0, 0.3, *K[2:])}, r'\[fx 0 cx; 0 fy cy; 0 0 1\]'),
     'columns for rows': ({'k': (50.0, 0, 0, 0, 51.0, 0, 32.5, 24.25, 1)}, r'\[fx 0 cx; 0 fy cy; 0 0 1\]'),
 }
@@ -80,6 +84,8 @@ SENSORS = {
     'a region that is all': ({'roi': (0, 0, 64, 48)}, lens('opencv', PLUMB)),
     'a binned region': ({'width': 256, 'height': 192, 'roi': (10, 20, 128, 96), 'binning_x': 2, 'binning_y': 2},
                         Camera(64, 48, 25, 25.5, 11.0, 1.875, 'opencv', PLUMB)),
+    'a region beside the centre': ({'width': 128, 'height': 96, 'roi': (60, 40, 64, 48)},
+                                   Camera(64, 48, 50, 51, -27.5, -15.75, 'opencv', PLUMB)),
     'a region outside': ({'roi': (60, 0, 64, 48)}, 'outside its 64x48'),
     'a region without size': ({'roi': (1, 0, 0, 0)}, 'region'),
 }
@@ -177,15 +183,17 @@ def test_a_calibration_file_is_read_alike(tmp_path, changes, expected):
         'distortion_coefficients': {'rows': 1, 'cols': len(values['d']), 'data': list(values['d'])}}))
     if isinstance(expected, Camera):
         assert read_camera_yaml(file) == expected == read_camera(str(file), WIDTH, HEIGHT)
+        file.write_text(file.read_text(), encoding='utf-16')   # as Windows may write it
+        assert read_camera_yaml(file) == expected
     else:
         with pytest.raises(AprlocError, match=expected) as caught:
             read_camera_yaml(file)
         assert str(caught.value).startswith(f'{file}: ')
 
 
-@pytest.mark.parametrize('text', ['', '[1, 2]', 'image_width: 3', 'a: {', '\0'])
+@pytest.mark.parametrize('text', ['', '[1, 2]', 'image_width: 3', 'a: {', '\0', '\udcff'])
 def test_a_file_that_is_no_calibration_says_so(tmp_path, text):
-    (tmp_path / 'camera.yaml').write_text(text)
+    (tmp_path / 'camera.yaml').write_bytes(text.encode('utf-8', 'surrogateescape'))
     with pytest.raises(AprlocError, match='camera.yaml: needs image_width') as caught:
         read_camera_yaml(tmp_path / 'camera.yaml')
     assert '\n' not in str(caught.value)
@@ -194,13 +202,14 @@ def test_a_file_that_is_no_calibration_says_so(tmp_path, text):
 
 
 def test_a_region_of_interest_and_binning_see_the_same_rays():
-    sensor = {'width': 640, 'height': 480, 'roi': (100, 60, 320, 240), 'binning_x': 2, 'binning_y': 4}
+    k = (500.0, 0.0, 320.5, 0.0, 510.0, 240.25, 0.0, 0.0, 1.0)
+    sensor = {'width': 640, 'height': 480, 'k': k, 'roi': (100, 60, 320, 240), 'binning_x': 2, 'binning_y': 4}
     camera = camera_from_info(plain(sensor))
     assert (camera.width, camera.height) == (160, 60)
     # The pixel (10, 5) of the image averages 2x4 pixels of the sensor, whose centre is at:
     u, v = 100 + 2 * 10 + 0.5, 60 + 4 * 5 + 1.5
-    assert (10 - camera.cx) / camera.fx == pytest.approx((u - K[2]) / K[0])
-    assert (5 - camera.cy) / camera.fy == pytest.approx((v - K[5]) / K[4])
+    assert (10 - camera.cx) / camera.fx == pytest.approx((u - k[2]) / k[0])
+    assert (5 - camera.cy) / camera.fy == pytest.approx((v - k[5]) / k[4])
 
 
 def test_the_camera_undistorts_as_opencv_does():

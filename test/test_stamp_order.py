@@ -2,7 +2,7 @@
 
 import pytest
 
-from aprloc_ros.recordings.stamp_order import CLOCK_SET_BACK_FRAMES, StampOrder
+from aprloc_ros.recordings.stamp_order import CLOCK_SET_BACK_FRAMES, RecordedOrder, StampOrder
 
 
 def test_stamps_must_increase():
@@ -32,3 +32,16 @@ def test_late_frames_between_good_ones_never_turn_the_clock_back():
     for stamp in range(100, 200):
         assert order.refusal(stamp) is None
         assert order.refusal(50) is not None
+
+
+def test_a_bag_played_again_is_the_same_twice_in_a_recording():
+    order = RecordedOrder()
+    stamps = range(1, 5 * CLOCK_SET_BACK_FRAMES)
+    assert not any(order.refusal(stamp) for stamp in stamps)
+    assert all(order.refusal(stamp) for stamp in stamps)
+
+
+def test_one_stamp_of_the_future_costs_a_few_messages():
+    order = RecordedOrder()
+    refused = [order.refusal(stamp) for stamp in [*range(1, 100), 10**6, *range(100, 400)]]
+    assert sum(map(bool, refused)) == CLOCK_SET_BACK_FRAMES - 1

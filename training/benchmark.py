@@ -17,6 +17,7 @@ from aprloc_ros.map_bundle import MapBundle, find_map, list_maps, load_map
 from aprloc_ros.refiners import REFINERS
 from aprloc_ros.training.benchmark_budget import benchmark_budget
 from aprloc_ros.training.benchmark_camera import benchmark_camera
+from aprloc_ros.training.benchmark_contradictions import benchmark_contradictions
 from aprloc_ros.training.benchmark_descriptors import benchmark_descriptors
 from aprloc_ros.training.benchmark_nefes import benchmark_nefes
 from aprloc_ros.training.benchmark_nre import benchmark_nre
@@ -228,6 +229,7 @@ def _parser() -> argparse.ArgumentParser:
                 of_frames('descriptors', benchmark_descriptors, work=checkpoints)):
         sub.add_argument('--preset', default='small')
         sub.add_argument('--config', type=Path)
+    command('contradictions', benchmark_contradictions).add_argument('--data', type=Path, required=True)
     ablation = command('ablation', benchmark_ablation)
     ablation.add_argument('--data', type=Path, required=True)
     ablation.add_argument('--preset', default='small')

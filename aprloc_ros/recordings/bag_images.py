@@ -81,6 +81,11 @@ def choose_topics(recording: Recording, image: str | None = None, camera_info: s
     return ImageTopics(image, found)
 
 
+def camera_frame(recording: Recording, topics: ImageTopics) -> str:
+    """The frame_id of the first image that has one; empty where none has."""
+    return next((image.frame_id for image in read_images(recording, topics) if image.frame_id), '')
+
+
 def read_images(recording: Recording, topics: ImageTopics) -> Iterator[BagImage]:
     """All images in the order of recording, each with the newest camera_info of its time, the first with the first."""
     infos = recording.messages(topics.camera_info) if topics.camera_info else iter(())

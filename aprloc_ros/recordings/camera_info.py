@@ -1,5 +1,6 @@
 """sensor_msgs/CameraInfo to a camera, whoever made the message: the one reader of build, replay, node and command line."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import yaml
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.intrinsics import check_intrinsics
 
 # CameraInfo's name -> the camera's model and how many of D it uses. `fisheye` is what some drivers call equidistant.
 _DISTORTION_MODELS = {'plumb_bob': ('opencv', 5), 'rational_polynomial': ('opencv', 8), 'equidistant': ('fisheye', 4),
@@ -27,19 +29,24 @@ def camera_from_info(info, rectified: bool = False) -> Camera:
         raise AprlocError('camera_info asks to rectify its region of interest (do_rectify), so the region of the '
                           'rectified image is unknown; publish the raw image or the whole image')
     model, distortion = ('pinhole', ()) if rectified else _distortion(info)
+    sensor = Camera(info.width, info.height, fx, fy, cx, cy, model, distortion)
+    check_intrinsics(sensor, 'camera_info')
     left, top, width, height = _region(info)
     across, down = max(info.binning_x, 1), max(info.binning_y, 1)
     # A binned pixel covers across x down pixels of the sensor; its centre lies half of it from its corner.
-    return Camera(width // across, height // down, fx / across, fy / down,
-                  (cx - left + 0.5) / across - 0.5, (cy - top + 0.5) / down - 0.5, model, distortion)
+    return replace(sensor, width=width // across, height=height // down, fx=fx / across, fy=fy / down,
+                   cx=(cx - left + 0.5) / across - 0.5, cy=(cy - top + 0.5) / down - 0.5)
 
 
 def read_camera_yaml(path: Path) -> Camera:
-    """The camera of a file that ROS's camera_calibration writes. AprlocError names the file."""
+    """The camera of a file that ROS's camera_calibration writes (as old ones left it out, its model is plumb_bob).
+
+    AprlocError names the file.
+    """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding='utf-8-sig'))
+        values = yaml.safe_load(Path(path).read_bytes())
         k, d = (tuple(map(float, values[name]['data'])) for name in ('camera_matrix', 'distortion_coefficients'))
-        size, kind = (int(values[name]) for name in ('image_width', 'image_height')), values.get('distortion_model', '')
+        size, kind = (int(values[name]) for name in ('image_width', 'image_height')), values.get('distortion_model', 'plumb_bob')
     except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
         raise AprlocError(f'{path}: needs image_width, image_height, distortion_model, camera_matrix.data (9 numbers) and '

@@ -9,7 +9,7 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.message_fields import rigid_transform
 from aprloc_ros.recordings.skipped import Skipped
-from aprloc_ros.recordings.stamp_order import stamp_refusal
+from aprloc_ros.recordings.stamp_order import RecordedOrder
 from aprloc_ros.recordings.trajectory import Trajectory, make_trajectory
 
 
@@ -23,8 +23,8 @@ class PoseRecord(NamedTuple):
 
 
 def usable_poses(records: Iterable[PoseRecord], skipped: Skipped) -> Iterator[tuple[int, Tensor]]:
-    """Stamp in nanoseconds and [4, 4], stamps increasing; the others go to `skipped`, but for one that is sent twice."""
-    newest_ns, newest = 0, torch.empty(0)
+    """Stamp in nanoseconds and [4, 4]; the others go to `skipped`, but for one that is sent twice."""
+    order, newest_ns, newest = RecordedOrder(), 0, torch.empty(0)
     for record in records:
         try:
             T = rigid_transform(record.xyz, record.quaternion, record.where)
@@ -33,7 +33,7 @@ def usable_poses(records: Iterable[PoseRecord], skipped: Skipped) -> Iterator[tu
             continue
         if record.stamp_ns == newest_ns and torch.equal(T, newest):
             continue
-        refusal = stamp_refusal(record.stamp_ns, newest_ns)
+        refusal = order.refusal(record.stamp_ns)
         if refusal:
             skipped.add('stamp', f'{record.where}: {refusal}')
             continue

@@ -11,8 +11,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from aprloc_ros.errors import AprlocError
-
-SUFFIXES = ('.mcap', '.db3', '.bag')
+from aprloc_ros.recordings.repair import SUFFIXES, bag_files, repair
 
 
 class Message(NamedTuple):
@@ -106,7 +105,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise AprlocError(f'{path}: not a readable bag ({reason}); try "ros2 bag reindex"') from error
+        raise AprlocError(f'{path}: not a readable bag ({reason}); try "{repair(path)}"') from error
 
 
 def _bag(path: Path) -> Path:
@@ -114,7 +113,7 @@ def _bag(path: Path) -> Path:
     if not path.exists():
         raise AprlocError(f'{path}: there is no such bag')
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
-        files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES]
+        files = bag_files(path)
         if len(files) != 1:
             raise AprlocError(f'{path}: not a readable bag: no metadata.yaml and {len(files)} files of '
                               f'{", ".join(SUFFIXES)}; name a bag')

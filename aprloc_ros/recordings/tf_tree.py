@@ -44,6 +44,10 @@ class TfTree:
             self.records.setdefault((parent, child), []).append(PoseRecord(
                 stamp_ns(item.header.stamp), item.transform.translation, item.transform.rotation, where))
 
+    def frames(self) -> set[str]:
+        """All that are named."""
+        return {*self.parents, *(parent for parents in self.parents.values() for parent in parents)}
+
     def ancestors(self, frame: str) -> Iterator[str]:
         """The frame, its parent, and so on up to the root. AprlocError where they are no tree, once it is reached."""
         seen = set()

@@ -131,10 +131,10 @@ def read_poses(bag: Path, topic: str) -> dict[int, Tensor]:
         return poses
 
 
-def read_tf(recording: Recording) -> TfTree:
-    """All transforms of /tf_static and /tf."""
+def read_tf(recording: Recording, topics: Sequence[str] = ('/tf_static', '/tf')) -> TfTree:
+    """All transforms of the topics."""
     tree = TfTree(recording.note)
-    for topic in ('/tf_static', '/tf'):
+    for topic in topics:
         for message in recording.messages(topic):
             tree.add(message.body, topic == '/tf_static', message.where)
     return tree

@@ -11,7 +11,7 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, choose_topics, read_images
+from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, camera_frame, choose_topics, read_images
 from aprloc_ros.recordings.odometry_topic import find_odometry
 from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
@@ -57,11 +57,10 @@ def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, op
     """
     with open_recording(bag) as recording:
         topics = choose_topics(recording, options.image, options.camera_info)
-        first = next(read_images(recording, topics))
-        camera_frame, count = first.frame_id or _CAMERA_FRAME, recording.count(topics.image)
+        frame_id, count = camera_frame(recording, topics) or _CAMERA_FRAME, recording.count(topics.image)
         tree, map_frame = read_tf(recording), bundle.manifest.frame_id
-        truth = find_truth(recording, tree, options.truth, map_frame, camera_frame, count)
-        robot = _robot(recording, tree, options, camera_frame, map_frame)
+        truth = find_truth(recording, tree, options.truth, map_frame, frame_id, count)
+        robot = _robot(recording, tree, options, frame_id, map_frame)
         say(f'{count} images of {topics.image}, camera from {topics.camera_info or "the map"}, poses of {robot.frame}, '
             f'odometry from {robot.odometry}, truth from {truth.source if truth else "nowhere: nothing will be scored"}')
         out.mkdir(parents=True, exist_ok=True)
@@ -94,20 +93,20 @@ def _localise(recording: Recording, topics: ImageTopics, localizer: Localizer, r
     return sorted(frames, key=lambda frame: frame.index)
 
 
-def _robot(recording: Recording, tree: TfTree, options: ReplayOptions, camera_frame: str, map_frame: str) -> Robot:
+def _robot(recording: Recording, tree: TfTree, options: ReplayOptions, frame_id: str, map_frame: str) -> Robot:
     """The base, where TF connects it with the camera, and its odometry, where there is some; else the camera itself."""
     base = options.base_frame
-    if not tree.connects(base, camera_frame):
+    if not tree.connects(base, frame_id):
         if options.odom:
             raise AprlocError(f'{options.odom} tells how {base!r} moves, but no /tf_static leads from there to the image '
-                              f'frame {camera_frame!r}; record /tf_static, or leave --odom out')
-        return Robot(camera_frame)
+                              f'frame {frame_id!r}; record /tf_static, or leave --odom out')
+        return Robot(frame_id)
 
     def T_base_cam(stamp_ns: int) -> Tensor:
         stamp_s = torch.tensor([stamp_ns / 1e9], dtype=torch.float64)
-        T, known = tree.lookup(base, camera_frame, stamp_s, options.truth.max_gap_s)
+        T, known = tree.lookup(base, frame_id, stamp_s, options.truth.max_gap_s)
         if not known:
-            raise AprlocError(f'TF does not say where {camera_frame!r} was on {base!r} at {stamp_s.item():.6f} s')
+            raise AprlocError(f'TF does not say where {frame_id!r} was on {base!r} at {stamp_s.item():.6f} s')
         return T[0]
 
     odometry = find_odometry(recording, options.odom, base, map_frame, options.truth.source)

@@ -6,10 +6,11 @@ Where a bag leaves a choice, `capture.yaml` beside it decides (see choice.Choice
 from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.repair import SUFFIXES
 from aprloc_ros.training.datasets.capture import Capture
+from aprloc_ros.training.datasets.files import visible
 
 LOOKED_FOR = 'metadata.yaml with its bag, or one .mcap, .db3 or .bag file (ROS 2 and ROS 1 bags)'
-SUFFIXES = ('.mcap', '.db3', '.bag')
 
 
 def recognises(path: Path) -> bool:
@@ -33,5 +34,5 @@ def _bag(path: Path) -> Path | None:
         return path if path.suffix in SUFFIXES else None
     if (path / 'metadata.yaml').is_file():
         return path
-    files = [file for file in sorted(path.glob('*')) if file.suffix in SUFFIXES]
+    files = [file for file in visible(path) if file.suffix in SUFFIXES]
     return files[0] if len(files) == 1 else None

@@ -7,20 +7,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, choose_topics, read_images
+from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, camera_frame, choose_topics, read_images
 from aprloc_ros.recordings.decoding import jpeg
 from aprloc_ros.recordings.decoding.image_messages import bayer_pattern
 from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
-from aprloc_ros.recordings.stamp_order import stamp_refusal
+from aprloc_ros.recordings.stamp_order import RecordedOrder
 from aprloc_ros.tracking.answer import FrameRejected, check_picture, rejecting
 from aprloc_ros.training.datasets.bag_poses import MAX_GAP_S, camera_poses, key_in_file
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.choice import Choice, read_choice
+from aprloc_ros.training.datasets.files import visible
 from aprloc_ros.training.datasets.parsing import checked_capture
-from aprloc_ros.training.datasets.splits import held_out
+from aprloc_ros.training.datasets.splits import held_out, left_out
 
 FORMAT = 'bag'
 
@@ -31,8 +33,8 @@ def read_bag(bag: Path, cache_dir: Path | None) -> Capture:
         choice = read_choice(bag)
         topics = _topics(recording, choice)
         skipped = Skipped(f'images of {topics.image}', recording.count(topics.image))
-        stamps_ns, camera_frame = _stamps(recording, topics, skipped)
-        T_map_cam = _poses(recording, choice, stamps_ns, camera_frame, topics.image)
+        stamps_ns = _stamps(recording, topics, skipped)
+        T_map_cam, mounts = _poses(recording, choice, stamps_ns, topics)
         folder = _cache(bag, cache_dir) / topics.image.strip('/').replace('/', '_')
         frames = []
         for image in read_images(recording, topics):
@@ -42,8 +44,11 @@ def read_bag(bag: Path, cache_dir: Path | None) -> Capture:
                 except FrameRejected as no:
                     skipped.add(no.reason, f'{image.where}: {no.text}')
         recording.note(skipped.summary())
-        train, test = held_out(tuple(frames), str(bag))
-        return checked_capture(Capture(bag.stem, FORMAT, bag, train, test, notes=tuple(recording.notes)), bag)
+        recording.note(_unposed(len(stamps_ns) - len(T_map_cam), len(stamps_ns), topics.image))
+        frames = tuple(sorted(frames, key=lambda frame: frame.stamp_s))
+        train, test = held_out(frames, str(bag))
+        notes = *recording.notes, *left_out(frames, train, test)
+        return checked_capture(Capture(bag.stem, FORMAT, bag, train, test, notes=notes, mounts=mounts), bag)
 
 
 def _topics(recording: Recording, choice: Choice) -> ImageTopics:
@@ -55,31 +60,39 @@ def _topics(recording: Recording, choice: Choice) -> ImageTopics:
     return topics
 
 
-def _stamps(recording: Recording, topics: ImageTopics, skipped: Skipped) -> tuple[dict[int, int], str]:
-    """Index -> stamp in ns of each image that may follow those before it, and the frame_id of the first that has one."""
-    stamps_ns, newest_ns, frame_id = {}, 0, ''
+def _stamps(recording: Recording, topics: ImageTopics, skipped: Skipped) -> dict[int, int]:
+    """Index -> stamp in ns of each image that may follow those before it."""
+    stamps_ns, order = {}, RecordedOrder()
     for image in read_images(recording, topics):
-        frame_id = frame_id or image.frame_id
-        refusal = stamp_refusal(image.stamp_ns, newest_ns)
+        refusal = order.refusal(image.stamp_ns)
         if refusal:
             skipped.add('stamp', f'{image.where}: {refusal}')
         else:
-            stamps_ns[image.index] = newest_ns = image.stamp_ns
+            stamps_ns[image.index] = image.stamp_ns
     skipped.summary()
-    return stamps_ns, frame_id
+    return stamps_ns
 
 
-def _poses(recording: Recording, choice: Choice, stamps_ns: dict[int, int], camera_frame: str, topic: str) -> dict:
-    """Index -> T_map_cam [4, 4] of the images whose pose is known."""
+def _poses(recording: Recording, choice: Choice, stamps_ns: dict[int, int], topics: ImageTopics,
+           ) -> tuple[dict[int, Tensor], dict[str, Tensor]]:
+    """Index -> T_map_cam [4, 4] of the images whose pose is known, and Capture.mounts."""
     stamps_s = torch.tensor([stamp_ns / 1e9 for stamp_ns in stamps_ns.values()], dtype=torch.float64)
-    T_map_cam, known = camera_poses(recording, choice, stamps_s, camera_frame)
-    if not known.any():
-        raise AprlocError(f'{recording.path}: none of the {len(stamps_s)} images of {topic} has a pose at its time, nor '
+    poses = camera_poses(recording, choice, stamps_s, camera_frame(recording, topics))
+    if not poses.known.any():
+        raise AprlocError(f'{recording.path}: none of the {len(stamps_s)} images of {topics.image} has a pose at its time, nor '
                           f'two around it at most {MAX_GAP_S} s apart; are the stamps of the same clock?')
-    return {index: T for index, T, is_known in zip(stamps_ns, T_map_cam, known, strict=True) if is_known}
+    known = zip(stamps_ns, poses.T_map_cam, poses.known, strict=True)
+    return {index: T for index, T, is_known in known if is_known}, poses.mounts
 
 
-def _frame(image: BagImage, T_map_cam: torch.Tensor, folder: Path) -> Frame:
+def _unposed(count: int, total: int, topic: str) -> str:
+    if not count:
+        return ''
+    return (f'{count} of {total} images of {topic} have no pose at their time, nor two around it at most {MAX_GAP_S} s apart, '
+            f'and are not used')
+
+
+def _frame(image: BagImage, T_map_cam: Tensor, folder: Path) -> Frame:
     """Raises FrameRejected for what a node rejects: a camera or an image that cannot be read, or two that do not fit."""
     with rejecting('camera_info'):
         camera = image.camera()
@@ -110,6 +123,6 @@ def _write(message, pixels: np.ndarray, stem: Path) -> Path:
 def _cache(bag: Path, cache_dir: Path | None) -> Path:
     """A folder of this very bag, told by its files, their sizes and times of change."""
     root = cache_dir or Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'aprloc'
-    files = sorted(bag.glob('*')) if bag.is_dir() else [bag]
+    files = visible(bag) if bag.is_dir() else [bag]
     marks = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return Path(root) / f'{bag.stem}-{hashlib.sha256(repr(marks).encode()).hexdigest()[:12]}'

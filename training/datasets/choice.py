@@ -8,6 +8,8 @@ import yaml
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.parsing import read_text
 
+COLOURS = ('black', 'white')
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -17,6 +19,8 @@ class Choice:
     camera_info_topic: str | None = None
     pose_topic: str | None = None
     pose_frame: str | None = None     # the frame whose pose the topic gives, where the messages do not say
+    model: str | None = None          # of several COLMAP models, by its folder
+    masks_hide: str | None = None     # which pixels of masks hide: black or white
 
 
 def read_choice(path: Path) -> Choice:
@@ -34,4 +38,7 @@ def read_choice(path: Path) -> Choice:
     for key, value in values.items():
         if key not in allowed or not isinstance(value, str):
             raise AprlocError(f'{file}: "{key}: {value}": the keys are {", ".join(allowed)}, each a name')
-    return Choice(**values)
+    choice = Choice(**values)
+    if choice.masks_hide not in (None, *COLOURS):
+        raise AprlocError(f'{file}: "masks_hide: {choice.masks_hide}" must be {" or ".join(COLOURS)}')
+    return choice

@@ -53,7 +53,7 @@ def _decode(data: bytes, max_image_bytes: int) -> np.ndarray:
         raise AprlocError(f'missing or not a readable image: {len(data)} bytes that are damaged or of an unknown format')
     check_size(*image.shape[1::-1], max_image_bytes)
     if image.dtype not in (np.uint8, np.uint16):
-        raise AprlocError(f'the image holds {image.dtype} numbers; 8 or 16 bits a channel are needed')
+        raise AprlocError(f'the image has samples of {image.dtype}; write it with 8 or 16 bits')
     if data.startswith(jpeg.START) and _ends_in_nothing(image) and _is_short(data, image):
         raise _ends_early(data, size)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
