@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
+from aprloc_ros.catalogue import FILE_NAME, find_map
 from aprloc_ros.drive import drive, judge
 from aprloc_ros.localizer import Localizer
-from aprloc_ros.manifest import FILE_NAME, read_manifest
-from aprloc_ros.map_bundle import MapBundle, find_map, load_map
+from aprloc_ros.manifest import read_manifest
+from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.recordings.bag_images import BagImage, choose_topics, frame_name, read_images
 from aprloc_ros.recordings.bags import BagFrame, write_bag
 from aprloc_ros.recordings.recording import open_recording

@@ -21,14 +21,14 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'histogram': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'}, 'points': {'errors'},
+    'catalogue': {'errors'}, 'histogram': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'}, 'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
     'gate': {'errors', 'geometry', 'covariance', 'refinement'},
     'lens': {'errors', 'camera'},
-    'manifest': FOUNDATION | {'gate', 'lens'},
-    'map_bundle': FOUNDATION | {'manifest', 'networks', 'fields'},
+    'manifest': FOUNDATION | {'catalogue', 'gate', 'lens'},
+    'map_bundle': FOUNDATION | {'catalogue', 'manifest', 'networks', 'fields'},
     'refiners': LOADED,
     'localizer': LOADED | {'refiners'},
     # What was estimated, and how sure it was.
@@ -46,7 +46,7 @@ MAY_IMPORT = {
     'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': {'errors'}, 'images': {'errors'},
-    'parameters': {'errors', 'config', 'manifest', 'motion', 'tracker'},
+    'parameters': {'errors', 'catalogue', 'config', 'motion', 'tracker'},
     'messages': MESSAGES, 'services': set(),
     'initial_pose': MESSAGES,
     'transforms': MESSAGES,
@@ -57,7 +57,7 @@ MAY_IMPORT = {
     'display': {'answer', 'camera', 'cloud', 'fields', 'map_bundle', 'overlay', 'messages', 'worker'},
     'stream': MESSAGES | {'answer', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'services', 'tf_output',
                           'tracker', 'transforms', 'worker'},
-    'node': MESSAGES | {'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters', 'refinement',
+    'node': MESSAGES | {'catalogue', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters', 'refinement',
                         'services', 'stream', 'transforms'},
     'relocalize': {'node'},
 }
