@@ -37,6 +37,8 @@ setup(
         *share('launch'), *share('config'), *share('maps'),
         # Where `ros2 run` and launch look; pip alone would only fill bin/.
         (f'lib/{NAME}', ['resource/relocalize']),
+        # Puts aprloc on the PATH of a sourced workspace; colcon.pkg names it.
+        (f'share/{NAME}/hook', ['resource/path.dsv']),
     ],
     zip_safe=False,
     install_requires=['torch', 'numpy', 'opencv-python-headless<5', 'safetensors', 'PyYAML'],
