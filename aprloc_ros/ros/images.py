@@ -86,6 +86,8 @@ def _decode_raw(message, max_image_bytes: int) -> np.ndarray:
 
 def _convert(pixels: np.ndarray, code: int, encoding: str) -> np.ndarray:
     try:
+        if pixels.shape[2] == 2 and pixels.shape[1] % 2:   # OpenCV 4.6 converts it to something
+            raise cv2.error
         return cv2.cvtColor(pixels, code)
     except cv2.error:
         raise AprlocError(f'an image of {pixels.shape[1]}x{pixels.shape[0]} cannot be {encoding}: '
