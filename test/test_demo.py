@@ -136,7 +136,7 @@ def test_ctrl_c_is_one_line_and_leaves_no_process(tmp_path, tiny_map):
     children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
     assert len(children) == 1
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and errors == 'aprloc: interrupted\n'
     assert not Path(f'/proc/{children[0]}').exists()
 

@@ -93,7 +93,7 @@ def test_the_constraints_pin_exact_versions_of_every_direct_dependency():
     assert all(matches), [line for line, match in zip(lines, matches) if not match]
     pinned = {match.group(1) for match in matches}
     setup = (ROOT / 'setup.py').read_text()
-    quoted = re.findall(r"'([A-Za-z0-9_-]+)(?:\[\w+\])?(?:<[\d.]+)?'",
+    quoted = re.findall(r"'([A-Za-z0-9_-]+)(?:\[\w+\])?(?:[<>][\d.,<>=]+)?'",
                         setup[setup.index('ROS_WHEELS ='):setup.index('def share')]
                         + setup[setup.index('install_requires'):setup.index('entry_points')])
     needed = {name.lower().replace('_', '-') for name in quoted} - {'ros', 'eval', 'train', 'test'}
@@ -158,7 +158,7 @@ def run_installed(installed, *command):
     """Run with the installation on the path and nothing of the sources."""
     environment = {**os.environ, 'PYTHONPATH': str(site_packages(installed)),
                    'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
-    return subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True, timeout=60,
+    return subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True, timeout=300,
                           check=False)
 
 
