@@ -127,13 +127,15 @@ def replay(options: argparse.Namespace) -> int:
     from aprloc_ros.localizer import Localizer
     from aprloc_ros.map_bundle import load_map
     from aprloc_ros.recordings.truth import TruthOptions
-    from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget
+    from aprloc_ros.refinement.refined import PACED, UNHURRIED
     from aprloc_ros.scoring.replay_report import ReplayOptions, run_replay
 
     bundle = load_map(find_map(options.map, options.map_dir), options.device)
     # A time budget would let the machine's speed decide on the poses; only the pace of the recording needs one.
-    budget = DEFAULT_BUDGET if options.realtime else Budget(DEFAULT_BUDGET.iterations, float('inf'))
-    run_replay(options.bag, bundle, Localizer(bundle, options.device, options.refiner, budget), options.out, ReplayOptions(
+    localizer = Localizer(bundle, options.device, options.refiner, PACED if options.realtime else UNHURRIED)
+    if options.realtime:
+        localizer.warm_up()
+    run_replay(options.bag, bundle, localizer, options.out, ReplayOptions(
         options.image, options.camera_info, options.odom, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
         options.base_frame, options.realtime), _say)
     return 0

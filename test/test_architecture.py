@@ -10,7 +10,7 @@ PACKAGE = ROOT / 'aprloc_ros'
 ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geometry_msgs', 'launch', 'launch_ros',
        'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs',
        'tf2_ros', 'visualization_msgs'}
-ROS_ROOMS = {'messages', 'transforms', 'odometry', 'parameters', 'inputs', 'frames', 'initial_pose', 'services',
+ROS_ROOMS = {'messages', 'transforms', 'odometry', 'parameters', 'inputs', 'frames', 'rate', 'initial_pose', 'services',
              'tf_output', 'display', 'stream', 'node', 'player'}
 FOUNDATION = {'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'covariance', 'scene', 'points'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
@@ -30,7 +30,8 @@ MAY_IMPORT = {
     'manifest': FOUNDATION | {'catalogue', 'gate', 'lens'},
     'map_bundle': FOUNDATION | {'catalogue', 'manifest', 'networks', 'fields'},
     'refiners': LOADED,
-    'localizer': LOADED | {'refiners'},
+    'pace': set(),
+    'localizer': LOADED | {'refiners', 'pace'},
     # What was estimated, and how sure it was.
     'distributions': set(), 'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
@@ -53,11 +54,12 @@ MAY_IMPORT = {
     'odometry': MESSAGES | {'transforms', 'worker'},
     'inputs': {'errors', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
+    'rate': set(),
     'frames': FOUNDATION | MESSAGES | {'answer', 'localizer', 'odometry', 'parameters', 'images', 'transforms'},
     'display': {'answer', 'camera', 'cloud', 'fields', 'map_bundle', 'overlay', 'messages', 'worker'},
-    'stream': MESSAGES | {'answer', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'services', 'tf_output',
+    'stream': MESSAGES | {'answer', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'rate', 'services', 'tf_output',
                           'tracker', 'transforms', 'worker'},
-    'node': MESSAGES | {'catalogue', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters', 'refinement',
+    'node': MESSAGES | {'catalogue', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace', 'parameters', 'refinement',
                         'services', 'stream', 'transforms'},
     'relocalize': {'node'},
 }

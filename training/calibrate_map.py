@@ -9,7 +9,7 @@ from aprloc_ros.covariance import prior_covariance, residuals
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map, save_manifest
-from aprloc_ros.refiners import FAST_REFINERS, query_camera
+from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
@@ -32,7 +32,7 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     prior = prior_covariance(_regressor_residuals(bundle, frames, device))
     views = load_views(frames, query_camera(bundle.manifest))
     manifest = replace(bundle.manifest, covariance=prior, data=replace(bundle.manifest.data, calibration=capture.name))
-    calibrated = with_refiners(replace(bundle, manifest=manifest), FAST_REFINERS, views, seed, device, say)
+    calibrated = with_refiners(replace(bundle, manifest=manifest), views, seed, device, say)
     save_manifest(directory, calibrated.manifest)
     return calibrated
 
