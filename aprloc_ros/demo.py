@@ -62,7 +62,7 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
     say('\n' + scores_table(scores) + '\n')
     for name, value in {**result.facts(), 'these frames replayed without ROS': _beside(bag, bundle, result.records)}.items():
         say(f'{name}: {value}')
-    say(f'\n{verdict.text()}\nreport: {page}')
+    say('\n'.join(line for line in ('', result.slowness(rate), verdict.text(), f'report: {page}')))
     return verdict.good
 
 
