@@ -166,10 +166,6 @@ class Peer:
     def hears_a_node(self):
         return self._node.count_publishers('/diagnostics') > 0
 
-    def hears(self, topic):
-        """Whether it can tell somebody on the topic something."""
-        return self._publishers[topic].get_subscription_count() > 0
-
     def close(self):
         self._node.destroy_node()
         self._context.try_shutdown()
