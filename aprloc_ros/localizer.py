@@ -3,27 +3,31 @@
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aprloc_ros.camera import Camera
+from aprloc_ros.camera import Camera, is_same_view
 from aprloc_ros.device import is_out_of_memory, place, resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.geometry import nearest_rotation
 from aprloc_ros.histogram import BINS
+from aprloc_ros.lens_watch import LensWatch
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.networks import to_T
 from aprloc_ros.pace import Effort, Pace, threads
+from aprloc_ros.refinement.lens_evidence import offset_camera
 from aprloc_ros.refinement.refined import OUT_OF_TIME, UNHURRIED, Budget, Query, Refined, make_query
 from aprloc_ros.refiners import QUICK_REFINER, make_refiner, query_camera
 
 logger = logging.getLogger(__name__)
 
 UNSURE = 'unsure'
+OTHER_CAMERA = 'camera_info'   # one that contradicts the images
+_MOST_CAMERAS = 64             # whose images are remembered
 _WARM_UP_RUNS = 3   # of each effort: the first loads and allocates
 
 
@@ -40,15 +44,16 @@ class Estimate:
     T_prior: Tensor                # [4, 4] float64, of the regressor
     refined: Refined | None = None   # what the refiner said, whatever became of it
     refiner: str = 'none'            # that was asked
-    reason: str = ''                 # of a rejection: 'unsure', 'out of time', 'out of iterations'
+    reason: str = ''                 # of a rejection: 'unsure', 'camera_info', 'out of time', 'out of iterations'
     text: str = ''                   # the same for the user, and what to do
 
 
 class Localizer:
-    """Answers one query at a time, in evaluation mode. Without a deadline: equal images and starts, equal answers.
+    """Answers one query at a time, in evaluation mode. Without a deadline: equal images and starts, equal poses.
 
     With one, and warmed up, it does what can be done in time: where the map's refiner would be too slow, the quick one is
-    asked, which the build calibrated too. What is cut short all the same is rejected.
+    asked, which the build calibrated too. What is cut short all the same is rejected. And what the images of a run say of
+    the camera that is declared to have taken them is kept, for covariances and for a refusal.
     """
 
     def __init__(self, bundle: MapBundle, device: str = 'auto', refiner: str = 'default', budget: Budget = UNHURRIED):
@@ -65,6 +70,7 @@ class Localizer:
         self._efforts = tuple(dict.fromkeys(
             Effort(name, count) for name in self._refiners for count in (torch.get_num_threads(), 1)))
         self._pace = Pace(self._efforts, budget.milliseconds)
+        self._watches: dict[Camera, LensWatch] = {}
 
     def warm_up(self) -> dict[Effort, float]:
         """Learn how long every effort takes here, on a view of the place -> milliseconds of the refiner by effort.
@@ -98,7 +104,7 @@ class Localizer:
         effort = self._pace.choose()
         estimate = self._answer(image, camera, starts, effort, self._budget)
         self._pace.note(effort, estimate.timings_ms.get('refine', 0.0), estimate.reason == OUT_OF_TIME)
-        return estimate
+        return self._minding_the_lens(estimate, self._source(image, camera))
 
     def _answer(self, image: np.ndarray, camera: Camera | None, starts: Tensor | None, effort: Effort,
                 budget: Budget) -> Estimate:
@@ -124,6 +130,19 @@ class Localizer:
         clock.lap('refine')
         reason, text = _why(refined, *judgement[2:], clock.total()['refine'])
         return Estimate(*judgement, query.histogram, clock.total(), T_prior, refined, refiner, reason, text)
+
+    def _minding_the_lens(self, estimate: Estimate, source: Camera) -> Estimate:
+        """A refined estimate with what the run's images say of the camera: rejected, or as uncertain as that makes it."""
+        spec, refined = self.manifest.refiners.get(estimate.refiner), estimate.refined
+        if spec is None or estimate.status != 'refined' or refined.lens is None or not refined.lens.is_finite:
+            return estimate
+        if source not in self._watches and len(self._watches) >= _MOST_CAMERAS:
+            self._watches.clear()
+        watch = self._watches.setdefault(source, LensWatch(is_same_view(source, self.manifest.camera)))
+        verdict = watch.note(refined.lens, spec.covariance.largest_scale(estimate.score))
+        if verdict.wrong:
+            return replace(estimate, status='rejected', reason=OTHER_CAMERA, text=_contradiction(source, verdict.offsets))
+        return replace(estimate, covariance=verdict.widened(estimate.covariance, refined.lens.shift))
 
     def _judge(self, refined: Refined, T_prior: Tensor, prior_score: float, refiner: str,
                ) -> tuple[Tensor, Tensor, str, float]:
@@ -180,6 +199,12 @@ class Localizer:
         if math.isfinite(self._budget.milliseconds) and {self.refiner_name, QUICK_REFINER} <= calibrated.keys():
             names.append(QUICK_REFINER)
         self._refiners = {name: make_refiner(name, self._bundle, self._device) for name in dict.fromkeys(names)}
+
+
+def _contradiction(declared: Camera, offsets: Tensor) -> str:
+    seen = offset_camera(declared, offsets)
+    return (f'the images say f {seen.fx:.0f}, centre {seen.cx:.0f} {seen.cy:.0f}; declared is f {declared.fx:.0f}, centre '
+            f'{declared.cx:.0f} {declared.cy:.0f}: give the calibration of the mode that the camera is in')
 
 
 def _why(refined: Refined, status: str, score: float, took_ms: float) -> tuple[str, str]:

@@ -232,6 +232,8 @@ def build(name: str, data: Path, preset: str = 'small', map_dir: Path | None = N
     work_dir = maps / '.building' / name
     capture = read_capture(data, cache_dir=maps / '.building' / f'{name}-images')
     work = Build(Request(name, capture, preset, settings, seed, imagenet), work_dir, device)
+    for note in capture.notes:
+        work.say(note)
     work.say(f'{capture.format} capture {capture.name}: {len(work._fit)} frames to fit, {len(work._calibration)} to '
              f'calibrate, {len(capture.test)} held out for the score')
     try:

@@ -28,6 +28,8 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     if content_hash(capture) == bundle.manifest.data.content_hash:
         raise AprlocError(f'{data}: the map was built from this capture; calibrate with another drive through the place')
     frames = with_lenses(tuple(sorted((*capture.train, *capture.test), key=_taken)), bundle.manifest.lenses)
+    for note in capture.notes:
+        say(note)
     say(f'{capture.format} capture {capture.name}: {len(frames)} frames to calibrate on')
     prior = prior_covariance(_regressor_residuals(bundle, frames, device))
     views = load_views(frames, query_camera(bundle.manifest))

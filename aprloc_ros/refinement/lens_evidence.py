@@ -15,7 +15,7 @@ from aprloc_ros.geometry import se3_exp
 from aprloc_ros.refinement.feature_grid import FeatureGrid
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, normal_equations
 
-_SUSPICIOUS = 16.0   # squared distance of a first step from zero: only then are more steps made
+_SUSPICIOUS = 6.0    # squared distance of a first step from zero: only then are more steps made
 _STEPS = 8
 _STRETCH = 2.0       # steps on feature maps are too short, see levenberg.LevenbergSettings
 _DAMPING = 1e-3      # share of the Hessian's diagonal

@@ -1,5 +1,6 @@
 """Whether this machine keeps up with the camera."""
 
+import itertools
 import statistics
 from collections import deque
 
@@ -27,7 +28,7 @@ class CameraRate:
         times_s = list(self._arrived_s)
         if min(len(times_s) - 1, len(self._took_s)) < _FEWEST:
             return False
-        interval_s = statistics.median(b - a for a, b in zip(times_s, times_s[1:]))
+        interval_s = statistics.median(b - a for a, b in itertools.pairwise(times_s))
         took_s = statistics.median(self._took_s)
         slow = took_s > _TOO_SLOW * interval_s
         self.problem = (f'too slow for the camera: an answer takes {1e3 * took_s:.0f} ms, images come every '

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.message_fields import stamp_ns
+from aprloc_ros.recordings.stamp_order import StampOrder
 from aprloc_ros.ros.frames import Setup, read_picture
 from aprloc_ros.ros.initial_pose import TOPIC, InitialPose
 from aprloc_ros.ros.inputs import Inputs
@@ -26,7 +27,7 @@ from aprloc_ros.ros.parameters import NodeParameters
 from aprloc_ros.ros.rate import CameraRate
 from aprloc_ros.ros.services import Outcome, PendingCalls
 from aprloc_ros.ros.tf_output import TfOutput
-from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker, StampOrder
+from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker
 from aprloc_ros.tracking.answer import FrameRejected, answer_picture
 from aprloc_ros.tracking.tracker import LOCALIZED, LOST, Tracker
 

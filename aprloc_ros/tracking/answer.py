@@ -65,7 +65,7 @@ def answer_picture(picture: Picture, time_s: float, T_odom_base: Tensor | None, 
     """The answer to an image of that stamp, sought from where the tracker expects the robot, and believed by it.
 
     T_odom_base [4, 4]: odometry's pose at the stamp, if known. Raises FrameRejected with the reason 'localizer' when that
-    fails, the estimate's where it is not one to believe ('unsure', 'out of time', 'out of iterations'), or the tracker's:
+    fails, the estimate's where it is not one to believe ('unsure', 'camera_info', 'out of time', 'out of iterations'), or the tracker's:
     'jump', 'unconfirmed', 'overtaken'.
     """
     attempt = tracker.begin(time_s, T_odom_base)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.decoding.encoded_images import read_image
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,11 @@ class Frame:
 
     def read_image(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB, of the camera's size."""
-        image = cv2.imread(str(self.image_path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            raise AprlocError(f'{self.image_path}: missing or not a readable image')
+        image = read_image(self.image_path)
         if image.shape[:2] != (self.camera.height, self.camera.width):
             raise AprlocError(f'{self.image_path}: the image is {image.shape[1]}x{image.shape[0]} but the camera '
                               f'says {self.camera.width}x{self.camera.height}')
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return image
 
 
 @dataclass(frozen=True)
@@ -53,3 +51,4 @@ class Capture:
     train: tuple[Frame, ...]
     test: tuple[Frame, ...]
     points: SparsePoints | None = field(default=None)
+    notes: tuple[str, ...] = ()                # what its user should hear of it
