@@ -42,15 +42,16 @@ def play(options: argparse.Namespace) -> int:
 
 
 def build(options: argparse.Namespace) -> int:
+    from aprloc_ros.catalogue import describe_map
     from aprloc_ros.training.build_map import build as build_map
 
     directory = build_map(**{key: value for key, value in vars(options).items() if key != 'run'})
-    print(f'{directory}: {_describe(directory)}' if options.until == 'map' else f'{directory}: ready to go on')
+    print(f'{directory}: {describe_map(directory)}' if options.until == 'map' else f'{directory}: ready to go on')
     return 0
 
 
 def calibrate(options: argparse.Namespace) -> int:
-    from aprloc_ros.map_bundle import find_map
+    from aprloc_ros.catalogue import find_map
     from aprloc_ros.training.calibrate_map import calibrate_map
 
     directory = find_map(options.name, options.map_dir)
@@ -121,8 +122,9 @@ def _evaluate_poses(path: Path) -> int:
 
 
 def replay(options: argparse.Namespace) -> int:
+    from aprloc_ros.catalogue import find_map
     from aprloc_ros.localizer import Localizer
-    from aprloc_ros.map_bundle import find_map, load_map
+    from aprloc_ros.map_bundle import load_map
     from aprloc_ros.recordings.truth import TruthOptions
     from aprloc_ros.refinement.refined import PACED, UNHURRIED
     from aprloc_ros.scoring.replay_report import ReplayOptions, run_replay
@@ -151,8 +153,9 @@ def bag(options: argparse.Namespace) -> int:
 
 
 def view(options: argparse.Namespace) -> int:
+    from aprloc_ros.catalogue import find_map
     from aprloc_ros.cloud import map_cloud
-    from aprloc_ros.map_bundle import find_map, load_map
+    from aprloc_ros.map_bundle import load_map
     from aprloc_ros.viewer import read_track, write_page
 
     track = read_track(options.replay) if options.replay else None
@@ -174,14 +177,14 @@ def masks(options: argparse.Namespace) -> int:
 
 
 def maps(options: argparse.Namespace) -> int:
-    from aprloc_ros.map_bundle import list_maps, search_path
+    from aprloc_ros.catalogue import describe_map, list_maps, search_path
 
     found = list_maps(options.map_dir)
     if not found:
         print(f'no map in {", ".join(map(str, search_path(options.map_dir)))}; build one with: '
               'aprloc build NAME --data PATH')
     for name, directory in found.items():
-        print(f'{name:16} {_describe(directory)}  {directory}')
+        print(f'{name:16} {describe_map(directory)}  {directory}')
     return 0
 
 
@@ -220,22 +223,11 @@ def read_camera(text: str, width: int, height: int):
 
 
 def _localizer(options: argparse.Namespace):
+    from aprloc_ros.catalogue import find_map
     from aprloc_ros.localizer import Localizer
-    from aprloc_ros.map_bundle import find_map, load_map
+    from aprloc_ros.map_bundle import load_map
 
     return Localizer(load_map(find_map(options.map, options.map_dir), options.device), options.device, options.refiner)
-
-
-def _describe(directory: Path) -> str:
-    from aprloc_ros.manifest import FILE_NAME, read_manifest
-
-    try:
-        manifest = read_manifest(directory / FILE_NAME)
-    except AprlocError as error:
-        return f'BROKEN: {error}'
-    size_mb = sum(file.stat().st_size for file in directory.iterdir()) / 1e6
-    accuracy = ', '.join(f'{name} {value:.3g}' for name, value in manifest.accuracy.items())
-    return f'{size_mb:5.1f} MB  {manifest.build.preset}, field {manifest.field.kind}  {accuracy}'
 
 
 def _say(text: str) -> None:

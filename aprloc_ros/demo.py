@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
+from aprloc_ros.catalogue import FILE_NAME, find_map
 from aprloc_ros.drive import drive, judge
 from aprloc_ros.localizer import Localizer
-from aprloc_ros.manifest import FILE_NAME, read_manifest
-from aprloc_ros.map_bundle import MapBundle, find_map, load_map
+from aprloc_ros.manifest import read_manifest
+from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.recordings.bag_images import BagImage, choose_topics, frame_name, read_images
 from aprloc_ros.recordings.bags import BagFrame, write_bag
 from aprloc_ros.recordings.recording import open_recording
@@ -61,7 +62,7 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
     say('\n' + scores_table(scores) + '\n')
     for name, value in {**result.facts(), 'these frames replayed without ROS': _beside(bag, bundle, result.records)}.items():
         say(f'{name}: {value}')
-    say(f'\n{verdict.text()}\nreport: {page}')
+    say('\n'.join(line for line in ('', result.slowness(rate), verdict.text(), f'report: {page}')))
     return verdict.good
 
 

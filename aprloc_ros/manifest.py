@@ -9,6 +9,7 @@ import yaml
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
+from aprloc_ros.catalogue import FILE_NAME, check_map_name, read_map_yaml
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.covariance import HessianCovariance, check_covariance
 from aprloc_ros.errors import AprlocError
@@ -17,9 +18,6 @@ from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.scene import SceneNormalisation
 
 SCHEMA = 1
-FILE_NAME = 'map.yaml'
-_MAX_BYTES = 256 * 1024
-_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}')
 _FRAME_ID = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_/-]{0,255}')
 _COUNT = {'range': (0, None)}
 _NOT_NEGATIVE = {'range': (0.0, None)}
@@ -119,26 +117,11 @@ class Manifest:
         return found_camera(camera, self.lenses) if camera else self.camera.resized(width, height)
 
 
-def check_map_name(name: str) -> str:
-    """The name of a map, which is also its directory's: no separators, no dots. AprlocError otherwise."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise AprlocError(f'map name {str(name)[:80]!r} is not allowed; use 1 to 64 letters, digits, _ and -, '
-                          f'a letter or digit first')
-    return name
-
-
 def read_manifest(path: Path) -> Manifest:
     """Parse and check map.yaml. AprlocError begins with the path and ends with the cure."""
+    mapping = read_map_yaml(path)
     try:
-        with path.open('rb') as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise AprlocError(f'{path}: is larger than {_MAX_BYTES} bytes')
-        return from_mapping(Manifest, yaml.load(content, _PlainLoader), str(path))
-    except OSError as error:
-        raise AprlocError(f'{path}: {error.strerror}; rebuild the map with aprloc build') from None
-    except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
-        raise AprlocError(f'{path}: not readable YAML ({_one_line(error)}); rebuild the map with aprloc build') from None
+        return from_mapping(Manifest, mapping, str(path))
     except AprlocError as error:
         raise AprlocError(f'{error}; rebuild the map with aprloc build') from None
 
@@ -150,19 +133,6 @@ def manifest_text(manifest: Manifest) -> str:
     return yaml.dump(mapping, Dumper=_PlainDumper, sort_keys=False, width=120, default_flow_style=None)
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Refuses aliases: a few hundred bytes of nested ones stand for gigabytes."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError('aliases are not allowed')
-        return super().compose_node(parent, index)
-
-
 class _PlainDumper(yaml.SafeDumper):
     def ignore_aliases(self, data):
         return True
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split())[:200]

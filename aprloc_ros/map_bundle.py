@@ -1,9 +1,8 @@
-"""A map on disk: `map.yaml` and the weights of two networks. Save, find, verify, load; no code from a map runs."""
+"""A map on disk: `map.yaml` and the weights of two networks. Save, verify, load; no code from a map runs."""
 
 import hashlib
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +13,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from aprloc_ros.catalogue import FILE_NAME
 from aprloc_ros.device import place, resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields import build_field
-from aprloc_ros.manifest import FILE_NAME, Manifest, ModelSpec, check_map_name, manifest_text, read_manifest
+from aprloc_ros.manifest import Manifest, ModelSpec, manifest_text, read_manifest
 from aprloc_ros.networks import build_regressor
 from aprloc_ros.networks.extractor import build_extractor
 from aprloc_ros.points import MapPoints, pack_points, unpack_points
@@ -26,12 +26,8 @@ REGRESSOR_FILE = 'regressor.safetensors'
 FIELD_FILE = 'field.safetensors'
 EXTRACTOR_FILE = 'extractor.safetensors'
 POINTS_FILE = 'points.safetensors'
-USER_MAPS = Path('~/.ros/aprloc/maps')
 _MAX_WEIGHTS_BYTES = 1 << 30
 _CURE = 'rebuild the map with aprloc build'
-_PUBLIC_SCENES = {
-    'Cambridge Landmarks': ('kings', 'KingsCollege', 'OldHospital', 'ShopFacade', 'StMarysChurch', 'GreatCourt'),
-    '7-Scenes': ('chess', 'fire', 'heads', 'office', 'pumpkin', 'redkitchen', 'stairs')}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,49 +46,6 @@ class MapBundle:
         """Of the whole map on disk."""
         names = (FILE_NAME, REGRESSOR_FILE, FIELD_FILE, *((EXTRACTOR_FILE, POINTS_FILE) if self.points else ()))
         return sum((self.directory / name).stat().st_size for name in names)
-
-
-def search_path(map_dir: str | Path | None = None) -> list[Path]:
-    """The directories in which maps are looked for, in order."""
-    places = [Path(map_dir)] if map_dir else []
-    places += [Path(p) for p in os.environ.get('APRLOC_MAP_PATH', '').split(':') if p]
-    places.append(USER_MAPS)
-    prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(':') if p] + [sys.prefix]
-    places += [Path(prefix) / 'share/aprloc_ros/maps' for prefix in prefixes]
-    checkout = Path(__file__).resolve().parent.parent
-    if (checkout / 'package.xml').is_file():
-        places.append(checkout / 'maps')
-    return list(dict.fromkeys(p.expanduser() for p in places))
-
-
-def list_maps(map_dir: str | Path | None = None) -> dict[str, Path]:
-    """Name -> directory of every map on the search path; the first of a name wins."""
-    found = {}
-    for directory in search_path(map_dir):
-        for path in sorted(directory.glob(f'*/{FILE_NAME}')):
-            if not path.parent.name.startswith('.'):
-                found.setdefault(path.parent.name, path.parent)
-    return found
-
-
-def find_map(name: str, map_dir: str | Path | None = None) -> Path:
-    """The directory of the named map, the first on the search path. AprlocError says how to build one."""
-    check_map_name(name)
-    places = search_path(map_dir)
-    for directory in places:
-        if (directory / name / FILE_NAME).is_file():
-            return directory / name
-    raise AprlocError(f'no map {name} in {", ".join(map(str, places))}; build it with: aprloc build {name} --data PATH'
-                      + _download_hint(name))
-
-
-def _download_hint(name: str) -> str:
-    for dataset, scenes in _PUBLIC_SCENES.items():
-        for scene in scenes:
-            if scene.lower() == name.lower():
-                scene = 'KingsCollege' if scene == 'kings' else scene
-                return f' (PATH: the scene {scene} of the {dataset} dataset, downloaded from its own site)'
-    return ''
 
 
 def load_map(directory: str | Path, device: str = 'auto') -> MapBundle:

@@ -10,7 +10,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from aprloc_ros.map_bundle import find_map
+from aprloc_ros.catalogue import find_map
 from launch import LaunchContext, LaunchDescription
 
 CONFIG = FindPackageShare('aprloc_ros'), 'config'

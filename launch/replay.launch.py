@@ -8,8 +8,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from aprloc_ros.catalogue import find_map
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.map_bundle import find_map
 from launch import LaunchContext, LaunchDescription
 
 

@@ -22,15 +22,16 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'bit_depth': set(), 'histogram': set(), 'distributions': set(), 'covariance': {'errors', 'geometry'},
-    'intrinsics': {'errors', 'camera'}, 'scene': {'errors', 'geometry'}, 'points': {'errors'},
+    'bit_depth': set(), 'catalogue': {'errors'}, 'histogram': set(), 'distributions': set(),
+    'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'}, 'scene': {'errors', 'geometry'},
+    'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
     'gate': {'errors', 'geometry', 'covariance', 'refinement'},
     'lens': {'errors', 'camera'},
-    'manifest': FOUNDATION | {'gate', 'lens'},
-    'map_bundle': FOUNDATION | {'manifest', 'networks', 'fields'},
+    'manifest': FOUNDATION | {'catalogue', 'gate', 'lens'},
+    'map_bundle': FOUNDATION | {'catalogue', 'manifest', 'networks', 'fields'},
     'refiners': LOADED,
     'pace': set(), 'lens_watch': {'camera', 'refinement'},
     'localizer': LOADED | {'refiners', 'pace', 'lens_watch'},
@@ -54,7 +55,7 @@ MAY_IMPORT = {
     'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': set(),
-    'parameters': {'errors', 'config', 'manifest', 'motion', 'tracker'},
+    'parameters': {'errors', 'catalogue', 'config', 'motion', 'tracker'},
     'messages': MESSAGES, 'services': set(),
     'initial_pose': MESSAGES,
     'transforms': MESSAGES,
@@ -67,8 +68,8 @@ MAY_IMPORT = {
     'display': {'answer', 'camera', 'cloud', 'fields', 'map_bundle', 'overlay', 'messages', 'worker'},
     'stream': MESSAGES | {'answer', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'rate', 'services',
                           'stamp_order', 'tf_output', 'tracker', 'transforms', 'worker'},
-    'node': MESSAGES | {'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace', 'parameters', 'refinement',
-                        'services', 'stream', 'transforms'},
+    'node': MESSAGES | {'catalogue', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace', 'parameters',
+                        'refinement', 'services', 'stream', 'transforms'},
     'relocalize': {'node'},
 }
 # The rooms that the command line is made of may reach for training and for ROS, inside functions alone.

@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file
 from tiny_capture import TEST, TRAIN, write_settings, write_wall
 
+from aprloc_ros.catalogue import list_maps
 from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
-from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, list_maps, load_map
+from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, load_map
 from aprloc_ros.networks import build_regressor
 from aprloc_ros.training import build_map, foundation
 from aprloc_ros.training.build_map import build

@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save, save_file
 from tiny_map import CAMERA, T_MAP_SCENE, save_tiny_map, tiny_manifest, tiny_models
 
 from aprloc_ros.camera import Camera
+from aprloc_ros.catalogue import list_maps
 from aprloc_ros.config import to_mapping
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, find_map, list_maps, load_map, save_map, search_path
+from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, load_map, save_map
 
 
 @pytest.fixture
@@ -249,39 +250,6 @@ def test_a_crash_at_any_step_leaves_the_old_map_the_new_or_none(crashed_saves, c
     torch.testing.assert_close(weights, expected.detach(), rtol=2 ** -11, atol=2 ** -25)
     save_tiny_map(target, seed=1)
     assert load_map(target, 'cpu') and not target.with_name('.tiny.partial').exists()
-
-
-def test_the_first_place_on_the_search_path_wins(tmp_path, monkeypatch):
-    for place in ('first', 'second', 'prefix/share/aprloc_ros/maps', 'home/.ros/aprloc/maps'):
-        save_tiny_map(tmp_path / place / 'tiny')
-    save_tiny_map(tmp_path / 'second/other')
-    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
-    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path / 'prefix'))
-    monkeypatch.delenv('APRLOC_MAP_PATH', raising=False)
-    assert find_map('tiny') == tmp_path / 'home/.ros/aprloc/maps/tiny'
-    monkeypatch.setenv('APRLOC_MAP_PATH', f'{tmp_path}/nowhere:{tmp_path}/second')
-    assert find_map('tiny') == tmp_path / 'second/tiny'
-    assert find_map('tiny', tmp_path / 'first') == tmp_path / 'first/tiny'
-    assert find_map('other', tmp_path / 'first') == tmp_path / 'second/other'
-    assert list_maps(tmp_path / 'first')['tiny'] == tmp_path / 'first/tiny'
-    assert search_path()[3] == tmp_path / 'prefix/share/aprloc_ros/maps'
-
-
-@pytest.mark.parametrize('name, hint', [
-    ('garage', 'aprloc build garage --data PATH'),
-    ('kings', 'the scene KingsCollege of the Cambridge Landmarks dataset'),
-    ('redkitchen', 'the scene redkitchen of the 7-Scenes dataset')])
-def test_a_map_that_is_nowhere_says_how_to_build_it(tmp_path, monkeypatch, name, hint):
-    monkeypatch.setenv('HOME', str(tmp_path))
-    with pytest.raises(AprlocError) as caught:
-        find_map(name, tmp_path)
-    assert hint in str(caught.value) and str(tmp_path) in str(caught.value) and '\n' not in str(caught.value)
-
-
-@pytest.mark.parametrize('name', ['../tiny', '', '.hidden', 'a/b', 'a' * 65, '-rf', 'tiny\n'])
-def test_a_name_that_could_leave_the_directory_is_refused(tmp_path, name):
-    with pytest.raises(AprlocError, match='is not allowed'):
-        find_map(name, tmp_path)
 
 
 def test_a_map_reached_through_symbolic_links_loads(saved, tmp_path):

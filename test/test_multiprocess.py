@@ -10,7 +10,8 @@ import torch
 from tiny_capture import write_settings, write_wall
 from torch import nn
 
-from aprloc_ros.map_bundle import list_maps, load_map
+from aprloc_ros.catalogue import list_maps
+from aprloc_ros.map_bundle import load_map
 from aprloc_ros.training.loop import average_buffers, average_gradients, make_fabric
 
 REPOSITORY = Path(__file__).resolve().parent.parent

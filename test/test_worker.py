@@ -7,6 +7,8 @@ import pytest
 
 from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker
 
+PATIENCE_S = 60
+
 
 @pytest.fixture
 def gate():
@@ -25,7 +27,7 @@ def gate():
 
 
 def wait_until(condition):
-    end_s = time.monotonic() + 10
+    end_s = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end_s
         time.sleep(0.001)
@@ -34,7 +36,7 @@ def wait_until(condition):
 def test_only_the_newest_waiting_frame_is_answered(gate):
     worker, answered, superseded, started, permission = gate
     worker.submit(0)
-    assert started.acquire(timeout=10)
+    assert started.acquire(timeout=PATIENCE_S)
     for frame in range(1, 6):
         worker.submit(frame)
     permission.release(2)
@@ -45,17 +47,16 @@ def test_only_the_newest_waiting_frame_is_answered(gate):
 def test_submitting_does_not_wait_for_an_answer(gate):
     worker, answered, _, started, _ = gate
     worker.submit(0)
-    assert started.acquire(timeout=10)
-    start_s = time.perf_counter()
+    assert started.acquire(timeout=PATIENCE_S)
     for frame in range(1000):
         worker.submit(frame)
-    assert time.perf_counter() - start_s < 1 and not answered
+    assert not answered
 
 
 def test_stop_finishes_the_frame_in_hand_and_drops_the_waiting_one(gate):
     worker, answered, superseded, started, permission = gate
     worker.submit('in hand')
-    assert started.acquire(timeout=10)
+    assert started.acquire(timeout=PATIENCE_S)
     worker.submit('waiting')
     permission.release()
     worker.stop()

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
+from aprloc_ros.catalogue import find_map, list_maps
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.histogram import BINS
 from aprloc_ros.localizer import Localizer
-from aprloc_ros.map_bundle import MapBundle, find_map, list_maps, load_map
+from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refiners import REFINERS
 from aprloc_ros.training.benchmark_budget import benchmark_budget
 from aprloc_ros.training.benchmark_camera import benchmark_camera

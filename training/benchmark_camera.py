@@ -7,9 +7,10 @@ import torch
 from tqdm import tqdm
 
 from aprloc_ros.camera import Camera
+from aprloc_ros.catalogue import find_map
 from aprloc_ros.covariance import residuals
 from aprloc_ros.localizer import OTHER_CAMERA, Estimate, Localizer
-from aprloc_ros.map_bundle import MapBundle, find_map, load_map
+from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.scoring.uncertainty import squared_mahalanobis
 from aprloc_ros.training.benchmark_budget import FIVE_SIGMA
 from aprloc_ros.training.datasets import read_capture

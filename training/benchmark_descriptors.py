@@ -2,7 +2,8 @@
 
 import torch
 
-from aprloc_ros.map_bundle import find_map, load_map
+from aprloc_ros.catalogue import find_map
+from aprloc_ros.map_bundle import load_map
 from aprloc_ros.refinement.nre import NreRefiner
 from aprloc_ros.scoring.evaluation import score_poses
 from aprloc_ros.training.benchmark_nre import scores_row

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aprloc_ros.catalogue import find_map
 from aprloc_ros.fields.field import Field
-from aprloc_ros.map_bundle import MapBundle, find_map, load_map
+from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.networks.extractor import FINE_STRIDE
 from aprloc_ros.refinement.align import AlignRefiner, Extract
 from aprloc_ros.refinement.nefes import NefesPoseRefiner, NefesPoseSettings

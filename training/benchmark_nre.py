@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from aprloc_ros.catalogue import find_map
 from aprloc_ros.geometry import invert, pose_errors
-from aprloc_ros.map_bundle import MapBundle, find_map, load_map
+from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.networks.extractor import COARSE_STRIDE
 from aprloc_ros.refinement.feature_metric import feature_metric
 from aprloc_ros.refinement.loss_maps import sparse_maps

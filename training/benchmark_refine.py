@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from aprloc_ros.catalogue import find_map
 from aprloc_ros.device import resolve_device
 from aprloc_ros.gate import Gate
 from aprloc_ros.geometry import pose, pose_errors, so3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Manifest
-from aprloc_ros.map_bundle import MapBundle, find_map, load_map
+from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refinement.align import AlignRefiner
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, make_query
 from aprloc_ros.refiners import FAST_REFINERS, REFINERS, fine_features, make_refiner, query_camera

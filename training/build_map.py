@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
+from aprloc_ros.catalogue import USER_MAPS, check_map_name
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.lens import Lens
-from aprloc_ros.manifest import check_map_name
-from aprloc_ros.map_bundle import USER_MAPS, check_target
+from aprloc_ros.map_bundle import check_target
 from aprloc_ros.networks.compact import Compact
 from aprloc_ros.networks.extractor import FINE_STRIDE
 from aprloc_ros.training import normalisation

@@ -20,9 +20,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
+from aprloc_ros.catalogue import find_map
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
-from aprloc_ros.map_bundle import MapBundle, find_map, load_map
+from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.pace import Effort
 from aprloc_ros.refinement.refined import Budget
 from aprloc_ros.ros.display import Display

@@ -10,9 +10,9 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from aprloc_ros.catalogue import check_map_name
 from aprloc_ros.config import from_mapping
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.manifest import check_map_name
 from aprloc_ros.tracking.motion import option
 from aprloc_ros.tracking.tracker import TrackingOptions
 

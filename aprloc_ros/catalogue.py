@@ -1,0 +1,111 @@
+"""The maps that there are: where they are looked for, what they may be called, what `aprloc maps` lists. No torch."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import yaml
+
+from aprloc_ros.errors import AprlocError
+
+FILE_NAME = 'map.yaml'
+USER_MAPS = Path('~/.ros/aprloc/maps')
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}')
+_MAX_BYTES = 256 * 1024
+_CURE = 'rebuild the map with aprloc build'
+_PUBLIC_SCENES = {
+    'Cambridge Landmarks': ('kings', 'KingsCollege', 'OldHospital', 'ShopFacade', 'StMarysChurch', 'GreatCourt'),
+    '7-Scenes': ('chess', 'fire', 'heads', 'office', 'pumpkin', 'redkitchen', 'stairs')}
+
+
+def check_map_name(name: str) -> str:
+    """The name of a map, which is also its directory's: no separators, no dots. AprlocError otherwise."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise AprlocError(f'map name {str(name)[:80]!r} is not allowed; use 1 to 64 letters, digits, _ and -, '
+                          f'a letter or digit first')
+    return name
+
+
+def search_path(map_dir: str | Path | None = None) -> list[Path]:
+    """The directories in which maps are looked for, in order."""
+    places = [Path(map_dir)] if map_dir else []
+    places += [Path(p) for p in os.environ.get('APRLOC_MAP_PATH', '').split(':') if p]
+    places.append(USER_MAPS)
+    prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(':') if p] + [sys.prefix]
+    places += [Path(prefix) / 'share/aprloc_ros/maps' for prefix in prefixes]
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / 'package.xml').is_file():
+        places.append(checkout / 'maps')
+    return list(dict.fromkeys(p.expanduser() for p in places))
+
+
+def list_maps(map_dir: str | Path | None = None) -> dict[str, Path]:
+    """Name -> directory of every map on the search path; the first of a name wins."""
+    found = {}
+    for directory in search_path(map_dir):
+        for path in sorted(directory.glob(f'*/{FILE_NAME}')):
+            if not path.parent.name.startswith('.'):
+                found.setdefault(path.parent.name, path.parent)
+    return found
+
+
+def find_map(name: str, map_dir: str | Path | None = None) -> Path:
+    """The directory of the named map, the first on the search path. AprlocError says how to build one."""
+    check_map_name(name)
+    places = search_path(map_dir)
+    for directory in places:
+        if (directory / name / FILE_NAME).is_file():
+            return directory / name
+    raise AprlocError(f'no map {name} in {", ".join(map(str, places))}; build it with: aprloc build {name} --data PATH'
+                      + _download_hint(name))
+
+
+def describe_map(directory: Path) -> str:
+    """Size, preset, field and accuracy, in a line; or why its map.yaml cannot be read. Loading checks the rest."""
+    path = directory / FILE_NAME
+    try:
+        mapping = read_map_yaml(path)
+        accuracy = ', '.join(f'{name} {value:.3g}' for name, value in mapping['accuracy'].items())
+        size_mb = sum(file.stat().st_size for file in directory.iterdir()) / 1e6
+        return f'{size_mb:5.1f} MB  {mapping["build"]["preset"]}, field {mapping["field"]["kind"]}  {accuracy}'
+    except AprlocError as error:
+        return f'BROKEN: {error}'
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return f'BROKEN: {path}: does not say what it is (build, field, accuracy); {_CURE}'
+
+
+def read_map_yaml(path: Path) -> object:
+    """The parsed map.yaml. AprlocError begins with the path and ends with the cure."""
+    try:
+        with path.open('rb') as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise AprlocError(f'{path}: is larger than {_MAX_BYTES} bytes; {_CURE}')
+        return yaml.load(content, _PlainLoader)
+    except OSError as error:
+        raise AprlocError(f'{path}: {error.strerror}; {_CURE}') from None
+    except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
+        raise AprlocError(f'{path}: not readable YAML ({_one_line(error)}); {_CURE}') from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses aliases: a few hundred bytes of nested ones stand for gigabytes."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError('aliases are not allowed')
+        return super().compose_node(parent, index)
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())[:200]
+
+
+def _download_hint(name: str) -> str:
+    for dataset, scenes in _PUBLIC_SCENES.items():
+        for scene in scenes:
+            if scene.lower() == name.lower():
+                scene = 'KingsCollege' if scene == 'kings' else scene
+                return f' (PATH: the scene {scene} of the {dataset} dataset, downloaded from its own site)'
+    return ''

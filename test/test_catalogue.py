@@ -1,0 +1,88 @@
+"""Where maps are found and what is listed of them, without torch: `ros2 launch` keeps what it imports as long as it runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_map import save_tiny_map
+
+from aprloc_ros.catalogue import describe_map, find_map, list_maps, search_path
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.manifest import read_manifest
+
+LAUNCH = Path(__file__).parent.parent / 'launch'
+
+
+def test_the_first_place_on_the_search_path_wins(tmp_path, monkeypatch):
+    for place in ('first', 'second', 'prefix/share/aprloc_ros/maps', 'home/.ros/aprloc/maps'):
+        save_tiny_map(tmp_path / place / 'tiny')
+    save_tiny_map(tmp_path / 'second/other')
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path / 'prefix'))
+    monkeypatch.delenv('APRLOC_MAP_PATH', raising=False)
+    assert find_map('tiny') == tmp_path / 'home/.ros/aprloc/maps/tiny'
+    monkeypatch.setenv('APRLOC_MAP_PATH', f'{tmp_path}/nowhere:{tmp_path}/second')
+    assert find_map('tiny') == tmp_path / 'second/tiny'
+    assert find_map('tiny', tmp_path / 'first') == tmp_path / 'first/tiny'
+    assert find_map('other', tmp_path / 'first') == tmp_path / 'second/other'
+    assert list_maps(tmp_path / 'first')['tiny'] == tmp_path / 'first/tiny'
+    assert search_path()[3] == tmp_path / 'prefix/share/aprloc_ros/maps'
+
+
+@pytest.mark.parametrize('name, hint', [
+    ('garage', 'aprloc build garage --data PATH'),
+    ('kings', 'the scene KingsCollege of the Cambridge Landmarks dataset'),
+    ('redkitchen', 'the scene redkitchen of the 7-Scenes dataset')])
+def test_a_map_that_is_nowhere_says_how_to_build_it(tmp_path, monkeypatch, name, hint):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    with pytest.raises(AprlocError) as caught:
+        find_map(name, tmp_path)
+    assert hint in str(caught.value) and str(tmp_path) in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['../tiny', '', '.hidden', 'a/b', 'a' * 65, '-rf', 'tiny\n'])
+def test_a_name_that_could_leave_the_directory_is_refused(tmp_path, name):
+    with pytest.raises(AprlocError, match='is not allowed'):
+        find_map(name, tmp_path)
+
+
+def test_the_line_of_a_map_says_what_its_manifest_says(tiny_map):
+    manifest, line = read_manifest(tiny_map / 'map.yaml'), describe_map(tiny_map)
+    assert f'{manifest.build.preset}, field {manifest.field.kind}' in line
+    assert all(f'{name} {value:.3g}' in line for name, value in manifest.accuracy.items())
+
+
+@pytest.mark.parametrize('content, says', [
+    (b'', 'does not say what it is'), (b'- 1\n', 'does not say'), (b'build: {preset: small}\n', 'does not say'),
+    (b'accuracy: {median_m: soon}\nbuild: {preset: a}\nfield: {kind: b}\n', 'does not say'),
+    (b'accuracy: [1]\nbuild: {preset: a}\nfield: {kind: b}\n', 'does not say'),
+    (b'a: &a [1]\nb: *a\n', 'aliases are not allowed'), (b'{', 'not readable YAML'), (b'\xff\xfe\xff', 'not readable YAML'),
+    (b'#' * 300_000, 'larger than'), (b'[' * 5000, 'not readable YAML')])
+def test_a_broken_map_is_a_line_that_says_so(tmp_path, content, says):
+    (tmp_path / 'map.yaml').write_bytes(content)
+    line = describe_map(tmp_path)
+    assert line.startswith(f'BROKEN: {tmp_path}/map.yaml: ') and says in line and '\n' not in line
+    assert line.endswith('rebuild the map with aprloc build')
+
+
+# What the launch files import and call, and what the command line does before it needs a network.
+@pytest.mark.parametrize('program', [
+    f'''
+import ast, pathlib
+for path in pathlib.Path({str(LAUNCH)!r}).glob('*.py'):
+    tree = ast.parse(path.read_text())
+    ours = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module.startswith('aprloc_ros')]
+    assert ours
+    exec(compile(ast.Module(ours, []), str(path), 'exec'))
+    assert find_map('tiny')''',
+    'from aprloc_ros.cli import main; assert main(["maps"]) == 0',
+    '''
+from aprloc_ros.cli import main
+try: main(["--help"])
+except SystemExit as end: assert end.code == 0'''], ids=['launch', 'maps', 'help'])
+def test_maps_are_found_and_listed_without_torch(tiny_map, monkeypatch, program):
+    monkeypatch.setenv('APRLOC_MAP_PATH', str(tiny_map.parent))
+    heavy = 'import sys; heavy = {"torch", "numpy", "cv2", "safetensors", "rclpy"} & set(sys.modules); assert not heavy, heavy'
+    run = subprocess.run([sys.executable, '-c', f'{program}\n{heavy}'], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
