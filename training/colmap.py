@@ -5,10 +5,11 @@ import signal
 import threading
 from collections.abc import Iterator
 
+from PIL import Image  # noqa: F401  Loaded after pycolmap, its libraries crash where a PNG is written
+
 
 def load_pycolmap():
     """pycolmap, which logs errors alone. Its logger would answer SIGTERM with a stack trace; what was there answers."""
-    from PIL import Image  # noqa: F401  Loaded after pycolmap's libraries, its own write no PNG but crash
     import pycolmap  # an extra of the training side
 
     pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
