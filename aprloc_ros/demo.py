@@ -15,7 +15,6 @@ from aprloc_ros.recordings.bag_images import BagImage, choose_topics, frame_name
 from aprloc_ros.recordings.bags import BagFrame, write_bag
 from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.recordings.truth import OURS, read_poses
-from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget
 from aprloc_ros.scoring.comparison import compare_views
 from aprloc_ros.scoring.evaluation import (
     FrameRecord,
@@ -68,7 +67,7 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
 
 def _beside(bag: Path, bundle: MapBundle, records: list[FrameRecord]) -> str:
     """How far a replay of the frames that the node answered, without ROS and in no hurry, is from its answers."""
-    localizer = Localizer(bundle, budget=Budget(DEFAULT_BUDGET.iterations, float('inf')))
+    localizer = Localizer(bundle)
     stamps_s = {record.stamp_s for record in records}
     with open_recording(bag) as recording:
         images = (image for image in read_images(recording, choose_topics(recording, 'image', 'camera_info'))

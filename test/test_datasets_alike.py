@@ -113,6 +113,7 @@ def test_sizes_are_told_by_headers_before_any_image_is_decoded(tmp_path, monkeyp
         entry['file_path'] = entry['file_path'].replace('.png', '.jpg')
     transforms.save(root, meta)
     monkeypatch.setattr(cv2, 'imread', None)
+    monkeypatch.setattr(cv2, 'imdecode', None)
     assert len(read_capture(root).train) > 10
 
 

@@ -179,7 +179,7 @@ def test_gradients_pass_whatever_the_caller_has_turned_off():
 def test_budgets_bound_it(index):
     refiner = every_refiner()[index]
     assert refiner.refine(QUERY, NEAR[None], Budget(4, 1e7)).iterations == 4
-    assert refiner.refine(QUERY, NEAR[None], Budget(4, 1e7)).status == 'budget'
+    assert refiner.refine(QUERY, NEAR[None], Budget(4, 1e7)).status == 'out of iterations'
     for budget in (Budget(0, 1e7), Budget(50, 0.0)):
         kept = refiner.refine(QUERY, NEAR[None], budget)
         assert kept.failed and torch.equal(kept.T_map_cam, NEAR) and set(kept.signals) == set(SIGNALS)

@@ -47,10 +47,16 @@ def from_depth_images(frames: tuple[Frame, ...], seed: int) -> SparseDepths:
     return SparseDepths(*(torch.cat(column) for column in zip(*parts)))
 
 
-def _of_depth_image(index: int, frame: Frame, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def read_depth(frame: Frame) -> np.ndarray:
+    """[H, W] in units of the frame's depth image."""
     image = cv2.imread(str(frame.depth_path), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 2 or not has_aspect(image.shape[::-1], (frame.camera.width, frame.camera.height)):
-        raise AprlocError(f'{frame.depth_path}: not a readable one-channel depth image of its colour image\'s aspect')
+        raise AprlocError(f'{frame.depth_path}: not a readable one-channel depth image of the aspect of its colour image')
+    return image
+
+
+def _of_depth_image(index: int, frame: Frame, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    image = read_depth(frame)
     # 65535 is what some sensors write for "no return".
     rows, columns = np.nonzero((image > 0) & (image < 65535))
     chosen = random.choice(len(rows), min(len(rows), _PIXELS_PER_DEPTH_IMAGE), replace=False)

@@ -16,12 +16,16 @@ from aprloc_ros.geometry import invert
 from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.training.colmap import ends_at_once, load_pycolmap
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
-from aprloc_ros.training.lens import calibrate_lenses, moved_px, to_colmap
+from aprloc_ros.training.lens import calibrate_lenses, check_lens, is_far, moved_px, to_colmap
 
 _PARTNER_RANKS = (1, 2, 3, 5, 8, 12, 18, 27, 40)  # near partners make tracks, far ones make baselines
 _MAX_VIEW_ANGLE_DEG = 60.0
 _MIN_POINTS = 50
 _IMAGES_AT_A_TIME, _PAIRS_AT_A_TIME = 4, 32   # about a second of SIFT, and of matching
+
+
+class TooFewPoints(AprlocError):
+    """Too little texture, or poses that contradict the images."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,13 @@ class Structure:
     lenses: tuple[Lens, ...]   # of cameras that are not as their frames declare
 
 
-def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300, report=print) -> Structure:
+def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300, report=print,
+                verified: bool = True) -> Structure:
     """Points seen by an even subset of `frames`, from SIFT matches between views that overlap, and the lenses they fit.
 
-    work_dir holds COLMAP's database while it runs and is removed afterwards. Raises AprlocError when fewer than
-    50 points come out (too little texture, or poses that contradict the images).
+    work_dir holds COLMAP's database while it runs and is removed afterwards; verified: the poses are known to agree with
+    the images. Raises TooFewPoints when fewer than 50 come out (too little texture, or poses that contradict the images),
+    AprlocError for lenses that cannot be (see check_lens).
     """
     pycolmap = load_pycolmap()
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(max_frames, len(frames))).round().astype(int))
@@ -51,38 +57,45 @@ def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300
     _match(pycolmap, database, work_dir / 'pairs.txt', list(index_of), pairs)
     declared = _declared_cameras(pycolmap, database, frames, index_of)
 
-    def located(cameras: dict[int, Camera]):
+    def located(lenses: tuple[Lens, ...]):
+        cameras = {number: found_camera(camera, lenses) for number, camera in declared.items()}
         posed = _posed_reconstruction(pycolmap, database, frames, index_of, cameras)
         with ends_at_once():
             return pycolmap.triangulate_points(posed, database, root, work_dir, options=_repeatable(pycolmap))
-    result = located(declared)
+    result = located(())
     points = _checked(_collect(result, index_of))
     report('triangulation: fitting the lens')
     with ends_at_once():
-        lenses = calibrate_lenses(pycolmap, result, declared)
-    if lenses:
-        found = {number: found_camera(camera, lenses) for number, camera in declared.items()}
-        points = _checked(_collect(located(found), index_of))
+        fitted = calibrate_lenses(pycolmap, result, declared)
+    lenses, doubts = (), []
+    if fitted:
+        again = _collect(located(fitted), index_of)
+        doubts = [check_lens(lens, verified, len(points.xyz), len(again.xyz)) for lens in fitted]
+        lenses = tuple(lens for lens, doubt in zip(fitted, doubts) if not doubt)
+        points = _checked(again if lenses == fitted else _collect(located(lenses), index_of))
     shutil.rmtree(work_dir)
     report(f'triangulation: {len(points.xyz)} points, {len(points.observations)} observations')
-    for text in map(_description, lenses) if lenses else ['lens: as declared']:
+    for text in [_description(lens, doubt) for lens, doubt in zip(fitted, doubts)] or ['lens: as declared']:
         report(text)
     return Structure(points, lenses)
 
 
 def _checked(points: SparsePoints) -> SparsePoints:
     if len(points.xyz) < _MIN_POINTS:
-        raise AprlocError(f'only {len(points.xyz)} points could be triangulated (at least {_MIN_POINTS} needed): '
+        raise TooFewPoints(f'only {len(points.xyz)} points could be triangulated (at least {_MIN_POINTS} needed): '
                           'check that the poses belong to the images, or give a capture with points or depth')
     return points
 
 
-def _description(lens: Lens) -> str:
+def _description(lens: Lens, doubt: str) -> str:
     was, found = lens.declared, lens.found
     distortion = ' '.join(f'{value:.4f}' for value in found.distortion)
-    return (f'lens: the images say f {found.fx:.2f} {found.fy:.2f}, centre {found.cx:.2f} {found.cy:.2f}, distortion '
+    text = (f'lens: the images say f {found.fx:.2f} {found.fy:.2f}, centre {found.cx:.2f} {found.cy:.2f}, distortion '
             f'{distortion}; declared f {was.fx:.2f} {was.fy:.2f}, centre {was.cx:.2f} {was.cy:.2f}: '
             f'{moved_px(lens):.2f} pixels apart')
+    if doubt:
+        return f'WARNING: {text}, which is not believed: {doubt}; the lens stays as declared'
+    return f'WARNING: {text}: check the calibration of this camera' if is_far(lens) else text
 
 
 def _link_images(frames: tuple[Frame, ...], chosen, directory: Path) -> dict[str, int]:

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,10 +25,11 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Recording:
-    """path: as the user named it."""
+    """path: as the user named it; notes: what its user should hear of it, each said once."""
 
     path: Path
     reader: AnyReader
+    notes: list[str] = field(default_factory=list)
 
     @property
     def start_ns(self) -> int:
@@ -39,6 +40,15 @@ class Recording:
         """Number of messages of each topic of these types; empty topics are left out."""
         return {name: info.msgcount for name, info in self.reader.topics.items()
                 if info.msgtype in types and info.msgcount}
+
+    def count(self, topic: str) -> int:
+        """Number of its messages."""
+        return self.reader.topics[topic].msgcount
+
+    def note(self, text: str) -> None:
+        """Remember a line for the user; empty ones and repetitions are nothing to say."""
+        if text and text not in self.notes:
+            self.notes.append(text)
 
     def messages(self, topic: str) -> Iterator[Message]:
         """Of a topic in the order they were written; none for a topic that is not there."""

@@ -17,15 +17,17 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.message_fields import stamp_ns
+from aprloc_ros.recordings.stamp_order import StampOrder
 from aprloc_ros.ros.frames import Setup, read_picture
 from aprloc_ros.ros.initial_pose import TOPIC, InitialPose
 from aprloc_ros.ros.inputs import Inputs
 from aprloc_ros.ros.messages import pose_stamped, pose_with_covariance
 from aprloc_ros.ros.odometry import OdometryPose
 from aprloc_ros.ros.parameters import NodeParameters
+from aprloc_ros.ros.rate import CameraRate
 from aprloc_ros.ros.services import Outcome, PendingCalls
 from aprloc_ros.ros.tf_output import TfOutput
-from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker, StampOrder
+from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker
 from aprloc_ros.tracking.answer import FrameRejected, answer_picture
 from aprloc_ros.tracking.tracker import LOCALIZED, LOST, Tracker
 
@@ -55,6 +57,7 @@ class FrameStream:
         self._odometry_problem, self._on_cpu_instead = '', setup.on_cpu_instead
         self._facts: dict[str, str] = {}    # of the last pose
         self._oldest_ms = 0.0
+        self._rate = CameraRate()
         self._last: PoseWithCovarianceStamped | None = None   # published
         self._good_ns = 0                                     # the node's clock at the last pose
         self._tf = None
@@ -106,6 +109,8 @@ class FrameStream:
         """Level, text and values of a diagnostic."""
         values = {'status': self.state, 'map': self._setup.localizer.manifest.name,
                   'device': self._setup.localizer.device_name, **self._counts.values(), **self._facts}
+        if self._rate.problem:
+            values['pace'] = self._rate.problem
         if self.state == LOST:
             return DiagnosticStatus.WARN, f'lost; the last rejection was {self._counts.last_rejection or "none"}', values
         if self._counts.rejected_last:
@@ -122,6 +127,7 @@ class FrameStream:
         if self._setup.parameters.mode == 'one_shot' and not self._calls:
             return
         self._counts.receive()
+        self._rate.arrive(time.perf_counter())
         refusal = self._order.refusal(stamp_ns(message.header.stamp))
         if refusal:
             self._reject('stamp', refusal)
@@ -147,6 +153,7 @@ class FrameStream:
     # On the worker's thread.
 
     def _answer(self, frame: _Frame) -> None:
+        start_s = time.perf_counter()
         try:
             self._facts = self._localize(frame)
         except FrameRejected as rejection:
@@ -155,6 +162,8 @@ class FrameStream:
             self._reject('internal', f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}')
         else:
             self._counts.answer()
+        if self._rate.answer(time.perf_counter() - start_s):
+            self._node.get_logger().warning(self._rate.problem)
         self._say_state()
         self._say_if_on_cpu()
 
@@ -185,6 +194,7 @@ class FrameStream:
                       'publish': 1e3 * (end_s - judged_s), 'answer': 1e3 * (end_s - start_s),
                       'age': 1e3 * (end_s - frame.arrived_s), 'age max': self._oldest_ms}
         return {'score': f'{answer.estimate.score:.3f}', 'answer by': answer.estimate.status,
+                'refiner': answer.estimate.refiner,
                 **{f'{name} ms': f'{value:.1f}' for name, value in timings_ms.items()}}
 
     def _odometry_at(self, stamp) -> OdometryPose | None:

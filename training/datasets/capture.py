@@ -1,15 +1,16 @@
 """A posed capture, the one form that every reader converts to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch import Tensor
 
 from aprloc_ros.bit_depth import to_8_bits
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.decoding.encoded_images import read_samples
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,11 @@ class Frame:
 
     def read_image(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB, of the camera's size."""
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imread(str(self.image_path), flags)
-        if image is None:
-            raise AprlocError(f'{self.image_path}: missing or not a readable image')
+        image = read_samples(self.image_path)
         if image.shape[:2] != (self.camera.height, self.camera.width):
             raise AprlocError(f'{self.image_path}: the image is {image.shape[1]}x{image.shape[0]} but the camera '
                               f'says {self.camera.width}x{self.camera.height}')
-        if image.dtype == np.uint16:
-            image = to_8_bits(image, self.sample_bits)
-        if image.dtype != np.uint8:
-            raise AprlocError(f'{self.image_path}: the image has samples of {image.dtype}; write it with 8 or 16 bits')
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return to_8_bits(image, self.sample_bits) if image.dtype == np.uint16 else image
 
 
 @dataclass(frozen=True)
@@ -70,3 +64,5 @@ class Capture:
     test: tuple[Frame, ...]
     points: SparsePoints | None = field(default=None)
     notes: tuple[str, ...] = ()                # what was not used of the capture or taken otherwise than written
+    # What its poses may be mistaken for: "as those of FRAME: what to do" -> T [4, 4] that would make them the camera's.
+    mounts: Mapping[str, Tensor] = field(default_factory=dict)

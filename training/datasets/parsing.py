@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import check_pose, pose, quaternion_to_rotation
-from aprloc_ros.training.datasets.capture import Capture
+from aprloc_ros.training.datasets.capture import Capture, Frame
 
 
 def read_text(path: Path) -> str:
@@ -82,6 +83,11 @@ def note_once(seen: dict[str, str], name: str, where: str):
 def natural_key(name: str) -> list:
     """Sort key that puts frame 2 before frame 10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)]
+
+
+def in_order(frames: Iterable[Frame]) -> tuple[Frame, ...]:
+    """As they were taken, sequence by sequence: by their stamps, else by the numbers in their names."""
+    return tuple(sorted(frames, key=lambda frame: (frame.sequence, frame.stamp_s or 0.0, natural_key(frame.name))))
 
 
 def checked_capture(capture: Capture, where: Path) -> Capture:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.training.datasets.bag_images import MODELS
+from aprloc_ros.recordings.camera_info import read_camera_yaml
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.files import image_size, locate, tidy
 from aprloc_ros.training.datasets.parsing import (
@@ -24,7 +23,6 @@ from aprloc_ros.training.datasets.parsing import (
     floats,
     note_once,
     read_rows,
-    read_text,
 )
 from aprloc_ros.training.datasets.splits import held_out, left_out
 from aprloc_ros.training.datasets.trajectory import MAX_GAP_S, read_tum_trajectory
@@ -98,7 +96,7 @@ def _nearest(stamp: float, stamps: np.ndarray, depths: list[tuple[float, Path]])
 def read_camera(path: Path, size: tuple[int, int]) -> Camera:
     """camera.yaml or calibration.txt of the folder, else the Freiburg camera that its name tells."""
     if (path / 'camera.yaml').is_file():
-        return _ros_camera(path / 'camera.yaml')
+        return read_camera_yaml(path / 'camera.yaml')
     if (path / 'calibration.txt').is_file():
         return _text_camera(path / 'calibration.txt', size)
     match = re.search(r'(?:freiburg|fr)([123])(?!\d)', path.resolve().name)
@@ -117,24 +115,6 @@ def _text_camera(file: Path, size: tuple[int, int]) -> Camera:
     where, words = rows[0]
     values = floats(words, where)
     return _lens((*size, *values[:4]), tuple(values[4:]), 'opencv', where)
-
-
-def _ros_camera(file: Path) -> Camera:
-    """The file that ROS's camera_calibration writes."""
-    try:
-        info = yaml.safe_load(read_text(file))
-        k = [float(value) for value in info['camera_matrix']['data']]
-        distortion = tuple(float(value) for value in info['distortion_coefficients']['data'])
-        size, kind = (int(info['image_width']), int(info['image_height'])), info.get('distortion_model', 'plumb_bob')
-        fx, _, cx, _, fy, cy = k[:6]
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        reason = f'{type(error).__name__}: {str(error).splitlines()[0]}'
-        raise AprlocError(f'{file}: needs image_width, image_height, camera_matrix.data (9 numbers) and '
-                          f'distortion_coefficients.data ({reason})') from None
-    model = MODELS.get(kind or 'plumb_bob')
-    if model is None:
-        raise AprlocError(f'{file}: distortion_model {kind!r} is not one of {", ".join(MODELS)}; undistort the images')
-    return _lens((*size, fx, fy, cx, cy), distortion, model, str(file))
 
 
 def _lens(values: tuple, distortion: tuple[float, ...], model: str, where: str) -> Camera:
