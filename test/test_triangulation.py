@@ -171,6 +171,24 @@ def test_points_do_not_depend_on_how_many_images_colmap_gets_at_a_time(court, tm
     assert torch.equal(points.xyz, usual.xyz) and torch.equal(points.observations, usual.observations)
 
 
+def test_images_of_twelve_bits_are_seen_as_those_of_eight(court, tmp_path):
+    frames = court[0][:6]
+    deep = []
+    for i, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), cv2.imread(str(frame.image_path)).astype(np.uint16) * 16)
+        deep.append(replace(frame, image_path=tmp_path / f'{i}.png', sample_bits=12))
+    counts = [len(triangulate(tuple(views), tmp_path / 'colmap', report=quiet).points.xyz) for views in (frames, deep)]
+    assert counts[1] > 0.9 * counts[0] > 100
+
+
+def test_pictures_can_be_written_after_colmap_was_loaded(tmp_path):
+    pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+    code = ('import sys; from aprloc_ros.training.colmap import load_pycolmap; load_pycolmap(); from PIL import Image; '
+            'Image.effect_noise((640, 480), 50).save(sys.argv[1])')
+    subprocess.run([sys.executable, '-c', code, str(tmp_path / 'a.png')], check=True, timeout=60)
+    assert cv2.imread(str(tmp_path / 'a.png')).shape == (480, 640, 3)
+
+
 INTERRUPTED = """
 import os, sys, torch
 from pathlib import Path

@@ -5,6 +5,8 @@ import signal
 import threading
 from collections.abc import Iterator
 
+from PIL import Image  # noqa: F401  Loaded after pycolmap, its libraries crash where a PNG is written
+
 
 def load_pycolmap():
     """pycolmap, which logs errors alone. Its logger would answer SIGTERM with a stack trace; what was there answers."""

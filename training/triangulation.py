@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -99,12 +100,20 @@ def _description(lens: Lens, doubt: str) -> str:
 
 
 def _link_images(frames: tuple[Frame, ...], chosen, directory: Path) -> dict[str, int]:
-    """Links to the chosen frames' images by names without spaces, which COLMAP's list of pairs cannot hold."""
+    """Links to the chosen frames' images by names without spaces, which COLMAP's list of pairs cannot hold.
+
+    Of deep images it takes the upper eight bits, which a sensor of 12 leaves nearly dark: it gets them as they are read.
+    """
     directory.mkdir(parents=True)
     index_of = {}
     for i in map(int, chosen):
-        name = f'{i:06d}{frames[i].image_path.suffix}'
-        (directory / name).symlink_to(frames[i].image_path.absolute())
+        frame = frames[i]
+        is_deep = frame.sample_bits < 16
+        name = f'{i:06d}{".png" if is_deep else frame.image_path.suffix}'
+        if is_deep:
+            cv2.imwrite(str(directory / name), frame.read_image()[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        else:
+            (directory / name).symlink_to(frame.image_path.absolute())
         index_of[name] = i
     return index_of
 

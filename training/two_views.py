@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from aprloc_ros.camera import Camera
+from aprloc_ros.training.colmap import load_pycolmap
 from aprloc_ros.training.datasets.capture import Frame
 
 _LONG_SIDE = 640
@@ -84,7 +85,7 @@ class Matcher:
 
 
 def _extract(frame: Frame) -> _Features:
-    import pycolmap  # an extra of the training side
+    pycolmap = load_pycolmap()
 
     grey = cv2.cvtColor(frame.read_image(), cv2.COLOR_RGB2GRAY)
     camera = frame.camera
@@ -122,7 +123,7 @@ def _mutual(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _verified(first: int, second: int, a: _Features, b: _Features, matches: np.ndarray) -> ViewPair | None:
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     options = pycolmap.TwoViewGeometryOptions()
     options.compute_relative_pose = True
