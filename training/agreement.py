@@ -105,6 +105,9 @@ def _judged_part(evidence: Evidence, declared: _Fit, measured: str, frames: tupl
 
 def _fit(evidence: Evidence, suspect: Suspect) -> _Fit:
     residuals_rad = evidence.residuals(suspect.T_map_cam)
+    residuals_rad = residuals_rad[np.isfinite(residuals_rad)]
+    if len(residuals_rad) < len(evidence.pair_of) / 2:
+        return _Fit(suspect, 0.0, np.inf)
     return _Fit(suspect, float((residuals_rad < evidence.agreement_rad).mean()), float(np.median(residuals_rad)))
 
 
@@ -112,7 +115,8 @@ def _best(evidence: Evidence, declared: _Fit, suspects: Iterable[Suspect]) -> _F
     """The suspect that fits far better than the declared poses."""
     best, limit_rad = None, _BETTER * declared.median_rad
     for found in (_fit(evidence, suspect) for suspect in suspects):
-        if found.median_rad < limit_rad and found.share >= _FITS:
+        enough_rad = min(limit_rad, _NOISY_RAD) if found.suspect.is_odd else limit_rad
+        if found.median_rad < enough_rad and found.share >= _FITS:
             best, limit_rad = found, _SAME * found.median_rad
     return best
 

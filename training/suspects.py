@@ -32,8 +32,9 @@ class Suspect:
     """Poses as they may have been meant: they fit `text`."""
 
     text: str
-    T_map_cam: np.ndarray     # [N, 4, 4]
+    T_map_cam: np.ndarray     # [N, 4, 4]; NaN for frames of which it says nothing
     is_fitted: bool = False   # to these images, so that small errors of right poses are fitted too
+    is_odd: bool = False      # one of so many that some fit by chance, if not closely
 
 
 def usual_suspects(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[Frame, ...],
@@ -54,9 +55,10 @@ def _in_another_order(frames: tuple[Frame, ...], taken: tuple[Frame, ...]) -> It
     sequence = np.array([frame.sequence for frame in taken])
     for shift in _SHIFTS:
         there = (here + shift).clip(0, len(T) - 1)
-        there = np.where(sequence[there] == sequence[here], there, here)
+        is_there = (there == here + shift) & (sequence[there] == sequence[here])
         side = 'before' if shift > 0 else 'after'
-        yield Suspect(f'if shifted by {abs(shift)}: each image has the pose of the one {abs(shift)} {side} it', T[there])
+        yield Suspect(f'if shifted by {abs(shift)}: each image has the pose of the one {abs(shift)} {side} it',
+                      np.where(is_there[:, None, None], T[there], np.nan))
     yield Suspect('in the opposite order', T[::-1][here])
     as_text = np.argsort(np.argsort([frame.name for frame in taken]))
     if (np.diff(as_text) < 0).any():
@@ -78,8 +80,9 @@ def _of_another_convention(evidence: Evidence, T: np.ndarray) -> Iterator[Suspec
         for turned, positions, M in [(True, world_to_camera, np.eye(3)), *((False, t, M) for M in _signed_permutations())]:
             parts = _in_words(name, turned, A, M)
             if parts:
-                found.append((len(parts), Suspect(', '.join(parts), _poses(rotations @ A, positions @ M.T))))
-    yield from (suspect for _, suspect in sorted(found, key=lambda entry: entry[0]))
+                is_odd = not (np.allclose(M, np.eye(3)) and (_usual_axes(A) or np.allclose(A, np.eye(3))))
+                found.append((is_odd, len(parts), Suspect(', '.join(parts), _poses(rotations @ A, positions @ M.T), is_odd=is_odd)))
+    yield from (suspect for *_, suspect in sorted(found, key=lambda entry: entry[:2]))
 
 
 def _of_other_units(T: np.ndarray) -> Iterator[Suspect]:
@@ -131,11 +134,12 @@ def _in_words(rotation: str, turned: bool, A: np.ndarray, M: np.ndarray) -> list
 
 
 def _camera_axes(A: np.ndarray) -> str:
-    for name, known in _AXES.items():
-        if np.allclose(A, known[:3, :3].numpy()):
-            return name
     right, down, forward = _signed_axes(A.T).split(', ')
-    return f'camera axes of which {right} points right, {down} down and {forward} forward'
+    return _usual_axes(A) or f'camera axes of which {right} points right, {down} down and {forward} forward'
+
+
+def _usual_axes(A: np.ndarray) -> str:
+    return next((name for name, known in _AXES.items() if np.allclose(A, known[:3, :3].numpy())), '')
 
 
 def _signed_axes(rows: np.ndarray) -> str:
