@@ -23,7 +23,8 @@ _SHIFTS = (1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 10, -10)
 _SCALES = (*(10.0 ** power for power in (-3, -2, -1, 1, 2, 3)), 0.3048, 3.28084, *np.geomspace(0.5, 2.0, 28))
 _TRIED = 16               # ways to read rotations of which positions are tried
 _TURN_RAD = 0.02          # turns that the images say are known so well
-_AXES = {'OpenGL camera axes (y up, z back)': GL_FROM_CV, 'LLFF camera axes (x down, y right, z back)': LLFF_FROM_CV,
+_AXES = {'OpenGL and OpenCV camera axes exchanged (y and z turned round)': GL_FROM_CV,
+         'LLFF camera axes (x down, y right, z back)': LLFF_FROM_CV,
          'the axes of a robot\'s body (x forward, y left, z up)': BODY_FROM_CV}
 
 
@@ -53,11 +54,13 @@ def _in_another_order(frames: tuple[Frame, ...], taken: tuple[Frame, ...]) -> It
     place = {frame.name: index for index, frame in enumerate(taken)}
     here = np.array([place[frame.name] for frame in frames])
     sequence = np.array([frame.sequence for frame in taken])
+    steps_s = np.diff([frame.stamp_s for frame in taken]) if all(frame.stamp_s is not None for frame in taken) else None
     for shift in _SHIFTS:
         there = (here + shift).clip(0, len(T) - 1)
         is_there = (there == here + shift) & (sequence[there] == sequence[here])
         side = 'before' if shift > 0 else 'after'
-        yield Suspect(f'if shifted by {abs(shift)}: each image has the pose of the one {abs(shift)} {side} it',
+        late = '' if steps_s is None else f', {abs(shift) * np.median(steps_s):.3f} s off'
+        yield Suspect(f'if shifted by {abs(shift)}: each image has the pose of the one {abs(shift)} {side} it{late}',
                       np.where(is_there[:, None, None], T[there], np.nan))
     yield Suspect('in the opposite order', T[::-1][here])
     as_text = np.argsort(np.argsort([frame.name for frame in taken]))
@@ -126,7 +129,9 @@ def _in_words(rotation: str, turned: bool, A: np.ndarray, M: np.ndarray) -> list
         parts.append('with translations of world-to-camera')
     if mirrored and other_axes:
         return [*parts, 'with left-handed axes: mirror one axis of positions and rotations']
-    if other_axes:
+    if turned and rotation and np.allclose(A, GL_FROM_CV[:3, :3].numpy()):
+        parts = ['as world-to-camera poses of OpenGL axes']
+    elif other_axes:
         parts.append(f'with {_camera_axes(A)}')
     if not np.allclose(M, np.eye(3)):
         parts.append(f'with positions {"mirrored" if mirrored else "turned"} to ({_signed_axes(M)})')
