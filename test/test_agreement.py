@@ -113,6 +113,17 @@ def test_order_is_that_of_all_frames(frames, seen, monkeypatch):
         check_poses(tuple(shifted[i] for i in some), shifted, {})
 
 
+def test_sequences_in_frames_of_their_own_are_doubted(frames, seen, monkeypatch):
+    """Each fits itself."""
+    two = tuple(replace(frame, sequence='there' if i < COUNT // 2 else 'back') for i, frame in enumerate(frames))
+    assert judged(two).verified
+    apart = (*two[:COUNT // 2], *with_poses(two[COUNT // 2:], lambda T: T_BASE_CAM @ T))
+    within = tuple(pair for pair in seen.pairs if two[pair.first].sequence == two[pair.second].sequence)
+    monkeypatch.setattr(agreement, 'gather', lambda frames: Evidence(within))
+    found = judged(apart)
+    assert not found.verified and 'in one map frame' in found.text, found.text
+
+
 def turning(s: np.ndarray) -> np.ndarray:
     """In one place."""
     return camera_poses(np.tile([-2.0, -2.0, 1.4], (len(s), 1)), 0.9 + 0.9 * s, 0.1 * np.sin(6 * s), 0.2 * np.cos(5 * s))

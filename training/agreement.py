@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.capture import Frame
-from aprloc_ros.training.evidence import Evidence, gather
+from aprloc_ros.training.evidence import Evidence, gather, gather_across
 from aprloc_ros.training.suspects import Suspect, usual_suspects
 
 _REFUSED_BELOW = 0.7      # share of matches
@@ -68,6 +68,11 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
     if evidence.moved_rad < _STILL_RAD:
         return Agreement(f'poses: {measured}: the camera hardly moves, which proves little', False)
     noisy = ': noisy poses make a blurred map' if declared.median_rad > _NOISY_RAD else ''
+    across = gather_across(frames)
+    fit = _fit(across, declared.suspect) if across else declared
+    if fit.share < _REFUSED_BELOW:   # no more than doubts: two rooms may look alike
+        return Agreement(f'WARNING: poses: {measured}, but only {fit.share:.0%} in {len(across.pairs)} pairs across sequences: are '
+                         f'all sequences in one map frame?', False)
     return Agreement(f'poses: {measured}{noisy}', True)
 
 
