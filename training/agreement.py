@@ -49,16 +49,33 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
 
     Raises AprlocError where the poses contradict the images; it says what was measured and which suspect fits.
     """
-    evidence = gather(frames)
-    if evidence is None:
+    found = gather(frames)
+    if found is None:
         return Agreement('poses: not checked, too few images match one another', False)
-    T = np.stack([frame.T_map_cam.numpy() for frame in frames])
-    declared = _fit(evidence, Suspect('as declared', T))
+    evidence, used = found.of_few()
+    matched = tuple(frames[index] for index in used)
+    agreement = _judged(evidence, matched, taken, mounts)
+    across = gather_across(frames) if agreement.verified else None
+    if across is None:
+        return agreement
+    fit = _fit(across, _declared(frames))
+    if fit.share >= _REFUSED_BELOW:
+        return agreement
+    return Agreement(f'WARNING: {agreement.text}; but only {fit.share:.0%} do in {len(across.pairs)} pairs across sequences: are '
+                     f'all sequences in one map frame?', False)   # no more than doubts: two rooms may look alike
+
+
+def _declared(frames: tuple[Frame, ...]) -> Suspect:
+    return Suspect('as declared', np.stack([frame.T_map_cam.numpy() for frame in frames]))
+
+
+def _judged(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Mapping[str, Tensor]) -> Agreement:
+    declared = _fit(evidence, _declared(frames))
     measured = (f'{declared.share:.0%} of {len(evidence.pair_of)} matches in {len(evidence.pairs)} pairs of images agree with '
                 f'them within {np.rad2deg(evidence.agreement_rad):.1f} deg, median {np.rad2deg(declared.median_rad):.2f} deg off')
     if declared.median_rad > _EXACT_RAD:
         found = _best(evidence, declared, usual_suspects(evidence, frames, taken, mounts))
-        factor, focal_rad = _best_focal_length(evidence, T)
+        factor, focal_rad = _best_focal_length(evidence, declared.suspect.T_map_cam)
         if focal_rad < _SAME * (found or declared).median_rad and focal_rad < _BETTER * declared.median_rad:
             return _judged_lens(declared, measured, factor)
         if found:
@@ -68,11 +85,6 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
     if evidence.moved_rad < _STILL_RAD:
         return Agreement(f'poses: {measured}: the camera hardly moves, which proves little', False)
     noisy = ': noisy poses make a blurred map' if declared.median_rad > _NOISY_RAD else ''
-    across = gather_across(frames)
-    fit = _fit(across, declared.suspect) if across else declared
-    if fit.share < _REFUSED_BELOW:   # no more than doubts: two rooms may look alike
-        return Agreement(f'WARNING: poses: {measured}, but only {fit.share:.0%} in {len(across.pairs)} pairs across sequences: are '
-                         f'all sequences in one map frame?', False)
     return Agreement(f'poses: {measured}{noisy}', True)
 
 

@@ -71,6 +71,12 @@ class Evidence:
         starts = np.flatnonzero(np.diff(self.pair_of, prepend=-1))
         return np.array([np.median(part) for part in np.split(values, starts[1:])])
 
+    def of_few(self) -> tuple['Evidence', np.ndarray]:
+        """The same by the numbers of the frames in it, and which frames these are [K]."""
+        used, numbers = np.unique(self.frames, return_inverse=True)
+        first, second = numbers.reshape(2, -1).tolist()
+        return Evidence(tuple(replace(pair, first=a, second=b) for pair, a, b in zip(self.pairs, first, second))), used
+
     def with_focal_length(self, factor: float) -> 'Evidence':
         """The same matches through lenses of another focal length."""
         return Evidence(tuple(replace(pair, rays=_refocused(pair.rays, factor)) for pair in self.pairs))

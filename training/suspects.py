@@ -19,7 +19,7 @@ from aprloc_ros.training.body import as_those_of_a_body
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.evidence import Evidence
 
-_SHIFTS = (1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 10, -10)
+_SHIFTS = [side * by for by in range(1, 11) for side in (1, -1)]
 _SCALES = (*(10.0 ** power for power in (-3, -2, -1, 1, 2, 3)), 0.3048, 3.28084, *np.geomspace(0.5, 2.0, 28))
 _TRIED = 16               # ways to read rotations of which positions are tried
 _TURN_RAD = 0.02          # turns that the images say are known so well
