@@ -101,16 +101,27 @@ def test_a_wrong_focal_length_is_told_from_wrong_poses(frames, factor, says, sto
         assert found.verified and says in found.text, found.text
 
 
-def test_order_is_that_of_all_frames(frames, quick):
+def test_order_is_that_of_all_frames(frames, seen, monkeypatch):
     """Shifted before some were held out: neighbours of the rest are not neighbours in the capture."""
     shifted = with_poses(frames, CONTRADICTIONS['frames shifted by 1'][0])
     some = [i for i in range(COUNT) if i % 3]
     renumbered = {old: new for new, old in enumerate(some)}
     pairs = tuple(replace(pair, first=renumbered[pair.first], second=renumbered[pair.second])
-                  for pair in agreement.gather(frames).pairs if pair.first in renumbered and pair.second in renumbered)
-    agreement.gather = lambda frames: Evidence(pairs)
+                  for pair in seen.pairs if pair.first in renumbered and pair.second in renumbered)
+    monkeypatch.setattr(agreement, 'gather', lambda frames: Evidence(pairs))
     with pytest.raises(AprlocError, match='shifted by 1'):
         check_poses(tuple(shifted[i] for i in some), shifted, {})
+
+
+def test_sequences_in_frames_of_their_own_are_doubted(frames, seen, monkeypatch):
+    """Each fits itself."""
+    two = tuple(replace(frame, sequence='there' if i < COUNT // 2 else 'back') for i, frame in enumerate(frames))
+    assert judged(two).verified
+    apart = (*two[:COUNT // 2], *with_poses(two[COUNT // 2:], lambda T: T_BASE_CAM @ T))
+    within = tuple(pair for pair in seen.pairs if two[pair.first].sequence == two[pair.second].sequence)
+    monkeypatch.setattr(agreement, 'gather', lambda frames: Evidence(within))
+    found = judged(apart)
+    assert not found.verified and 'in one map frame' in found.text, found.text
 
 
 def turning(s: np.ndarray) -> np.ndarray:
@@ -151,6 +162,22 @@ def test_blurred_images_are_not_refused(frames, tmp_path):
         cv2.imwrite(str(path), cv2.GaussianBlur(cv2.imread(str(frame.image_path)), (0, 0), 4.0))
         blurred.append(replace(frame, image_path=path))
     assert 'poses' in judged(tuple(blurred)).text
+
+
+@pytest.mark.parametrize(('model', 'distortion'), [('opencv', (-0.25, 0.08, 0.002, -0.001)), ('fisheye', (0.2, -0.1, 0.0, 0.0))])
+def test_distorted_images_are_compared_by_their_lens(frames, tmp_path, model, distortion):
+    camera = replace(CAMERA, model=model, distortion=distortion)
+    optics = cv2.fisheye if model == 'fisheye' else cv2
+    pixels = np.stack(np.meshgrid(np.arange(CAMERA.width), np.arange(CAMERA.height)), -1).reshape(-1, 1, 2).astype(np.float64)
+    straight = optics.undistortPoints(pixels, camera.matrix, np.array(distortion), P=CAMERA.matrix)
+    u, v = (straight[:, 0, i].reshape(CAMERA.height, CAMERA.width).astype(np.float32) for i in (0, 1))
+    warped = []
+    for frame in frames:
+        path = tmp_path / frame.image_path.name
+        cv2.imwrite(str(path), cv2.remap(cv2.imread(str(frame.image_path)), u, v, cv2.INTER_CUBIC))
+        warped.append(replace(frame, image_path=path, camera=camera))
+    found = judged(tuple(warped))
+    assert found.verified and 'focal' not in found.text and 'noisy' not in found.text, found.text
 
 
 def directions(*vectors) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.capture import Frame
-from aprloc_ros.training.evidence import Evidence, gather
+from aprloc_ros.training.evidence import Evidence, gather, gather_across
 from aprloc_ros.training.suspects import Suspect, usual_suspects
 
 _REFUSED_BELOW = 0.7      # share of matches
@@ -49,16 +49,33 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
 
     Raises AprlocError where the poses contradict the images; it says what was measured and which suspect fits.
     """
-    evidence = gather(frames)
-    if evidence is None:
+    found = gather(frames)
+    if found is None:
         return Agreement('poses: not checked, too few images match one another', False)
-    T = np.stack([frame.T_map_cam.numpy() for frame in frames])
-    declared = _fit(evidence, Suspect('as declared', T))
+    evidence, used = found.of_few()
+    matched = tuple(frames[index] for index in used)
+    agreement = _judged(evidence, matched, taken, mounts)
+    across = gather_across(frames) if agreement.verified else None
+    if across is None:
+        return agreement
+    fit = _fit(across, _declared(frames))
+    if fit.share >= _REFUSED_BELOW:
+        return agreement
+    return Agreement(f'WARNING: {agreement.text}; but only {fit.share:.0%} do in {len(across.pairs)} pairs across sequences: are '
+                     f'all sequences in one map frame?', False)   # no more than doubts: two rooms may look alike
+
+
+def _declared(frames: tuple[Frame, ...]) -> Suspect:
+    return Suspect('as declared', np.stack([frame.T_map_cam.numpy() for frame in frames]))
+
+
+def _judged(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Mapping[str, Tensor]) -> Agreement:
+    declared = _fit(evidence, _declared(frames))
     measured = (f'{declared.share:.0%} of {len(evidence.pair_of)} matches in {len(evidence.pairs)} pairs of images agree with '
                 f'them within {np.rad2deg(evidence.agreement_rad):.1f} deg, median {np.rad2deg(declared.median_rad):.2f} deg off')
     if declared.median_rad > _EXACT_RAD:
         found = _best(evidence, declared, usual_suspects(evidence, frames, taken, mounts))
-        factor, focal_rad = _best_focal_length(evidence, T)
+        factor, focal_rad = _best_focal_length(evidence, declared.suspect.T_map_cam)
         if focal_rad < _SAME * (found or declared).median_rad and focal_rad < _BETTER * declared.median_rad:
             return _judged_lens(declared, measured, factor)
         if found:
@@ -105,6 +122,9 @@ def _judged_part(evidence: Evidence, declared: _Fit, measured: str, frames: tupl
 
 def _fit(evidence: Evidence, suspect: Suspect) -> _Fit:
     residuals_rad = evidence.residuals(suspect.T_map_cam)
+    residuals_rad = residuals_rad[np.isfinite(residuals_rad)]
+    if len(residuals_rad) < len(evidence.pair_of) / 2:
+        return _Fit(suspect, 0.0, np.inf)
     return _Fit(suspect, float((residuals_rad < evidence.agreement_rad).mean()), float(np.median(residuals_rad)))
 
 
@@ -112,7 +132,8 @@ def _best(evidence: Evidence, declared: _Fit, suspects: Iterable[Suspect]) -> _F
     """The suspect that fits far better than the declared poses."""
     best, limit_rad = None, _BETTER * declared.median_rad
     for found in (_fit(evidence, suspect) for suspect in suspects):
-        if found.median_rad < limit_rad and found.share >= _FITS:
+        enough_rad = min(limit_rad, _NOISY_RAD) if found.suspect.is_odd else limit_rad
+        if found.median_rad < enough_rad and found.share >= _FITS:
             best, limit_rad = found, _SAME * found.median_rad
     return best
 

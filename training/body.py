@@ -8,15 +8,25 @@ from aprloc_ros.training.evidence import Evidence
 
 _STEPS = 72
 _ROUNDS = 12
+_REACHES_RAD = np.pi, 0.1, 0.1, 0.03, 0.01   # of the angle about the axis, each with the position found before
 
 
 def as_those_of_a_body(evidence: Evidence, T_map_body: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """(what they fit, T_map_cam [N, 4, 4]) for poses [N, 4, 4] that would be a body's."""
-    for R in (np.eye(3), _mounted_rotation(evidence, T_map_body)):
-        T_body_cam = np.eye(4)
-        T_body_cam[:3, :3] = R
-        T_body_cam[:3, 3] = _mounted_position(evidence, T_map_body, R)
-        yield _in_words(T_body_cam), T_map_body @ T_body_cam
+    level = _mounted(evidence, T_map_body, np.eye(3))   # the camera's axes, elsewhere
+    yield _in_words(level), T_map_body @ level
+    R, axis = _mounted_rotation(evidence, T_map_body)
+    T_body_cam = np.eye(4)
+    T_body_cam[:3, :3] = R
+    for reach_rad in _REACHES_RAD:
+        T_body_cam = _mounted(evidence, T_map_body, _turned_best(evidence, T_map_body, T_body_cam, axis, reach_rad))
+    yield _in_words(T_body_cam), T_map_body @ T_body_cam
+
+
+def _mounted(evidence: Evidence, T_map_body: np.ndarray, R: np.ndarray) -> np.ndarray:
+    T_body_cam = np.eye(4)
+    T_body_cam[:3, :3], T_body_cam[:3, 3] = R, _mounted_position(evidence, T_map_body, R)
+    return T_body_cam
 
 
 def _in_words(T_body_cam: np.ndarray) -> str:
@@ -29,10 +39,9 @@ def _numbers(values: np.ndarray) -> str:
     return ', '.join(f'{value:.2f}' for value in values)
 
 
-def _mounted_rotation(evidence: Evidence, T: np.ndarray) -> np.ndarray:
-    """R_body_cam that takes the turns which the images say to those of the poses (hand-eye calibration).
-
-    Turns about one axis alone, as a robot on a floor makes, leave the angle about it open: the matches decide.
+def _mounted_rotation(evidence: Evidence, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """R_body_cam that takes the turns which the images say to those of the poses (hand-eye calibration), and the axis of most
+    turns [3] in the camera: where there is no other, as with a robot on a floor, the angle about it is open.
     """
     first, second = (T[index, :3, :3] for index in evidence.frames)
     said = np.stack([pair.turn for pair in evidence.pairs])
@@ -44,18 +53,18 @@ def _mounted_rotation(evidence: Evidence, T: np.ndarray) -> np.ndarray:
         R = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
         errors = np.linalg.norm(declared - seen @ R.T, axis=1)
         weights = 1 / errors.clip(0.01)
-    axis = np.linalg.svd(seen * weights[:, None])[2][0]
-    angles = np.linspace(0, 2 * np.pi, _STEPS, endpoint=False)
-    for width in (0, 2 * np.pi / _STEPS, 0.25 * 2 * np.pi / _STEPS):
-        tried = [R @ _about(axis, angle) for angle in (angles if not width else np.linspace(-width, width, 9))]
-        R = tried[int(np.argmin([_misfit(evidence, T, turned) for turned in tried]))]
-    return R
+    return R, np.linalg.svd(seen * weights[:, None])[2][0]
 
 
-def _misfit(evidence: Evidence, T: np.ndarray, R: np.ndarray) -> float:
-    mount = np.eye(4)
-    mount[:3, :3] = R
-    return float(np.median(evidence.residuals(T @ mount)))
+def _turned_best(evidence: Evidence, T_map_body: np.ndarray, T_body_cam: np.ndarray, axis: np.ndarray,
+                 reach_rad: float) -> np.ndarray:
+    """R_body_cam, turned about the axis so that it fits the matches best."""
+    tried = []
+    for angle in np.linspace(-reach_rad, reach_rad, _STEPS if reach_rad > 1 else 9):
+        turned = T_body_cam.copy()
+        turned[:3, :3] = T_body_cam[:3, :3] @ _about(axis, angle)
+        tried.append((float(np.median(evidence.residuals(T_map_body @ turned))), angle, turned))
+    return min(tried, key=lambda entry: entry[:2])[2][:3, :3]
 
 
 def _vectors(R: np.ndarray) -> np.ndarray:

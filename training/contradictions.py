@@ -61,9 +61,9 @@ def _noisy(position_m: float, rotation_deg: float) -> Callable[[Tensor], Tensor]
 CONTRADICTIONS: Mapping[str, tuple[Callable[[Tensor], Tensor], str]] = {
     'poses of base_link': (lambda T: T @ invert(T_BASE_CAM), 'as those of a body (base_link?)'),
     'axes of a robot\'s body': (lambda T: T @ invert(BODY_FROM_CV), 'a robot\'s body'),
-    'OpenGL axes': (lambda T: T @ GL_FROM_CV, 'OpenGL camera axes'),
+    'OpenGL axes': (lambda T: T @ GL_FROM_CV, 'OpenGL and OpenCV camera axes exchanged'),
     'world-to-camera': (invert, 'as world-to-camera poses'),
-    'world-to-camera with OpenGL axes': (lambda T: invert(T @ GL_FROM_CV), 'OpenGL camera axes'),
+    'world-to-camera with OpenGL axes': (lambda T: invert(T @ GL_FROM_CV), 'world-to-camera poses of OpenGL axes'),
     'rotations of world-to-camera': (_with_rotations(lambda R: R.mT), 'transposed rotations'),
     'translations of world-to-camera': (lambda T: pose(T[:, :3, :3], invert(T)[:, :3, 3]), 'translations of world-to-camera'),
     'left-handed axes': (lambda T: _MIRROR @ T @ _MIRROR, 'left-handed axes'),

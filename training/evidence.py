@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise, product
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from aprloc_ros.training.two_views import Matcher, ViewPair
 _ANCHORS = 24             # frames from which partners are looked for along the capture
 _OVERLAPS = 40            # pairs that the declared poses let overlap
 _UNORDERED = 24           # frames that are matched each with each where neighbours do not match
+_ACROSS = 100             # pairs of frames of different sequences that are tried
 _FEWEST_PAIRS = 8
 _WIDE_RAD = 0.2           # a pair whose points move by more says enough
 _AGREEMENT_RAD = np.deg2rad(0.3), np.deg2rad(6.0)
@@ -70,6 +71,12 @@ class Evidence:
         starts = np.flatnonzero(np.diff(self.pair_of, prepend=-1))
         return np.array([np.median(part) for part in np.split(values, starts[1:])])
 
+    def of_few(self) -> tuple['Evidence', np.ndarray]:
+        """The same by the numbers of the frames in it, and which frames these are [K]."""
+        used, numbers = np.unique(self.frames, return_inverse=True)
+        first, second = numbers.reshape(2, -1).tolist()
+        return Evidence(tuple(replace(pair, first=a, second=b) for pair, a, b in zip(self.pairs, first, second))), used
+
     def with_focal_length(self, factor: float) -> 'Evidence':
         """The same matches through lenses of another focal length."""
         return Evidence(tuple(replace(pair, rays=_refocused(pair.rays, factor)) for pair in self.pairs))
@@ -109,6 +116,18 @@ def gather(frames: tuple[Frame, ...]) -> Evidence | None:
     overlaps = (pair for a, b in _overlaps(frames, matcher.read) if (a, b) not in known and (pair := matcher.match(a, b)))
     pairs += overlaps
     return Evidence(tuple(pairs)) if len(pairs) >= _FEWEST_PAIRS else None
+
+
+def gather_across(frames: tuple[Frame, ...]) -> Evidence | None:
+    """Pairs of different sequences, found by the images alone. None where too few match: they may well show other places."""
+    matcher, found = Matcher(frames), []
+    starts = [index for index in range(1, len(frames)) if frames[index].sequence != frames[index - 1].sequence]
+    parts = np.split(np.arange(len(frames)), starts)
+    each = int(np.sqrt(_ACROSS / max(1, len(parts) - 1)))
+    for a, b in pairwise(parts):
+        chosen = ([int(part[i]) for i in _even(len(part), each)] for part in (a, b))
+        found += [pair for first, second in product(*chosen) if (pair := matcher.match(first, second))]
+    return Evidence(tuple(found)) if len(found) >= _FEWEST_PAIRS else None
 
 
 def _even(count: int, most: int) -> list[int]:

@@ -19,11 +19,12 @@ from aprloc_ros.training.body import as_those_of_a_body
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.evidence import Evidence
 
-_SHIFTS = (1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 10, -10)
+_SHIFTS = [side * by for by in range(1, 11) for side in (1, -1)]
 _SCALES = (*(10.0 ** power for power in (-3, -2, -1, 1, 2, 3)), 0.3048, 3.28084, *np.geomspace(0.5, 2.0, 28))
 _TRIED = 16               # ways to read rotations of which positions are tried
 _TURN_RAD = 0.02          # turns that the images say are known so well
-_AXES = {'OpenGL camera axes (y up, z back)': GL_FROM_CV, 'LLFF camera axes (x down, y right, z back)': LLFF_FROM_CV,
+_AXES = {'OpenGL and OpenCV camera axes exchanged (y and z turned round)': GL_FROM_CV,
+         'LLFF camera axes (x down, y right, z back)': LLFF_FROM_CV,
          'the axes of a robot\'s body (x forward, y left, z up)': BODY_FROM_CV}
 
 
@@ -32,8 +33,9 @@ class Suspect:
     """Poses as they may have been meant: they fit `text`."""
 
     text: str
-    T_map_cam: np.ndarray     # [N, 4, 4]
+    T_map_cam: np.ndarray     # [N, 4, 4]; NaN for frames of which it says nothing
     is_fitted: bool = False   # to these images, so that small errors of right poses are fitted too
+    is_odd: bool = False      # one of so many that some fit by chance, if not closely
 
 
 def usual_suspects(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[Frame, ...],
@@ -52,11 +54,14 @@ def _in_another_order(frames: tuple[Frame, ...], taken: tuple[Frame, ...]) -> It
     place = {frame.name: index for index, frame in enumerate(taken)}
     here = np.array([place[frame.name] for frame in frames])
     sequence = np.array([frame.sequence for frame in taken])
+    steps_s = np.diff([frame.stamp_s for frame in taken]) if all(frame.stamp_s is not None for frame in taken) else None
     for shift in _SHIFTS:
         there = (here + shift).clip(0, len(T) - 1)
-        there = np.where(sequence[there] == sequence[here], there, here)
+        is_there = (there == here + shift) & (sequence[there] == sequence[here])
         side = 'before' if shift > 0 else 'after'
-        yield Suspect(f'if shifted by {abs(shift)}: each image has the pose of the one {abs(shift)} {side} it', T[there])
+        late = '' if steps_s is None else f', {abs(shift) * np.median(steps_s):.3f} s off'
+        yield Suspect(f'if shifted by {abs(shift)}: each image has the pose of the one {abs(shift)} {side} it{late}',
+                      np.where(is_there[:, None, None], T[there], np.nan))
     yield Suspect('in the opposite order', T[::-1][here])
     as_text = np.argsort(np.argsort([frame.name for frame in taken]))
     if (np.diff(as_text) < 0).any():
@@ -78,8 +83,9 @@ def _of_another_convention(evidence: Evidence, T: np.ndarray) -> Iterator[Suspec
         for turned, positions, M in [(True, world_to_camera, np.eye(3)), *((False, t, M) for M in _signed_permutations())]:
             parts = _in_words(name, turned, A, M)
             if parts:
-                found.append((len(parts), Suspect(', '.join(parts), _poses(rotations @ A, positions @ M.T))))
-    yield from (suspect for _, suspect in sorted(found, key=lambda entry: entry[0]))
+                is_odd = not (np.allclose(M, np.eye(3)) and (_usual_axes(A) or np.allclose(A, np.eye(3))))
+                found.append((is_odd, len(parts), Suspect(', '.join(parts), _poses(rotations @ A, positions @ M.T), is_odd=is_odd)))
+    yield from (suspect for *_, suspect in sorted(found, key=lambda entry: entry[:2]))
 
 
 def _of_other_units(T: np.ndarray) -> Iterator[Suspect]:
@@ -123,7 +129,9 @@ def _in_words(rotation: str, turned: bool, A: np.ndarray, M: np.ndarray) -> list
         parts.append('with translations of world-to-camera')
     if mirrored and other_axes:
         return [*parts, 'with left-handed axes: mirror one axis of positions and rotations']
-    if other_axes:
+    if turned and rotation and np.allclose(A, GL_FROM_CV[:3, :3].numpy()):
+        parts = ['as world-to-camera poses of OpenGL axes']
+    elif other_axes:
         parts.append(f'with {_camera_axes(A)}')
     if not np.allclose(M, np.eye(3)):
         parts.append(f'with positions {"mirrored" if mirrored else "turned"} to ({_signed_axes(M)})')
@@ -131,11 +139,12 @@ def _in_words(rotation: str, turned: bool, A: np.ndarray, M: np.ndarray) -> list
 
 
 def _camera_axes(A: np.ndarray) -> str:
-    for name, known in _AXES.items():
-        if np.allclose(A, known[:3, :3].numpy()):
-            return name
     right, down, forward = _signed_axes(A.T).split(', ')
-    return f'camera axes of which {right} points right, {down} down and {forward} forward'
+    return _usual_axes(A) or f'camera axes of which {right} points right, {down} down and {forward} forward'
+
+
+def _usual_axes(A: np.ndarray) -> str:
+    return next((name for name, known in _AXES.items() if np.allclose(A, known[:3, :3].numpy())), '')
 
 
 def _signed_axes(rows: np.ndarray) -> str:

@@ -16,6 +16,7 @@ _RATIO = 0.8
 _FEWEST_MATCHES = 25
 _MOST_MATCHES = 40      # of a pair: what more of them say is the same
 _VERIFIED_PX = 3.0
+_WIDEST = 3.5           # tangent of an angle from the optical axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,8 @@ def _extract(frame: Frame) -> _Features:
     if not keypoints:
         return _Features(np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((0, 128), np.float32), pinhole)
     xy = _undistorted(camera, np.array([k.pt for k in keypoints], np.float64))
+    near = np.abs(xy).max(1) < _WIDEST   # further out the lens models are not inverted
+    xy, descriptors = xy[near], descriptors[near]
     rays = np.concatenate([xy, np.ones_like(xy[:, :1])], 1)
     pixels = xy * (camera.fx, camera.fy) + (camera.cx + 0.5, camera.cy + 0.5)
     descriptors = np.sqrt(descriptors / descriptors.sum(1, keepdims=True).clip(1e-9))
