@@ -19,6 +19,7 @@ from aprloc_ros.map_bundle import load_map, save_map
 from aprloc_ros.training import benchmark
 from aprloc_ros.training.benchmark import REGRESSOR_VARIANTS
 from aprloc_ros.training.build_map import build
+from aprloc_ros.training.contradictions import CONTRADICTIONS, HARMLESS
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.presets import load_preset
 
@@ -152,3 +153,11 @@ def test_exposure_compares_histograms(tmp_path, capsys, tiny_yaml):
         assert float(table[2][column]) == pytest.approx(np.mean(psnr), abs=0.02)
     for row in table[1:]:
         assert float(row[3]) == pytest.approx(float(row[1]) - float(row[2]), abs=0.011)
+
+
+def test_contradictions_are_a_row_each(tmp_path, capsys):
+    table = {row[0]: row[2:] for row in rows(run(capsys, 'contradictions', '--data', write_wall(tmp_path / 'wall')))[1:]}
+    assert list(table)[:-4] == [*HARMLESS, *CONTRADICTIONS]
+    assert all(table[name][0] == 'no' and table[name][1].startswith('poses: ') for name in HARMLESS)
+    for name in ('OpenGL axes', 'world-to-camera', 'frames shifted by 1'):
+        assert table[name][0] == 'yes' and CONTRADICTIONS[name][1] in table[name][1]

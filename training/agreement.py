@@ -75,7 +75,7 @@ def _judged(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[Frame, .
                 f'them within {np.rad2deg(evidence.agreement_rad):.1f} deg, median {np.rad2deg(declared.median_rad):.2f} deg off')
     if declared.median_rad > _EXACT_RAD:
         found = _best(evidence, declared, usual_suspects(evidence, frames, taken, mounts))
-        factor, focal_rad = _best_focal_length(evidence, declared.suspect.T_map_cam)
+        factor, focal_rad = _best_focal_length(evidence, declared.suspect)
         if focal_rad < _SAME * (found or declared).median_rad and focal_rad < _BETTER * declared.median_rad:
             return _judged_lens(declared, measured, factor)
         if found:
@@ -138,14 +138,14 @@ def _best(evidence: Evidence, declared: _Fit, suspects: Iterable[Suspect]) -> _F
     return best
 
 
-def _best_focal_length(evidence: Evidence, T_map_cam: np.ndarray) -> tuple[float, float]:
-    """Factor on the declared focal length, and the median residual with it."""
-    best = 1.0
+def _best_focal_length(evidence: Evidence, declared: Suspect) -> tuple[float, float]:
+    """Factor on the declared focal length, and the median residual with it, by the declared one; infinite where none fits."""
+    best, found = 1.0, []
     for reach, count in ((5.0, 65), (1.05, 41)):
-        factors = best * np.geomspace(1 / reach, reach, count)
-        residuals_rad = [np.median(evidence.with_focal_length(factor).residuals(T_map_cam)) for factor in factors]
-        best = factors[np.argmin(residuals_rad)]
-    return float(best), float(min(residuals_rad))
+        found = [(fit.median_rad * factor if fit.share >= _FITS else np.inf, factor) for factor in
+                 best * np.geomspace(1 / reach, reach, count) for fit in [_fit(evidence.with_focal_length(factor), declared)]]
+        best = min(found)[1]
+    return float(best), float(min(found)[0])
 
 
 def _stretch(evidence: Evidence, bad: np.ndarray) -> tuple[int, int] | None:

@@ -141,7 +141,7 @@ def _along(matcher: Matcher, frames: tuple[Frame, ...]) -> list[ViewPair]:
         steps = (2 ** power for power in range(len(frames).bit_length()))
         partners = [anchor + step for step in steps
                     if anchor + step < len(frames) and frames[anchor + step].sequence == frames[anchor].sequence]
-        pair, rank = matcher.widest(anchor, partners, rank, _WIDE_RAD)
+        pair, rank = matcher.widest(anchor, partners, max(0, rank - 1), _WIDE_RAD)
         found += [pair] if pair else []
     return found
 

@@ -44,9 +44,11 @@ def usual_suspects(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[F
     T = np.stack([frame.T_map_cam.numpy() for frame in frames])
     yield from (Suspect(text, T @ mount.numpy()) for text, mount in mounts.items())
     yield from _in_another_order(frames, taken)
-    yield from _of_another_convention(evidence, T)
+    conventions = _of_another_convention(evidence, T)
+    yield from (suspect for suspect in conventions if not suspect.is_odd)
     yield from _of_other_units(T)
     yield from (Suspect(text, poses, is_fitted=True) for text, poses in as_those_of_a_body(evidence, T))
+    yield from (suspect for suspect in conventions if suspect.is_odd)
 
 
 def _in_another_order(frames: tuple[Frame, ...], taken: tuple[Frame, ...]) -> Iterator[Suspect]:
@@ -69,8 +71,8 @@ def _in_another_order(frames: tuple[Frame, ...], taken: tuple[Frame, ...]) -> It
         yield Suspect('in the order of the numbers in the images\' names (2 before 10)', T[np.argsort(as_text)][here])
 
 
-def _of_another_convention(evidence: Evidence, T: np.ndarray) -> Iterator[Suspect]:
-    """Each way to read rotations that the turns between images allow, with each way to read positions."""
+def _of_another_convention(evidence: Evidence, T: np.ndarray) -> list[Suspect]:
+    """Each way to read rotations that the turns between images allow, with each way to read positions, simple ones first."""
     R, t = T[:, :3, :3], T[:, :3, 3]
     read = [(name, rotations, A) for A in _cube() for name, rotations in _rotations(R).items()
             if name in ('', 'transposed') or np.allclose(A, np.eye(3))]
@@ -84,8 +86,9 @@ def _of_another_convention(evidence: Evidence, T: np.ndarray) -> Iterator[Suspec
             parts = _in_words(name, turned, A, M)
             if parts:
                 is_odd = not (np.allclose(M, np.eye(3)) and (_usual_axes(A) or np.allclose(A, np.eye(3))))
-                found.append((is_odd, len(parts), Suspect(', '.join(parts), _poses(rotations @ A, positions @ M.T), is_odd=is_odd)))
-    yield from (suspect for *_, suspect in sorted(found, key=lambda entry: entry[:2]))
+                suspect = Suspect(', '.join(parts), _poses(rotations @ A, positions @ M.T), is_odd=is_odd)
+                found.append((len(parts), name not in ('', 'transposed'), suspect))
+    return [suspect for *_, suspect in sorted(found, key=lambda entry: entry[:2])]
 
 
 def _of_other_units(T: np.ndarray) -> Iterator[Suspect]:

@@ -16,6 +16,7 @@ _RATIO = 0.8
 _FEWEST_MATCHES = 25
 _MOST_MATCHES = 40      # of a pair: what more of them say is the same
 _VERIFIED_PX = 3.0
+_JUMP, _JUMP_RAD = 3.0, 0.05   # points that move so much further than to the partner before are others that look alike
 _WIDEST = 3.5           # tangent of an angle from the optical axis
 
 
@@ -74,7 +75,7 @@ class Matcher:
             best = self.match(first, partners[rank])
         while best and best.moved_rad < wide_rad and rank + 1 < len(partners):
             further = self.match(first, partners[rank + 1])
-            if further is None:
+            if further is None or further.moved_rad > _JUMP * max(best.moved_rad, _JUMP_RAD):
                 break
             best, rank = further, rank + 1
         return best, rank
