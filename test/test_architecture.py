@@ -10,7 +10,7 @@ PACKAGE = ROOT / 'aprloc_ros'
 ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geometry_msgs', 'launch', 'launch_ros',
        'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs',
        'tf2_ros', 'visualization_msgs'}
-ROS_ROOMS = {'messages', 'transforms', 'odometry', 'parameters', 'inputs', 'frames', 'initial_pose', 'services',
+ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters', 'inputs', 'frames', 'initial_pose', 'services',
              'tf_output', 'display', 'stream', 'node', 'player'}
 FOUNDATION = {'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'covariance', 'scene', 'points'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
@@ -21,7 +21,7 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'catalogue': {'errors'}, 'histogram': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'}, 'points': {'errors'},
+    'catalogue': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'}, 'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
@@ -37,28 +37,31 @@ MAY_IMPORT = {
     # What was recorded.
     'recording': {'errors'}, 'message_fields': {'errors', 'camera', 'geometry'}, 'bag_messages': {'camera', 'geometry'},
     'trajectory': {'errors', 'geometry'}, 'tf_tree': {'errors', 'geometry', 'message_fields', 'trajectory'},
-    'truth': BAG, 'odometry_topic': BAG | {'truth'}, 'bags': BAG, 'bag_images': BAG | {'images'},
+    'playable': {'errors', 'recording'}, 'truth': BAG, 'odometry_topic': BAG | {'truth'}, 'bags': BAG, 'bag_images': BAG | {'images'},
     # What is shown.
     'overlay': set(), 'cloud': {'camera', 'fields', 'histogram', 'scene'},
     'viewer': {'camera', 'cloud', 'errors', 'geometry'},
     # What is believed.
-    'motion': {'geometry'}, 'tracker': {'geometry', 'distributions', 'motion'},
+    'motion': {'geometry'}, 'odometry_check': {'geometry', 'motion'},
+    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check'},
     'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': {'errors'}, 'images': {'errors'},
     'parameters': {'errors', 'catalogue', 'config', 'motion', 'tracker'},
-    'messages': MESSAGES, 'services': set(),
+    'messages': MESSAGES, 'services': set(), 'clocks': set(), 'listener': set(), 'launch_checks': {'errors'},
+    'frame_order': {'worker'},
     'initial_pose': MESSAGES,
     'transforms': MESSAGES,
     'odometry': MESSAGES | {'transforms', 'worker'},
-    'inputs': {'errors', 'odometry', 'parameters'},
+    'inputs': {'clocks', 'errors', 'listener', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
     'frames': FOUNDATION | MESSAGES | {'answer', 'localizer', 'odometry', 'parameters', 'images', 'transforms'},
-    'display': {'answer', 'camera', 'cloud', 'fields', 'map_bundle', 'overlay', 'messages', 'worker'},
-    'stream': MESSAGES | {'answer', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'services', 'tf_output',
-                          'tracker', 'transforms', 'worker'},
-    'node': MESSAGES | {'catalogue', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters', 'refinement',
-                        'services', 'stream', 'transforms'},
+    'display': {'answer', 'camera', 'clocks', 'cloud', 'fields', 'map_bundle', 'overlay', 'message_fields', 'messages',
+                'worker'},
+    'stream': MESSAGES | {'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry', 'parameters',
+                          'services', 'tf_output', 'tracker', 'transforms', 'worker'},
+    'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters',
+                        'refinement', 'services', 'starter', 'stream', 'transforms'},
     'relocalize': {'node'},
 }
 # The rooms that the command line is made of may reach for training and for ROS, inside functions alone.

@@ -17,7 +17,7 @@ from aprloc_ros.ros.display import Display
 POLICY = Path(__file__).parent.parent / 'config/sros2/policy.xml'
 NODE = '/relocalize'
 # Only where tf2_ros is installed, which PyPI's wheels lack.
-WITH_TF2 = {('subscribe', '/tf'), ('subscribe', '/tf_static'), ('publish', '/tf')}
+WITH_TF2 = {('subscribe', '/tf'), ('subscribe', '/tf_static'), ('publish', '/tf'), ('reply', '/tf2_frames')}
 
 
 def policy():

@@ -26,7 +26,7 @@ def test_only_overdue_calls_are_told_so():
     calls = PendingCalls()
     short, long = calls.add(0.01), calls.add(60.0)
     time.sleep(0.02)
-    calls.settle_overdue(LATE)
+    calls.settle_overdue(lambda: LATE)
     assert short.result() == LATE and not long.done() and calls
 
 
