@@ -28,7 +28,7 @@ from aprloc_ros.ros.services import Outcome, PendingCalls
 from aprloc_ros.ros.tf_output import TfOutput
 from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker
 from aprloc_ros.tracking.answer import FrameRejected, answer_picture, rejecting
-from aprloc_ros.tracking.tracker import LOCALIZED, LOST, Tracker
+from aprloc_ros.tracking.tracker import LOCALIZED, LOST, SEARCHING, Tracker
 
 _WATCH_PERIOD_S = 0.1   # between two looks for a robot that is lost and for calls that waited too long
 
@@ -141,7 +141,8 @@ class FrameStream:
         self._say_state()
 
     def _start_anew(self) -> None:
-        self._node.get_logger().info('time was set back: searching anew')
+        if self.state != SEARCHING:
+            self._node.get_logger().info('time was set back: searching anew')
         self._tracker.search()
         self._inputs.forget()
         if self._setup.transforms is not None:
