@@ -70,6 +70,16 @@ def test_late_messages_are_dropped_and_a_clock_that_was_set_back_forgets_the_odo
         buffer.at(time_message(100 * 10**9))
 
 
+def test_when_time_is_set_back_the_next_message_counts_at_once():
+    buffer = OdometryBuffer('base_link')
+    buffer.add(odometry(100.0, on_a_circle(100.0)))
+    buffer.forget()
+    with pytest.raises(AprlocError, match='none has come'):
+        buffer.at(time_message(100 * 10**9))
+    buffer.add(odometry(10.0, on_a_circle(10.0)))
+    torch.testing.assert_close(buffer.at(time_message(10 * 10**9)).T_odom_base, on_a_circle(10.0))
+
+
 def test_odometry_of_another_body_or_without_a_pose_is_refused():
     buffer = OdometryBuffer('base_link')
     with pytest.raises(AprlocError, match="odom is of 'wheel', not of the base_frame 'base_link'"):

@@ -6,6 +6,7 @@ A robot whose odometry stands still, has another unit or is another body's contr
 from collections import deque
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from aprloc_ros.geometry import invert, se3_log, so3_log
@@ -13,11 +14,12 @@ from aprloc_ros.tracking.motion import Belief, MotionOptions, squared_distance
 
 # Chi-square of 6 degrees of freedom, passed once in a million, and how often in a row that is needed.
 _IMPOSSIBLE = 38.3
-_TIMES = 5
+_TIMES = 3
 # A map may be surer than it should be: its standard deviations count so many times.
 _DOUBT = 3.0
-_WINDOW_S = 10.0     # a slow robot has moved by then
-_SPACING_S = 0.2     # between two looks
+# How far back is compared. A slow robot has moved after that time; after that way odometry's own noise hides what is wrong.
+_WINDOW_S, _WINDOW_M, _WINDOW_RAD = 10.0, 3.0, 1.0
+_SPACING_S = 0.25    # between two looks
 _WITNESSES = 3       # earliest answers of the window; most of them must contradict, since one may be wrong
 
 
@@ -47,7 +49,7 @@ class OdometryCheck:
         look = self._look(replace(answer, seen_covariance=_DOUBT ** 2 * answer.seen_covariance))
         if self._looks and not _agree(self._looks[-1].answer.moved(answer.time_s, None), look.answer, options):
             self._looks.clear()   # the answers themselves jump: they are no witnesses
-        while self._looks and answer.time_s - self._looks[0].answer.time_s > _WINDOW_S:
+        while self._looks and self._is_over(self._looks[0], look):
             self._looks.popleft()
         if len(self._looks) >= _WITNESSES:
             self._compare(look, options)
@@ -61,24 +63,38 @@ class OdometryCheck:
         return _Look(answer, last.path_m + step[:3, 3].norm().item(),
                      last.turned_rad + so3_log(step[:3, :3]).norm().item())
 
+    def _is_over(self, first: _Look, last: _Look) -> bool:
+        if last.answer.time_s - first.answer.time_s > _WINDOW_S:
+            return True
+        far = last.path_m - first.path_m > _WINDOW_M or last.turned_rad - first.turned_rad > _WINDOW_RAD
+        return far and len(self._looks) > 2 * _WITNESSES
+
     def _compare(self, last: _Look, options: MotionOptions) -> None:
-        witnesses = [self._looks[index] for index in range(_WITNESSES)]
-        contradicting = [first for first in witnesses if not _agree(_expected(first, last), last.answer, options)]
-        if 2 * len(contradicting) > _WITNESSES:
-            self._against += 1
-            if self._against >= _TIMES:
-                self.problem = _contradiction(contradicting[0].answer, last.answer)
+        witnesses = {self._looks[index]: _expected(self._looks[index], last, options) for index in range(_WITNESSES)}
+        agreeing = [first for first, expected in witnesses.items() if _agree(expected, last.answer, options)]
+        if 2 * len(agreeing) > _WITNESSES:
+            self._against = 0
+            stays = replace(witnesses[agreeing[0]], T_map_base=agreeing[0].answer.T_map_base)
+            if self.problem and not _agree(stays, last.answer, options):
+                self.problem = ''   # both moved, and alike: standing still would prove nothing
             return
-        self._against = 0
-        stays = replace(witnesses[0].answer, time_s=last.answer.time_s)
-        if self.problem and not _agree(stays, last.answer, options):
-            self.problem = ''   # both moved, and alike: standing still would prove nothing
+        self._against += 1
+        if self._against >= _TIMES:
+            first = next(first for first in witnesses if first not in agreeing)
+            self.problem = _contradiction(first.answer, last.answer)
 
 
-def _expected(first: _Look, last: _Look) -> Belief:
-    """Where odometry says the robot is now, if the first answer was right: with the noise of the way it really went."""
+def _expected(first: _Look, last: _Look, options: MotionOptions) -> Belief:
+    """Where odometry says the robot is now, if the first answer was right: with the noise of the way it really went.
+
+    A heading that went wrong on the way leads astray for the rest of it: sideways, and back and forth where it bends.
+    """
     moved = first.answer.moved(last.answer.time_s, last.answer.T_odom_base)
-    return replace(moved, path_m=last.path_m - first.path_m, turned_rad=last.turned_rad - first.turned_rad)
+    moved = replace(moved, path_m=last.path_m - first.path_m, turned_rad=last.turned_rad - first.turned_rad)
+    heading_variance = (moved.covariance(options) - moved.seen_covariance)[5, 5]
+    back = (invert(last.answer.T_odom_base) @ first.answer.T_odom_base)[:3, 3]
+    astray = heading_variance * (moved.path_m ** 2 * torch.eye(3, dtype=torch.float64) - torch.outer(back, back))
+    return replace(moved, seen_covariance=moved.seen_covariance + torch.block_diag(astray, torch.zeros(3, 3).double()))
 
 
 def _agree(expected: Belief, seen: Belief, options: MotionOptions) -> bool:
