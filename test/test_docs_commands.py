@@ -119,7 +119,7 @@ def node(tmp_path_factory, peer, tiny_map):
     """The peer of a node that is localized, all of whose topics are there."""
     from ros_peer import assert_answers, running_nodes
     with running_nodes(tmp_path_factory.mktemp('node'), peer, tiny_map) as start:
-        start(publish_tf='none')
+        start(publish_tf='none', lost_after_s=3600.0)
         peer.wait_until_active()
         assert_answers(peer)
         yield peer
@@ -162,6 +162,12 @@ RUNNABLE = [(page, words) for page, words in COMMANDS if words[0] == 'ros2' and 
     words[1] in ('service', 'param', 'lifecycle') or words[1:3] == ['topic', 'echo'])]
 
 
+def see(node):
+    """The robot's camera goes on."""
+    from ros_peer import PIXELS, image_message, next_stamp
+    node.publish('image', image_message(PIXELS, next_stamp()))
+
+
 @pytest.fixture(scope='module')
 def daemon():
     """ros2cli starts one by itself, which must not stay."""
@@ -175,13 +181,13 @@ def test_the_commands_about_the_node_run_as_they_stand(node, daemon, page, words
     once = ['--once'] if words[1] == 'topic' and '--once' not in words else []   # else it goes on for ever
     process = subprocess.Popen([ROS2, *words[1:], *once], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        node.wait_for(lambda: process.poll() is not None, ' '.join(words))
+        node.wait_for(lambda: process.poll() is not None or see(node), ' '.join(words))
     finally:
         process.kill()
         output = process.communicate()[0]
     assert process.returncode == 0 and 'Traceback' not in output, output
     if words[1] == 'service':
-        assert 'success=True' in output or 'no pose within' in output, output
+        assert 'success=True' in output, output
 
 
 @pytest.mark.parametrize('page, words', [c for c in COMMANDS if c[1][:3] == ['ros2', 'launch', 'aprloc_ros']], ids=described)
