@@ -60,6 +60,7 @@ def start(context: LaunchContext) -> list[Action]:
 
     topics = {name: given(name) for name in ('image', 'camera_info', 'odom', 'tf')}
     launch_checks.check_names(given('namespace'), **topics)
+    launch_checks.check_frame_prefix(given('frame_prefix'))
     parameters_file = Path(given('params_file')).expanduser()
     find_map(given('map'), launch_checks.map_dir_in(launch_checks.read_parameters_file(parameters_file)))
     if given('rviz') == 'true':

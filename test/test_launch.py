@@ -197,7 +197,7 @@ def test_a_file_of_parameters_that_is_none_is_one_line_that_names_it(started, ma
 
 @pytest.mark.parametrize('argument, value', [
     ('image', '/camera/'), ('image', '9cam'), ('image', ''), ('camera_info', 'a//b'), ('odom', 'my odom'), ('tf', '/tf?'),
-    ('namespace', 'robot-1'), ('namespace', 'a//b')])
+    ('namespace', 'robot-1'), ('namespace', 'a//b'), ('frame_prefix', '/robot1/')])
 def test_a_name_that_ros_does_not_take_starts_nothing(started, maps, argument, value):
     with pytest.raises(AprlocError, match=f'^{argument}:=') as raised:
         started('relocalize', map='tiny', **{argument: value})

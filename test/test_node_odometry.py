@@ -7,6 +7,7 @@ pytest.importorskip('rclpy', reason='ROS is not installed')
 from nav_msgs.msg import Odometry
 from ros_peer import (
     LINE,
+    assert_answers,
     camera_info_message,
     frame_counts,
     image_message,
@@ -15,6 +16,7 @@ from ros_peer import (
     running_nodes,
     set_stamp,
 )
+from test_node_tf import RECORD_TF
 
 
 @pytest.fixture
@@ -45,6 +47,16 @@ def test_odometry_that_stands_still_is_named_once_in_the_log_and_in_every_diagno
     assert 'odometry contradicts the images: in ' in status.message and 'odometry 0.00 m' in status.message
     assert status.level == status.WARN
     assert log.read_text().count('odometry contradicts the images') == 1
+
+
+def test_odometry_of_another_body_is_told_in_the_diagnostics(run, peer):
+    run(RECORD_TF, base_frame='footprint')
+    peer.wait_until_active()
+    odometry = set_stamp(Odometry(child_frame_id='base_link'), next_stamp())
+    peer.publish('odom', odometry)
+    assert_answers(peer)
+    peer.wait_for_diagnostic(lambda status: status.message == (
+        "no transform is published: odom is of 'base_link', not of the base_frame 'footprint'"), 'the reason')
 
 
 def test_a_camera_that_publishes_compressed_images_alone_is_told_so(run, peer):

@@ -34,7 +34,7 @@ class Inputs:
         # camera_info first: of two topics with messages, an executor serves the older subscription first.
         self._camera_info_topic = Listener(node, 'camera_info', CameraInfo, 'camera_info', self._on_camera_info, qos)
         self._odometry = odometry if isinstance(odometry, OdometryBuffer) else None
-        self._odometry_topic = None
+        self._odometry_topic, self._odometry_refusal = None, ''
         if self._odometry is not None:
             self._odometry_topic = Listener(node, 'odometry', Odometry, 'odom', self._on_odometry,
                                             qos_profile_sensor_data)
@@ -63,9 +63,10 @@ class Inputs:
                               'require_camera_info to false to use the camera of the map')
         return self._camera_info
 
-    def odometry_silence(self) -> str:
-        """Why the topic of odometry says nothing; empty while it does, and where it is not listened to."""
-        return '' if self._odometry_topic is None else self._odometry_topic.silence()
+    def odometry_problem(self) -> str:
+        """Why the topic of odometry says nothing, or nothing of use; empty while it does, and where it is not listened to."""
+        silence = '' if self._odometry_topic is None else self._odometry_topic.silence()
+        return silence or self._odometry_refusal
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
@@ -75,4 +76,7 @@ class Inputs:
         try:
             self._odometry.add(message)
         except AprlocError as error:
-            self._node.get_logger().warning(str(error), **THROTTLED)
+            self._odometry_refusal = str(error)
+            self._node.get_logger().warning(self._odometry_refusal, **THROTTLED)
+        else:
+            self._odometry_refusal = ''

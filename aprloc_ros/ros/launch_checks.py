@@ -33,6 +33,12 @@ def check_names(namespace: str, **topics: str) -> None:
         raise AprlocError(f'{argument}: {_first_line(error).split(", at ")[0]}') from None   # rcl adds its source line
 
 
+def check_frame_prefix(prefix: str) -> None:
+    """What may begin the name of a frame."""
+    if prefix.startswith('/'):
+        raise AprlocError(f'frame_prefix:={prefix}: TF takes no frame with a leading slash; leave it out')
+
+
 def check_rviz(config: Path) -> None:
     """rviz:=true can be had: its package, its executable and our file for it are there."""
     from ament_index_python.packages import PackageNotFoundError, get_package_prefix

@@ -49,7 +49,7 @@ class Listener:
         checks = [qos_check_compatible(publisher.qos_profile, self._subscription.qos_profile)
                   for publisher in publishers if publisher.topic_type == self._type]
         if all(verdict == QoSCompatibility.ERROR for verdict, _ in checks):
-            return (f'its publisher offers another QoS ({checks[0][1].strip().rstrip(";")}); '
+            return (f'its publisher offers another QoS ({checks[0][1].removeprefix("ERROR: ").strip("; ")}); '
                     'set the parameter reliability to best_effort')
         node = next(publisher.node_name for publisher in publishers if publisher.topic_type == self._type)
         return f'{node} publishes it, but nothing arrives'

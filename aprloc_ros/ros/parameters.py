@@ -102,8 +102,13 @@ def read_parameters(node: Node) -> NodeParameters:
               for parameter in dataclasses.fields(NodeParameters)}
     parameters = from_mapping(NodeParameters, values, node.get_name())
     prefix = parameters.frame_prefix
-    return dataclasses.replace(parameters, base_frame=prefix + parameters.base_frame,
-                               odom_frame=prefix + parameters.odom_frame)
+    parameters = dataclasses.replace(parameters, base_frame=prefix + parameters.base_frame,
+                                     odom_frame=prefix + parameters.odom_frame)
+    for name in ('map_frame', 'base_frame', 'odom_frame'):
+        frame = getattr(parameters, name)
+        if frame.startswith('/') or not (frame or name == 'map_frame'):
+            raise AprlocError(f'{node.get_name()}: {name} is {frame!r}; TF takes no frame without a name or with a leading slash')
+    return parameters
 
 
 def check_changes(changes: Iterable[Parameter], node_name: str, active: bool) -> None:

@@ -122,8 +122,8 @@ class FrameStream:
         if self._setup.on_cpu_instead:
             return DiagnosticStatus.WARN, self._setup.on_cpu_instead, values
         if self._odometry_problem and self._tf is not None and self._setup.parameters.publish_tf == 'map_to_odom':
-            silence = self._inputs.odometry_silence()
-            return DiagnosticStatus.WARN, f'no transform is published: {silence or self._odometry_problem}', values
+            why = self._inputs.odometry_problem() or self._odometry_problem
+            return DiagnosticStatus.WARN, f'no transform is published: {why}', values
         return DiagnosticStatus.OK, self.state, values
 
     def _on_image(self, message: Image | CompressedImage) -> None:
