@@ -19,6 +19,7 @@ _TIMES = 3
 _DOUBT = 3.0
 # How far back is compared. A slow robot has moved after that time; after that way odometry's own noise hides what is wrong.
 _WINDOW_S, _WINDOW_M, _WINDOW_RAD = 10.0, 3.0, 1.0
+_ASTRAY_RAD = 0.5    # no heading is further off within a window, whatever odometry of a wrong unit makes of its way
 _SPACING_S = 0.25    # between two looks
 _WITNESSES = 3       # earliest answers of the window; most of them must contradict, since one may be wrong
 
@@ -91,7 +92,7 @@ def _expected(first: _Look, last: _Look, options: MotionOptions) -> Belief:
     """
     moved = first.answer.moved(last.answer.time_s, last.answer.T_odom_base)
     moved = replace(moved, path_m=last.path_m - first.path_m, turned_rad=last.turned_rad - first.turned_rad)
-    heading_variance = (moved.covariance(options) - moved.seen_covariance)[5, 5]
+    heading_variance = (moved.covariance(options) - moved.seen_covariance)[5, 5].clamp(max=_ASTRAY_RAD ** 2)
     back = (invert(last.answer.T_odom_base) @ first.answer.T_odom_base)[:3, 3]
     astray = heading_variance * (moved.path_m ** 2 * torch.eye(3, dtype=torch.float64) - torch.outer(back, back))
     return replace(moved, seen_covariance=moved.seen_covariance + torch.block_diag(astray, torch.zeros(3, 3).double()))

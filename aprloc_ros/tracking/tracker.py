@@ -165,6 +165,8 @@ class Tracker:
         gap_m = (seen.T_map_base[:3, 3] - self._belief.T_map_base[:3, 3]).norm().item()
         text = (f'the answer lies {gap_m:.2f} m from where the robot must be: squared distance {distance:.1f}, at most '
                 f'{gate_threshold(self.options.gate_probability):.1f} (gate_probability)')
+        if self.contradiction:
+            text = f'{text}; {self.contradiction}'
         if self._rejections >= self.options.lost_after_rejections:
             self._lose()
         return Verdict(False, 'jump', text)
