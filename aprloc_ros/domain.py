@@ -23,7 +23,7 @@ def free_domain() -> int:
 
 def domain_environment(domain: int) -> dict[str, str]:
     """What keeps a process, and those it starts, in the domain and on this machine."""
-    return {'ROS_DOMAIN_ID': str(domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'ROS_STATIC_PEERS': ''}
+    return {'ROS_DOMAIN_ID': str(domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'ROS_STATIC_PEERS': '', 'ROS_DISCOVERY_SERVER': ''}
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """A replay beside a robot: neither hears the other, whatever ROS_DOMAIN_ID says; in the robot's own domain it refuses."""
 
+import itertools
 import os
 
 import numpy as np
@@ -30,15 +31,15 @@ def robot(tmp_path_factory, peer, tiny_map):
         start(publish_tf='none')
         peer.wait_until_active()
         assert_answers(peer)
+        peer.sent = itertools.count(2)
         yield peer
 
 
-def answered(robot):
-    """How many images its node has received, when it has answered one more."""
-    before = frame_counts(robot)[0]
+def assert_that_it_received_its_own_images_alone(robot, sent):
+    """One more, and so many in all."""
     assert_answers(robot)
-    robot.wait_for(lambda: frame_counts(robot)[0] > before, 'the diagnostic that tells of it')
-    return frame_counts(robot)[0]
+    robot.wait_for(lambda: frame_counts(robot)[0] >= sent, 'the diagnostic that tells of it')
+    assert frame_counts(robot)[0] == sent == len(robot.heard)
 
 
 def play(bag, tiny_map, directory, *options):
@@ -47,18 +48,16 @@ def play(bag, tiny_map, directory, *options):
 
 
 def test_a_replay_does_not_touch_the_robot(robot, bag, tiny_map, tmp_path, capsys):
-    before, heard = answered(robot), len(robot.heard)
     assert play(bag, tiny_map, tmp_path) == 1   # random weights: the poses were not good
     output = capsys.readouterr()
     assert 'frames sent: 5' in output.out and not output.err
     domain = next(word for word in output.out.split() if word.startswith('ROS_DOMAIN_ID=')).partition('=')[2]
     assert domain != os.environ['ROS_DOMAIN_ID']
-    assert answered(robot) == before + 1 and len(robot.heard) == heard + 1
+    assert_that_it_received_its_own_images_alone(robot, next(robot.sent))
 
 
 def test_in_the_domain_of_a_robot_it_refuses_and_plays_nothing(robot, bag, tiny_map, tmp_path, capsys):
-    before, heard = answered(robot), len(robot.heard)
     assert play(bag, tiny_map, tmp_path, '--domain', os.environ['ROS_DOMAIN_ID']) == 1
     error, = capsys.readouterr().err.splitlines()
     assert 'in this ROS domain: nothing is played to a robot' in error
-    assert answered(robot) == before + 1 and len(robot.heard) == heard + 1
+    assert_that_it_received_its_own_images_alone(robot, next(robot.sent))
