@@ -87,6 +87,19 @@ def test_the_topic_has_another_type(nodes, topic):
     listener.close()
 
 
+def test_the_name_of_the_compressed_topic_is_not_that_of_the_image(nodes, topic):
+    node, camera, _ = nodes
+    publisher = camera.create_publisher(CompressedImage, f'{topic}/compressed', 1)
+    raw = Listener(node, 'image', Image, f'{topic}/compressed', print, RELIABLE)
+    said(raw, f'it is published as sensor_msgs/msg/CompressedImage, not as sensor_msgs/msg/Image; set image:=/robot/{topic} '
+              'and compressed:=true')
+    doubled = Listener(node, 'image', CompressedImage, f'{topic}/compressed/compressed', print, RELIABLE)
+    said(doubled, f'nobody publishes it; /compressed is added to the topic image: set image:=/robot/{topic}')
+    camera.destroy_publisher(publisher)
+    raw.close()
+    doubled.close()
+
+
 def test_the_publisher_offers_less_than_is_asked_for(nodes, topic):
     node, camera, _ = nodes
     listener = Listener(node, 'image', Image, topic, print, RELIABLE)

@@ -59,9 +59,13 @@ class Listener:
         topic = self._subscription.topic_name
         if self._node.count_publishers(topic + _SUFFIX):
             return f', but there are publishers on {topic + _SUFFIX}: set compressed:=true (image_transport: compressed)'
-        if topic.endswith(_SUFFIX) and self._node.count_publishers(topic.removesuffix(_SUFFIX)):
-            return (f', but there are publishers on {topic.removesuffix(_SUFFIX)}: set compressed:=false '
-                    '(image_transport: raw)')
+        base = topic.removesuffix(_SUFFIX)
+        if base.endswith(_SUFFIX):
+            return f'; {_SUFFIX} is added to the topic image: set image:={base.removesuffix(_SUFFIX)}'
+        if base != topic and self._type == 'sensor_msgs/msg/Image':
+            return f'; set image:={base} and compressed:=true (image_transport: compressed)'
+        if base != topic and self._node.count_publishers(base):
+            return f', but there are publishers on {base}: set compressed:=false (image_transport: raw)'
         names = [name for name, types in self._node.get_topic_names_and_types()
                  if self._type in types and name != topic and self._node.count_publishers(name)]
         names.sort(key=lambda name: -difflib.SequenceMatcher(None, name, topic).ratio())
