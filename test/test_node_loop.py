@@ -17,6 +17,7 @@ from rosgraph_msgs.msg import Clock
 from aprloc_ros.geometry import BODY_FROM_CV
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
+from aprloc_ros.recordings.message_fields import stamp_ns
 
 FIRST_S, LENGTH_S, PERIOD_S, PACE = 1000.0, 15.0, 0.1, 5.0   # longer than TF's memory of ten seconds
 FRAMES = round(LENGTH_S / PERIOD_S)
@@ -34,16 +35,22 @@ class Bag:
         self._looks = Rotation.from_matrix(T_map_base[:3, :3].numpy()).as_quat()   # the robot slides, it does not turn
         self._clock = node.create_publisher(Clock, '/clock', QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
         self._odometry = odometry
+        self.sent_back = []   # stamps of map -> odom
         if odometry == 'tf':
             from tf2_msgs.msg import TFMessage
             self._message = TFMessage
             self._tf = node.create_publisher(TFMessage, '/tf', 100)
             self._static = node.create_publisher(
                 TFMessage, '/tf_static', QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+            node.create_subscription(TFMessage, '/tf', self._on_tf, 1000)
             self._static.publish(TFMessage(transforms=[transform('base_link', 'camera', 0.0, [0.0, 0.0, 0.0, 1.0], 0)]))
+
+    def _on_tf(self, message):
+        self.sent_back += [stamp_ns(t.header.stamp) for t in message.transforms if t.header.frame_id == 'map']
 
     def play(self):
         """Once, from its beginning -> stamps of the images."""
+        self.sent_back.clear()
         self.peer.publish('camera_info', camera_info_message(CAMERA))
         stamps, start_s = [], time.monotonic()
         for index in range(FRAMES):
@@ -94,6 +101,10 @@ def test_each_round_is_answered_and_its_odometry_is_known(tmp_path, peer, tiny_m
             said = [status.message for status in peer.diagnostics if status.message]
             blind = [text for text in said if 'no transform' in text or 'contradicts' in text]
             assert len(blind) < len(said) / 2, (len(said), blind)
+            if odometry == 'tf':   # sent at a steady rate in each round, on its clock
+                half_ns = round((FIRST_S + LENGTH_S / 2) * 1e9)
+                early = [stamp for stamp in bag.sent_back if FIRST_S * 1e9 < stamp < half_ns]
+                assert len(early) > 10
     text = log.read_text()
     assert text.count('time was set back') >= 2 and text.count('TF_OLD_DATA') < 20, text.count('TF_OLD_DATA')
 
