@@ -37,13 +37,17 @@ setup(
         *share('launch'), *share('config'), *share('maps'),
         # Where `ros2 run` and launch look; pip alone would only fill bin/.
         (f'lib/{NAME}', ['resource/relocalize']),
+        # Puts aprloc on the PATH of a sourced workspace; colcon.pkg names it.
+        (f'share/{NAME}/hook', ['resource/path.dsv']),
     ],
     zip_safe=False,
-    install_requires=['torch', 'numpy', 'opencv-python-headless<5', 'safetensors', 'PyYAML'],
+    # The oldest are those of Ubuntu 24.04; test/test_oldest.py runs with exactly these.
+    install_requires=['torch>=2.1.2', 'numpy>=1.26.4', 'opencv-python-headless>=4.6.0.66,<5', 'safetensors>=0.4.3',
+                      'PyYAML>=6.0.1'],
     extras_require={
         'ros': [wheel + WHEELS for wheel in ROS_WHEELS],
         'eval': ['rosbags', 'evo', 'matplotlib', 'pandas'],
-        'train': ['lightning-fabric', 'tqdm', 'pycolmap'],
+        'train': ['lightning-fabric', 'tqdm', 'pycolmap', 'pillow'],
         'test': ['pytest<8.4', 'catkin_pkg', 'ruff', 'scipy', 'setuptools', 'xmlschema'],
     },
     entry_points={'console_scripts': [

@@ -15,6 +15,7 @@ from aprloc_ros.errors import AprlocError
 # Number of distortion coefficients each model may have, in OpenCV's order (k1 k2 p1 p2 k3 k4 k5 k6).
 _COEFFICIENTS = {'pinhole': (0,), 'opencv': (4, 5, 8), 'fisheye': (4,)}
 MAX_SIDE = 16384
+_SAME_VIEW = 1e-3   # focal lengths
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,13 @@ class Camera:
         assert not self.is_distorted, 'directions() is for rectified cameras'
         v, u = torch.meshgrid(torch.arange(self.height), torch.arange(self.width), indexing='ij')
         return torch.stack([(u - self.cx) / self.fx, (v - self.cy) / self.fy, torch.ones_like(u)], -1).float()
+
+
+def is_same_view(a: Camera, b: Camera) -> bool:
+    """Whether focal lengths and centres agree, at whatever size, but for a rounding."""
+    b = b.resized(a.width, a.height)
+    apart = np.array([a.fx - b.fx, a.fy - b.fy, a.cx - b.cx, a.cy - b.cy])
+    return bool((np.abs(apart) <= _SAME_VIEW * b.fx).all())
 
 
 def warp_image(image: np.ndarray, source: Camera, target: Camera) -> np.ndarray:

@@ -131,8 +131,8 @@ def _add_localize(subparsers) -> None:
     parser = _command(subparsers, 'localize', commands.localize, 'localise one image in a map')
     parser.add_argument('image', type=Path, metavar='IMAGE')
     parser.add_argument('--map', required=True, metavar='NAME')
-    parser.add_argument('--camera', metavar='fx,fy,cx,cy',
-                        help="in pixels; default: the map's own, scaled to the image")
+    parser.add_argument('--camera', metavar='fx,fy,cx,cy|FILE',
+                        help="in pixels, or a camera.yaml of ROS; default: the map's own, scaled to the image")
     _refiner(parser)
     _map_dir(parser)
     _device(parser)

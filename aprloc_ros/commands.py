@@ -61,15 +61,12 @@ def calibrate(options: argparse.Namespace) -> int:
 
 
 def localize(options: argparse.Namespace) -> int:
-    import cv2
-
     from aprloc_ros.geometry import rotation_to_quaternion
+    from aprloc_ros.recordings.decoding.encoded_images import read_image
 
-    pixels = cv2.imread(str(options.image), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels is None:
-        raise AprlocError(f'{options.image}: missing or not a readable image')
-    camera = parse_camera(options.camera, pixels.shape[1], pixels.shape[0]) if options.camera else None
-    estimate = _localizer(options).localize(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), camera)
+    pixels = read_image(options.image)
+    camera = read_camera(options.camera, pixels.shape[1], pixels.shape[0]) if options.camera else None
+    estimate = _localizer(options).localize(pixels, camera)
     std = estimate.covariance.diagonal().sqrt()
     for name, unit, values in (('position', 'm', estimate.T_map_cam[:3, 3]),
                                ('quaternion wxyz', '', rotation_to_quaternion(estimate.T_map_cam[:3, :3])),
@@ -92,6 +89,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
     localizer = _localizer(options)
     capture = read_capture(options.data)
+    for note in capture.notes:
+        _say(note)
     records = evaluation.evaluate_map(localizer, capture.test, _progress(len(capture.test)))
     scores = evaluation.score_with_baselines(records, [f.T_map_cam for f in capture.train], f'map {options.map}')
     p50, p95 = evaluation.latency_p50_p95_ms(records)
@@ -127,13 +126,15 @@ def replay(options: argparse.Namespace) -> int:
     from aprloc_ros.localizer import Localizer
     from aprloc_ros.map_bundle import load_map
     from aprloc_ros.recordings.truth import TruthOptions
-    from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget
+    from aprloc_ros.refinement.refined import PACED, UNHURRIED
     from aprloc_ros.scoring.replay_report import ReplayOptions, run_replay
 
     bundle = load_map(find_map(options.map, options.map_dir), options.device)
     # A time budget would let the machine's speed decide on the poses; only the pace of the recording needs one.
-    budget = DEFAULT_BUDGET if options.realtime else Budget(DEFAULT_BUDGET.iterations, float('inf'))
-    run_replay(options.bag, bundle, Localizer(bundle, options.device, options.refiner, budget), options.out, ReplayOptions(
+    localizer = Localizer(bundle, options.device, options.refiner, PACED if options.realtime else UNHURRIED)
+    if options.realtime:
+        localizer.warm_up()
+    run_replay(options.bag, bundle, localizer, options.out, ReplayOptions(
         options.image, options.camera_info, options.odom, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
         options.base_frame, options.realtime), _say)
     return 0
@@ -143,7 +144,10 @@ def bag(options: argparse.Namespace) -> int:
     from aprloc_ros.recordings.bags import capture_frames, write_bag
     from aprloc_ros.training.datasets import read_capture
 
-    count = write_bag(options.out, capture_frames(read_capture(options.data).test, options.rate))
+    capture = read_capture(options.data)
+    for note in capture.notes:
+        _say(note)
+    count = write_bag(options.out, capture_frames(capture.test, options.rate))
     print(f'wrote {count} frames to {options.out}')
     return 0
 
@@ -204,14 +208,17 @@ def place(options: argparse.Namespace) -> int:
     return 0
 
 
-def parse_camera(text: str, width: int, height: int):
-    """'fx,fy,cx,cy' in pixels -> a pinhole Camera of that size."""
+def read_camera(text: str, width: int, height: int):
+    """'fx,fy,cx,cy' in pixels -> a pinhole Camera of that size; or the name of a calibration file of ROS, of any size."""
     from aprloc_ros.camera import Camera
+    from aprloc_ros.recordings.camera_info import read_camera_yaml
 
+    if Path(text).suffix in ('.yaml', '.yml'):
+        return read_camera_yaml(Path(text))
     try:
         fx, fy, cx, cy = (float(part) for part in text.split(','))
     except ValueError:
-        raise AprlocError(f'--camera {text!r} must be four numbers fx,fy,cx,cy in pixels') from None
+        raise AprlocError(f'--camera {text!r} must be four numbers fx,fy,cx,cy in pixels, or a camera.yaml of ROS') from None
     return Camera(width, height, fx, fy, cx, cy)
 
 

@@ -62,6 +62,10 @@ class HessianCovariance:
     outliers: int = field(metadata={'range': (0, None)})                  # of these, far outside what it says
     supported: bool                                                       # whether the frames support a claim
 
+    def largest_scale(self, score: float) -> float:
+        """How many times less certain the residuals are than their Hessian says, in standard deviation."""
+        return max(self.translation_scale, self.rotation_scale) * math.exp(self.score_inflation * (1 - score))
+
     def covariance(self, hessian: Tensor, prior: Tensor, score: float = 1.0) -> Tensor:
         """Of a refined pose, in its own (camera) axes: [6, 6], [6, 6] -> [6, 6] float64, valid for any Hessian.
 

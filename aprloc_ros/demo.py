@@ -17,7 +17,6 @@ from aprloc_ros.recordings.bags import BagFrame, write_bag
 from aprloc_ros.recordings.playable import check_playable
 from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.recordings.truth import OURS, read_poses
-from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget
 from aprloc_ros.scoring.comparison import compare_views
 from aprloc_ros.scoring.evaluation import (
     FrameRecord,
@@ -68,13 +67,13 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
     say('\n' + scores_table(scores) + '\n')
     for name, value in {**result.facts(), 'these frames replayed without ROS': _beside(bag, bundle, result.records)}.items():
         say(f'{name}: {value}')
-    say(f'\n{verdict.text()}\nreport: {page}')
+    say('\n'.join(line for line in ('', result.slowness(rate), verdict.text(), f'report: {page}')))
     return verdict.good
 
 
 def _beside(bag: Path, bundle: MapBundle, records: list[FrameRecord]) -> str:
     """How far a replay of the frames that the node answered, without ROS and in no hurry, is from its answers."""
-    localizer = Localizer(bundle, budget=Budget(DEFAULT_BUDGET.iterations, float('inf')))
+    localizer = Localizer(bundle)
     stamps_s = {record.stamp_s for record in records}
     with open_recording(bag) as recording:
         images = (image for image in read_images(recording, choose_topics(recording, 'image', 'camera_info'))

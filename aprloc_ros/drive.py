@@ -12,14 +12,16 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import BODY_FROM_CV
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.recordings.bag_images import frame_name
+from aprloc_ros.refinement.refined import OUT_OF_TIME
 from aprloc_ros.scoring.evaluation import FrameRecord, PoseScores, Verdict, latency_p50_p95_ms, make_record
 from aprloc_ros.scoring.replay import OPTIONS
 from aprloc_ros.starter import starter_lives
 
+TOO_SLOW_SHARE = 0.1     # of the frames without time is worth a word
 # A bag may be another sample of the place than the frames that the map's accuracy was measured on (the demo's are the
 # same frames without JPEG): half as much again is allowed.
 ACCURACY_FACTOR = 1.5
-ACCOUNTED_SHARE = 0.95   # of the frames must be answered, or superseded by a newer one
+ACCOUNTED_SHARE = 0.95   # of the frames must be answered, unless there was no time for them
 ANSWERED_SHARE = 0.5     # of the frames must be answered: a node that answers less often does not localise a robot
 
 
@@ -31,6 +33,18 @@ class DriveResult:
     sent: int
     rejected: dict[str, int]   # reason -> frames
     superseded: int
+
+    @property
+    def missed(self) -> int:
+        """Frames that the machine had no time for: superseded by a newer one, or not finished."""
+        return self.superseded + self.rejected.get(OUT_OF_TIME, 0)
+
+    def slowness(self, rate: float) -> str:
+        """What to say of a machine that was too slow for the rate; empty where it kept up."""
+        if self.missed <= TOO_SLOW_SHARE * self.sent:
+            return ''
+        return (f'this machine, as busy as it was, is too slow for rate {rate:g}: it had no time for {self.missed} of '
+                f'{self.sent} frames; --rate {rate / 2:g} answers more of them')
 
     def facts(self) -> dict[str, str]:
         p50, p95 = latency_p50_p95_ms(self.records)
@@ -92,7 +106,7 @@ def judge(result: DriveResult, ours: PoseScores, mean_pose: PoseScores, manifest
 
     Good means all of: median errors within ACCURACY_FACTOR times the held-out accuracy that the map's own manifest
     states; both medians less than those of the drive's own mean pose; at least ACCOUNTED_SHARE of the frames answered
-    or superseded, and at least ANSWERED_SHARE answered.
+    or without time, and at least ANSWERED_SHARE answered.
     """
     checks = {}
     for unit in ('m', 'deg'):
@@ -102,8 +116,8 @@ def judge(result: DriveResult, ours: PoseScores, mean_pose: PoseScores, manifest
                'states for held-out frames)'] = median <= bound
         checks[f'median error {median:.3f} {unit}, under the {trivial:.3f} {unit} of the mean pose'] = median < trivial
     answered = len(result.records) / result.sent
-    accounted = answered + result.superseded / result.sent
-    checks[f'{accounted:.1%} of the frames answered or superseded, at least {ACCOUNTED_SHARE:.0%}'] = \
+    accounted = answered + result.missed / result.sent
+    checks[f'{accounted:.1%} of the frames answered, superseded or out of time, at least {ACCOUNTED_SHARE:.0%}'] = \
         accounted >= ACCOUNTED_SHARE
     checks[f'{answered:.1%} of the frames answered, at least {ANSWERED_SHARE:.0%}'] = answered >= ANSWERED_SHARE
     return Verdict(checks)

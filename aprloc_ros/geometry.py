@@ -54,7 +54,7 @@ def skew(v: Tensor) -> Tensor:
 
 def so3_exp(phi: Tensor) -> Tensor:
     """Rotation vector [..., 3] in radians -> rotation [..., 3, 3]."""
-    return torch.linalg.matrix_exp(skew(phi))
+    return _matrix_exp(skew(phi))
 
 
 def so3_log(R: Tensor) -> Tensor:
@@ -70,7 +70,15 @@ def se3_exp(xi: Tensor) -> Tensor:
     generator = torch.zeros(*xi.shape[:-1], 4, 4, dtype=xi.dtype, device=xi.device)
     generator[..., :3, :3] = skew(xi[..., 3:])
     generator[..., :3, 3] = xi[..., :3]
-    return torch.linalg.matrix_exp(generator)
+    return _matrix_exp(generator)
+
+
+def _matrix_exp(generator: Tensor) -> Tensor:
+    """torch.linalg.matrix_exp, and NaN where something is not finite, forward and backward.
+
+    PyTorch 2.1 leaves the result as the memory was: a pose that looks right.
+    """
+    return torch.linalg.matrix_exp(generator) + 0 * generator.sum((-2, -1), keepdim=True)
 
 
 def se3_log(T: Tensor) -> Tensor:

@@ -3,22 +3,32 @@
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aprloc_ros.camera import Camera
+from aprloc_ros.camera import Camera, is_same_view
 from aprloc_ros.device import is_out_of_memory, place, resolve_device
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.fields.views import render_view
 from aprloc_ros.geometry import nearest_rotation
+from aprloc_ros.histogram import BINS
+from aprloc_ros.lens_watch import LensWatch
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.networks import to_T
-from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget, Query, Refined, make_query
-from aprloc_ros.refiners import make_refiner, query_camera
+from aprloc_ros.pace import Effort, Pace, threads
+from aprloc_ros.refinement.lens_evidence import offset_camera
+from aprloc_ros.refinement.refined import OUT_OF_TIME, UNHURRIED, Budget, Query, Refined, make_query
+from aprloc_ros.refiners import QUICK_REFINER, make_refiner, query_camera
 
 logger = logging.getLogger(__name__)
+
+UNSURE = 'unsure'
+OTHER_CAMERA = 'camera_info'   # one that contradicts the images
+_MOST_CAMERAS = 64             # whose images are remembered
+_WARM_UP_RUNS = 3   # of each effort: the first loads and allocates
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +43,20 @@ class Estimate:
     timings_ms: dict[str, float]   # 'prepare', 'regress', 'refine' (with a refiner), 'total'
     T_prior: Tensor                # [4, 4] float64, of the regressor
     refined: Refined | None = None   # what the refiner said, whatever became of it
+    refiner: str = 'none'            # that was asked
+    reason: str = ''                 # of a rejection: 'unsure', 'camera_info', 'out of time', 'out of iterations'
+    text: str = ''                   # the same for the user, and what to do
 
 
 class Localizer:
-    """Answers one query at a time, in evaluation mode: equal images and starts, equal answers."""
+    """Answers one query at a time, in evaluation mode. Without a deadline: equal images and starts, equal poses.
 
-    def __init__(self, bundle: MapBundle, device: str = 'auto', refiner: str = 'default', budget: Budget = DEFAULT_BUDGET):
+    With one, and warmed up, it does what can be done in time: where the map's refiner would be too slow, the quick one is
+    asked, which the build calibrated too. What is cut short all the same is rejected. And what the images of a run say of
+    the camera that is declared to have taken them is kept, for covariances and for a refusal.
+    """
+
+    def __init__(self, bundle: MapBundle, device: str = 'auto', refiner: str = 'default', budget: Budget = UNHURRIED):
         """refiner: a name, 'none', or 'default': the one that the map was built for.
 
         Raises AprlocError for a refiner that the map does not have.
@@ -48,7 +66,28 @@ class Localizer:
         self._bundle, self._budget = bundle, budget
         self._regressor = bundle.regressor.eval()
         self._device = place(self._regressor, resolve_device(device))
-        self._refiner = make_refiner(self.refiner_name, bundle, self._device)
+        self._make_refiners()
+        self._efforts = tuple(dict.fromkeys(
+            Effort(name, count) for name in self._refiners for count in (torch.get_num_threads(), 1)))
+        self._pace = Pace(self._efforts, budget.milliseconds)
+        self._watches: dict[Camera, LensWatch] = {}
+
+    def warm_up(self) -> dict[Effort, float]:
+        """Learn how long every effort takes here, on a view of the place -> milliseconds of the refiner by effort.
+
+        Nothing of refiners that no build calibrated: some of these take minutes.
+        """
+        m = self.manifest
+        if self.refiner_name not in m.refiners:
+            return {}
+        T_map_cam = m.scene.T_map_scene if self._bundle.points is None else self._bundle.points.view_poses[0]
+        image, _ = render_view(self._bundle.field, m.scene, m.camera, T_map_cam, torch.full((BINS,), 1 / BINS))
+        pixels = (255 * image).byte().permute(1, 2, 0).contiguous().cpu().numpy()
+        for effort in self._efforts:
+            runs = [self._answer(pixels, None, None, effort, UNHURRIED) for _ in range(_WARM_UP_RUNS)]
+            for run in runs[1:]:
+                self._pace.learn(effort, run.timings_ms['refine'])
+        return self._pace.usual_ms
 
     @property
     def device_name(self) -> str:
@@ -62,6 +101,18 @@ class Localizer:
         starts: poses [S, 4, 4] T_map_cam to refine from besides the regressor's, the likeliest first (a tracked one).
         Raises AprlocError for an image that is none, a camera that contradicts it, and an answer that is not finite.
         """
+        effort = self._pace.choose()
+        estimate = self._answer(image, camera, starts, effort, self._budget)
+        self._pace.note(effort, estimate.timings_ms.get('refine', 0.0), estimate.reason == OUT_OF_TIME)
+        return self._minding_the_lens(estimate, self._source(image, camera))
+
+    def _answer(self, image: np.ndarray, camera: Camera | None, starts: Tensor | None, effort: Effort,
+                budget: Budget) -> Estimate:
+        with threads(effort.threads):
+            return self._estimate(image, camera, starts, effort.refiner, budget)
+
+    def _estimate(self, image: np.ndarray, camera: Camera | None, starts: Tensor | None, refiner: str,
+                  budget: Budget) -> Estimate:
         clock = _Clock()
         image = check_image(image)
         source = self._source(image, camera)
@@ -71,17 +122,34 @@ class Localizer:
         T_prior = self.manifest.scene.pose_to_map(to_T(raw[None])[0])
         clock.lap('regress')
         score = rotation_score(raw[:, :3])
-        if self._refiner is None:
+        if refiner == 'none':
             return Estimate(T_prior, self.manifest.covariance, 'prior', score, query.histogram, clock.total(), T_prior)
         poses = T_prior[None] if starts is None else torch.cat([starts.double().cpu(), T_prior[None]])
-        refined = self._refine(make_query(image, source, query_camera(self.manifest)), poses)
-        judgement = self._judge(refined, T_prior, score)
+        refined = self._refine(make_query(image, source, query_camera(self.manifest)), poses, refiner, budget)
+        judgement = self._judge(refined, T_prior, score, refiner)
         clock.lap('refine')
-        return Estimate(*judgement, query.histogram, clock.total(), T_prior, refined)
+        reason, text = _why(refined, *judgement[2:], clock.total()['refine'])
+        return Estimate(*judgement, query.histogram, clock.total(), T_prior, refined, refiner, reason, text)
 
-    def _judge(self, refined: Refined, T_prior: Tensor, prior_score: float) -> tuple[Tensor, Tensor, str, float]:
+    def _minding_the_lens(self, estimate: Estimate, source: Camera) -> Estimate:
+        """A refined estimate with what the run's images say of the camera: rejected, or as uncertain as that makes it."""
+        spec, refined = self.manifest.refiners.get(estimate.refiner), estimate.refined
+        if spec is None or estimate.status != 'refined' or refined.lens is None or not refined.lens.is_finite:
+            return estimate
+        if source not in self._watches and len(self._watches) >= _MOST_CAMERAS:
+            self._watches.clear()
+        watch = self._watches.setdefault(source, LensWatch(is_same_view(source, self.manifest.camera)))
+        verdict = watch.note(refined.lens, spec.covariance.largest_scale(estimate.score))
+        if verdict.wrong:
+            return replace(estimate, status='rejected', reason=OTHER_CAMERA, text=_contradiction(source, verdict.offsets))
+        return replace(estimate, covariance=verdict.widened(estimate.covariance, refined.lens.shift))
+
+    def _judge(self, refined: Refined, T_prior: Tensor, prior_score: float, refiner: str,
+               ) -> tuple[Tensor, Tensor, str, float]:
         """Pose, covariance, status and score of what is reported."""
-        spec, prior = self.manifest.refiners.get(self.refiner_name), self.manifest.covariance
+        spec, prior = self.manifest.refiners.get(refiner), self.manifest.covariance
+        if refined.cut_short:   # neither it nor the prior beside it was calibrated for where that happened to end
+            return T_prior, prior, 'rejected', 0.0
         if spec is None:   # a refiner that the build did not calibrate: its word, and the regressor's uncertainty
             status = 'prior_kept' if refined.failed else 'refined'
             return (T_prior if refined.failed else refined.T_map_cam), prior, status, prior_score
@@ -111,19 +179,43 @@ class Localizer:
         self._leave_device()
         return self._regress(query)
 
-    def _refine(self, query: Query, starts: Tensor) -> Refined:
+    def _refine(self, query: Query, starts: Tensor, refiner: str, budget: Budget) -> Refined:
         try:
-            return self._refiner.refine(query.to(self._device), starts, self._budget)
+            return self._refiners[refiner].refine(query.to(self._device), starts, budget)
         except RuntimeError as error:
             if self._device.type == 'cpu' or not is_out_of_memory(error):
                 raise
         self._leave_device()
-        return self._refine(query, starts)
+        return self._refine(query, starts, refiner, budget)
 
     def _leave_device(self) -> None:
         logger.warning('%s is out of memory: continuing on the CPU', self._device)
         self._device = place(self._regressor, torch.device('cpu'))
-        self._refiner = make_refiner(self.refiner_name, self._bundle, self._device)
+        self._make_refiners()
+
+    def _make_refiners(self) -> None:
+        """The one that was asked for, and the quick one where the build calibrated both and time is short."""
+        names, calibrated = [self.refiner_name], self.manifest.refiners
+        if math.isfinite(self._budget.milliseconds) and {self.refiner_name, QUICK_REFINER} <= calibrated.keys():
+            names.append(QUICK_REFINER)
+        self._refiners = {name: make_refiner(name, self._bundle, self._device) for name in dict.fromkeys(names)}
+
+
+def _contradiction(declared: Camera, offsets: Tensor) -> str:
+    seen = offset_camera(declared, offsets)
+    return (f'the images say f {seen.fx:.0f}, centre {seen.cx:.0f} {seen.cy:.0f}; declared is f {declared.fx:.0f}, centre '
+            f'{declared.cx:.0f} {declared.cy:.0f}: give the calibration of the mode that the camera is in')
+
+
+def _why(refined: Refined, status: str, score: float, took_ms: float) -> tuple[str, str]:
+    """Reason and text of a rejection; empty for any other status."""
+    if status != 'rejected':
+        return '', ''
+    if refined.status == OUT_OF_TIME:
+        return OUT_OF_TIME, f'after {took_ms:.0f} ms: raise refine_ms, or a faster device'
+    if refined.cut_short:
+        return refined.status, f'after {refined.iterations}: raise refine_iterations'
+    return UNSURE, f'the map does not believe its own answer, of score {score:.3f}'
 
 
 class _Clock:

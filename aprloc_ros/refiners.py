@@ -13,7 +13,7 @@ from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.refinement.align import AlignRefiner
 from aprloc_ros.refinement.nefes import NefesAprRefiner, NefesPoseRefiner
-from aprloc_ros.refinement.nre import NreRefiner
+from aprloc_ros.refinement.nre import QUICK, NreRefiner
 from aprloc_ros.refinement.photometric import PhotometricRefiner
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, Stopwatch
 from aprloc_ros.refinement.retrieval import ViewIndex
@@ -21,6 +21,10 @@ from aprloc_ros.refinement.retrieval import ViewIndex
 
 def _nre(bundle: MapBundle) -> Refiner:
     return NreRefiner(bundle.extractor, bundle.points)
+
+
+def _nre_quick(bundle: MapBundle) -> Refiner:
+    return NreRefiner(bundle.extractor, bundle.points, QUICK)
 
 
 def _align(bundle: MapBundle) -> Refiner:
@@ -41,11 +45,12 @@ def _photometric(bundle: MapBundle) -> Refiner:
 
 
 _MAKERS: dict[str, Callable[[MapBundle], Refiner]] = {
-    'nre': _nre, 'align': _align, 'nefes_apr': _nefes_apr, 'nefes_pose': _nefes_pose, 'photometric': _photometric}
+    'nre': _nre, 'nre_quick': _nre_quick, 'align': _align, 'nefes_apr': _nefes_apr, 'nefes_pose': _nefes_pose, 'photometric': _photometric}
 REFINERS = ('none', *_MAKERS)
 FAST_REFINERS = ('nre', 'align')   # a build calibrates these and picks one of them
+QUICK_REFINER = 'nre_quick'        # is calibrated too, and asked where time is too short for that one
 _LIKE_VIEWS = 2
-_NEED_DESCRIPTORS = ('nre', 'align', 'nefes_apr', 'nefes_pose')
+_NEED_DESCRIPTORS = ('nre', 'nre_quick', 'align', 'nefes_apr', 'nefes_pose')
 _NEED_FEATURES = ('align', 'nefes_apr', 'nefes_pose')
 
 

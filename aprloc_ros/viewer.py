@@ -123,7 +123,7 @@ def read_track(path: Path) -> Track:
 
 def _read_csv(path: Path) -> Track:
     """The answered frames; where the truth of some is known, those."""
-    with path.open(newline='') as file:
+    with path.open(newline='', encoding='utf-8-sig') as file:
         rows = [row for row in csv.DictReader(file) if row['estimate_x']]
     judged = [row for row in rows if row.get('truth_x')]
     return Track([row.get('name') or row['stamp_s'] for row in judged or rows], _poses(judged or rows, 'estimate'),
@@ -136,7 +136,8 @@ def _poses(rows: list[dict], prefix: str) -> Tensor:
 
 def _read_tum(path: Path) -> Track:
     """Lines of `stamp x y z qx qy qz qw`."""
-    lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith('#')]
+    text = path.read_text(encoding='utf-8-sig')
+    lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith('#')]
     return Track([f'{line[0]} s' for line in lines],
                  _to_poses([[line[i] for i in (1, 2, 3, 7, 4, 5, 6)] for line in lines]), None)
 

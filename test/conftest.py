@@ -1,5 +1,6 @@
 """Every run has a ROS domain of its own, on this machine alone: no robot, no other run hears it."""
 
+import itertools
 import os
 import signal
 
@@ -19,6 +20,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def look_ms(monkeypatch):
+    """time.perf_counter() stands still but for so many milliseconds at each look."""
+    looks, period_ms = itertools.count(), 10.0
+    monkeypatch.setattr('time.perf_counter', lambda: 1e-3 * period_ms * next(looks))
+    return period_ms
 
 
 @pytest.fixture(scope='session')

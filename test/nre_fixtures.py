@@ -12,6 +12,7 @@ from aprloc_ros.refinement.refined import Query
 
 CAMERA = Camera(320, 240, 260.0, 262.0, 158.7, 121.3)
 SCALE = 30.0
+NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)
 
 
 def truth(seed=0):
@@ -34,19 +35,19 @@ def cloud(count=400, views=4, seed=1):
 class Painter(nn.Module):
     """An extractor that paints what a camera at T_map_cam sees of the points; outliers are painted elsewhere."""
 
-    def __init__(self, points, T_map_cam, outliers=0.0, noise=0.0, copies=0.0, seed=2):
+    def __init__(self, points, T_map_cam, outliers=0.0, noise=0.0, copies=0.0, seed=2, camera=CAMERA):
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
         generator = torch.Generator().manual_seed(seed)
         T = invert(T_map_cam)
-        pixels, seen = CAMERA.project(points.xyz @ T[:3, :3].T + T[:3, 3])
+        pixels, seen = camera.project(points.xyz @ T[:3, :3].T + T[:3, 3])
         lost = torch.rand(len(points), generator=generator) < outliers
-        elsewhere = torch.rand(len(points), 2, generator=generator, dtype=torch.float64) * torch.tensor([319.0, 239.0])
+        elsewhere = torch.rand(len(points), 2, generator=generator, dtype=torch.float64) * torch.tensor([camera.width - 1.0, camera.height - 1.0])
         pixels = torch.where(lost[:, None], elsewhere, pixels)
         twice = torch.rand(len(points), generator=generator) < copies
         maps = []
         for descriptors, stride in ((points.coarse, 8), (points.fine, 2)):
-            canvas = noise * torch.randn(descriptors.shape[1], 240 // stride, 320 // stride, generator=generator)
+            canvas = noise * torch.randn(descriptors.shape[1], camera.height // stride, camera.width // stride, generator=generator)
             canvas = _splat(canvas, descriptors[seen | lost], pixels[seen | lost], stride)
             maps.append(_splat(canvas, descriptors[twice], elsewhere[twice], stride))
         self.features = Features(*(F.normalize(m, dim=0)[None] for m in maps), torch.tensor(SCALE), torch.tensor(SCALE))

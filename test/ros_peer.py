@@ -27,7 +27,7 @@ from tiny_map import CAMERA
 
 from aprloc_ros.recordings.message_fields import stamp_ns
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 PIXELS = np.random.default_rng(0).integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
 _stamps_ns = itertools.count(10**9, 10**8)
 
@@ -110,6 +110,7 @@ def running_nodes(directory, peer, tiny_map):
     running = []
 
     def start(script=None, remappings=(), **parameters):
+        peer.wait_for(lambda: not peer.hears_a_node(), 'the end of the node before')
         peer.forget()
         log = directory / f'node{len(running)}.log'
         defaults = {'map': 'tiny', 'map_dir': tiny_map.parent, 'device': 'cpu', 'reliability': 'reliable',
@@ -164,6 +165,9 @@ class Peer:
         self.spin_for(0.3)
         for memory in (self.poses, self.full_poses, self.diagnostics, self.heard, self.statuses):
             memory.clear()
+
+    def hears_a_node(self):
+        return self._node.count_publishers('/diagnostics') > 0
 
     def close(self):
         self._node.destroy_node()

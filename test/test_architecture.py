@@ -10,9 +10,11 @@ PACKAGE = ROOT / 'aprloc_ros'
 ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geometry_msgs', 'launch', 'launch_ros',
        'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs',
        'tf2_ros', 'visualization_msgs'}
-ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters', 'inputs', 'frames', 'initial_pose', 'services',
+ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters',
+             'inputs', 'frames', 'rate', 'initial_pose', 'services',
              'tf_output', 'display', 'stream', 'node', 'player'}
-FOUNDATION = {'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'covariance', 'scene', 'points'}
+FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
+              'scene', 'points'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
 LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
 MESSAGES = {'errors', 'camera', 'geometry', 'message_fields', 'messages'}
@@ -21,7 +23,9 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'catalogue': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(), 'covariance': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'}, 'points': {'errors'},
+    'bit_depth': set(), 'catalogue': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
+    'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
+    'scene': {'errors', 'geometry'}, 'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
@@ -30,14 +34,20 @@ MAY_IMPORT = {
     'manifest': FOUNDATION | {'catalogue', 'gate', 'lens'},
     'map_bundle': FOUNDATION | {'catalogue', 'manifest', 'networks', 'fields'},
     'refiners': LOADED,
-    'localizer': LOADED | {'refiners'},
+    'pace': set(), 'lens_watch': {'camera', 'refinement'},
+    'localizer': LOADED | {'refiners', 'pace', 'lens_watch'},
     # What was estimated, and how sure it was.
-    'distributions': set(), 'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
+    'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
     # What was recorded.
-    'recording': {'errors'}, 'message_fields': {'errors', 'camera', 'geometry'}, 'bag_messages': {'camera', 'geometry'},
-    'trajectory': {'errors', 'geometry'}, 'tf_tree': {'errors', 'geometry', 'message_fields', 'trajectory'},
-    'playable': {'errors', 'recording'}, 'truth': BAG, 'odometry_topic': BAG | {'truth'}, 'bags': BAG, 'bag_images': BAG | {'images'},
+    'repair': set(), 'recording': {'errors', 'repair'}, 'message_fields': {'errors', 'geometry'},
+    'camera_info': {'errors', 'camera', 'intrinsics'},
+    'decoding': {'errors', 'bit_depth', 'decoding'}, 'stamp_order': set(), 'bag_messages': {'camera', 'geometry'},
+    'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},
+    'pose_messages': {'errors', 'message_fields', 'skipped', 'stamp_order', 'trajectory'},
+    'tf_tree': {'errors', 'geometry', 'message_fields', 'pose_messages', 'skipped', 'trajectory'},
+    'playable': {'errors', 'recording'}, 'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_topic': BAG | {'truth'}, 'bags': BAG,
+    'bag_images': BAG | {'camera_info', 'decoding'},
     # What is shown.
     'overlay': set(), 'cloud': {'camera', 'fields', 'histogram', 'scene'},
     'viewer': {'camera', 'cloud', 'errors', 'geometry'},
@@ -46,22 +56,24 @@ MAY_IMPORT = {
     'tracker': {'geometry', 'distributions', 'motion', 'odometry_check'},
     'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
     # The node.
-    'worker': {'errors'}, 'images': {'errors'},
+    'worker': set(),
     'parameters': {'errors', 'catalogue', 'config', 'motion', 'tracker'},
     'messages': MESSAGES, 'services': set(), 'clocks': set(), 'listener': set(), 'launch_checks': {'errors'},
-    'frame_order': {'worker'},
+    'frame_order': {'stamp_order'},
     'initial_pose': MESSAGES,
     'transforms': MESSAGES,
-    'odometry': MESSAGES | {'transforms', 'worker'},
+    'odometry': MESSAGES | {'stamp_order', 'transforms'},
     'inputs': {'clocks', 'errors', 'listener', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
-    'frames': FOUNDATION | MESSAGES | {'answer', 'localizer', 'odometry', 'parameters', 'images', 'transforms'},
+    'rate': set(),
+    'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'decoding', 'localizer', 'odometry', 'parameters',
+                                       'transforms'},
     'display': {'answer', 'camera', 'clocks', 'cloud', 'fields', 'map_bundle', 'overlay', 'message_fields', 'messages',
                 'worker'},
-    'stream': MESSAGES | {'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry', 'parameters',
-                          'services', 'tf_output', 'tracker', 'transforms', 'worker'},
-    'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'parameters',
-                        'refinement', 'services', 'starter', 'stream', 'transforms'},
+    'stream': MESSAGES | {'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
+                          'parameters', 'rate', 'services', 'tf_output', 'tracker', 'transforms', 'worker'},
+    'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace',
+                        'parameters', 'refinement', 'services', 'starter', 'stream', 'transforms'},
     'relocalize': {'node'},
 }
 # The rooms that the command line is made of may reach for training and for ROS, inside functions alone.
@@ -111,9 +123,16 @@ def test_a_room_imports_only_what_it_may(name):
 @pytest.mark.parametrize('name', MODULES)
 def test_ros_stays_in_its_rooms(name):
     used = {imported.split('.')[0] for imported in imports(MODULES[name])} & ROS
-    if room(name) == 'images':
+    if room(name) == 'decoding':
         used -= {'cv_bridge'}  # the last resort for rare encodings, where it is installed
     assert room(name) in ROS_ROOMS or not used, f'{name} imports {used}'
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_the_node_is_imported_from_above_alone(name):
+    used = {imported for imported in imports(MODULES[name]) if imported.startswith('aprloc_ros.ros')}
+    above = name.startswith('aprloc_ros.ros.') or room(name) in OUTER_ROOMS | {'relocalize'}
+    assert above or not used, f'{name} imports {used}'
 
 
 @pytest.mark.parametrize('name', MODULES)

@@ -7,6 +7,7 @@ from tiny_capture import TEST, write_settings, write_wall
 
 from aprloc_ros.cli import main
 from aprloc_ros.geometry import pose_errors, se3_exp
+from aprloc_ros.training import benchmark_budget
 from aprloc_ros.training.benchmark_nefes import VARIANTS
 from aprloc_ros.training.benchmark_refine import displaced
 from aprloc_ros.training.build_map import build
@@ -46,6 +47,20 @@ def test_refine_prints_a_row_for_each_refiner_and_draws(wall, tmp_path, capsys):
     header, *rows = [line.split('|') for line in output.splitlines() if line.startswith('| ')]
     gated = {row[1].strip(): row[header.index(' worse behind the gate ')].strip() for row in rows}
     assert gated['nre'].endswith('%') and gated['align'].endswith('%') and gated['none (regressor)'] == '-'
+
+
+def test_budget_prints_a_row_for_each_budget_idle_and_busy_and_draws(wall, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark_budget, 'BUDGETS_MS', (0.0, 1e6))
+    monkeypatch.setattr(benchmark_budget, 'BUSY_PROCESSES', 1)
+    plot = tmp_path / 'budget.png'
+    output, cells = first_cells(capsys, 'budget', 'wall', '--data', wall[0], '--map-dir', wall[1], '--plot', plot)
+    assert cells == ['refine_ms', '0', '1e+06'] * 2 and 'beside 1 busy processes' in output
+    assert min(cv2.imread(str(plot)).shape[:2]) > 300
+
+
+def test_camera_prints_a_row_for_each_mode(wall, capsys):
+    _, cells = first_cells(capsys, 'camera', 'wall', '--data', wall[0], '--map-dir', wall[1])
+    assert cells[:3] == ['declared', 'as it is', 'focal length x 0.99'] and len(cells) == 9
 
 
 def test_nefes_prints_a_row_for_each_variant(wall, tmp_path, capsys):

@@ -22,7 +22,7 @@ from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, load_map
 from aprloc_ros.networks import build_regressor
-from aprloc_ros.training import build_map
+from aprloc_ros.training import build_map, foundation
 from aprloc_ros.training.build_map import build
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, Frame, SparsePoints
@@ -105,15 +105,31 @@ def test_a_field_learns_the_wall(wall, tmp_path):
 
 
 def test_test_frames_are_read_for_the_score_alone(wall, settings, tmp_path, monkeypatch):
-    read, imread = [], cv2.imread
-    monkeypatch.setattr(cv2, 'imread', lambda path, *flags: read.append(Path(path)) or imread(path, *flags))
+    read, read_image = [], Frame.read_image
+    monkeypatch.setattr(Frame, 'read_image', lambda frame: read.append(frame.image_path) or read_image(frame))
     build('wall', wall, map_dir=tmp_path, config=settings, device='cpu', until='regressor')
     assert {path.parent.name for path in read} == {'train'}
-    images = {path.name for path in read if 'depth' not in path.name}
-    assert 20 <= len(images) < TRAIN     # the guard frames between fit and calibration are never read
+    assert 20 <= len(set(read)) < TRAIN     # the guard frames between fit and calibration are never read
     read.clear()
     build('wall', wall, map_dir=tmp_path, config=settings, device='cpu')
     assert {path.name for path in read if path.parent.name == 'test'} == {f'{TRAIN + i}.png' for i in range(TEST)}
+
+
+def test_what_is_not_as_written_is_said_and_masks_begin_a_build_anew(wall, settings, tmp_path, capsys):
+    place = shutil.copytree(wall, tmp_path / 'wall')
+    for path in (place / 'train').glob('??.png'):
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (24, 18), interpolation=cv2.INTER_AREA))
+
+    def said() -> str:
+        build('wall', place, map_dir=tmp_path / 'maps', config=settings, device='cpu', until='field')
+        return capsys.readouterr().out
+    first = said()
+    assert first.count(f'{TRAIN} of {TRAIN + TEST} images are 24x18: their intrinsics of 48x36 are scaled') == 1
+    assert 'continuing' in said()
+    (place / 'train' / 'masks').mkdir()
+    cv2.imwrite(str(place / 'train' / 'masks' / '03.png'), np.eye(18, 24, dtype=np.uint8))
+    masked = said()
+    assert f'masks: 1 of {TRAIN + TEST} images have one' in masked and 'continuing' not in masked
 
 
 def test_other_test_images_make_the_same_networks(wall, settings, finished, tmp_path):
@@ -237,7 +253,7 @@ def test_points_of_the_capture_are_renumbered_to_the_fit_frames(tmp_path):
     train = tuple(Frame(name, tmp_path, torch.eye(4), None) for name in 'abcd')
     points = SparsePoints(torch.rand(3, 3), torch.tensor([[0, 2], [1, 0], [3, 1], [3, 2]]))
     capture = Capture('place', 'colmap', tmp_path, train, (), points)
-    found = build_map._points_of((train[3], train[0]), capture)
+    found = foundation._points_of((train[3], train[0]), capture)
     assert found.observations.tolist() == [[1, 2], [0, 1], [0, 2]]
     assert torch.equal(found.xyz, points.xyz)
 

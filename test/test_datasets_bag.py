@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 from capture_fixtures import HEIGHT, WIDTH, make_scene, picture, pixels, quaternion, refused
 
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets import read_capture
 
 pytest.importorskip('rosbags')
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from aprloc_ros.recordings.recording import open_recording
 
 COUNT = 24
 START = 1_700_000_000
@@ -262,7 +265,12 @@ def mosaic(pattern: str):
 
 
 @pytest.mark.parametrize('encoding, channels, content, expected', [
-    ('bgr8', 3, lambda i: picture(i)[..., ::-1], picture),
+    ('bgr8', 3, lambda i: picture(i)[..., ::-1], picture), ('BGR8', 3, lambda i: picture(i)[..., ::-1], picture),
+    ('8UC3', 3, lambda i: picture(i)[..., ::-1], picture), ('8UC1', 1, grey, lambda i: np.repeat(grey(i)[..., None], 3, -1)),
+    ('rgb16', 6, lambda i: picture(i).astype(np.uint16) * 257, picture),
+    ('mono16', 2, lambda i: grey(i).astype(np.uint16) * 257, lambda i: np.repeat(grey(i)[..., None], 3, -1)),
+    ('nv12', 1, lambda i: np.vstack([np.full((HEIGHT, WIDTH), 100), np.tile([90, 220], (HEIGHT // 2, WIDTH // 2))]).astype(np.uint8),
+     lambda i: yuv_red()),
     ('rgba8', 4, lambda i: np.dstack([picture(i), grey(i)]), picture),
     ('bgra8', 4, lambda i: np.dstack([picture(i)[..., ::-1], grey(i)]), picture),
     ('mono8', 1, grey, lambda i: np.repeat(grey(i)[..., None], 3, -1)),
@@ -277,7 +285,7 @@ def test_raw_encodings(tmp_path, encoding, channels, content, expected):
         bag.poses('/pose', 'PoseStamped')
     for frame in read_capture(tmp_path / 'drive', tmp_path / 'cache').train[:2]:
         difference = frame.read_image()[2:-2, 2:-2].astype(int) - expected(index_of(frame))[2:-2, 2:-2]
-        assert np.abs(difference).max() <= (3 if 'yuv' in encoding else 0)
+        assert np.abs(difference).max() <= (3 if encoding.startswith(('yuv', 'nv')) else 0)
 
 
 def orange() -> np.ndarray:
@@ -336,17 +344,17 @@ def drive(**changes):
 
 
 @pytest.mark.parametrize('write, parts', [
-    (drive(images=None), ('no colour image topic',)),
-    (drive(info=None), ('no CameraInfo topic',)),
+    (drive(images=None), ('no topics with colour images',)),
+    (drive(info=None), ('no camera_info topic',)),
     (drive(poses=None), ('no poses', 'groundtruth.txt', 'PoseStamped')),
     (drive(more=lambda bag: bag.images('/rear/image_raw')), ('/cam/image_raw', '/rear/image_raw', 'image_topic')),
     (drive(images=lambda bag: bag.images(clock=lambda ns: ns - 10**12)), ('none of the 24 images', 'clock')),
-    (drive(images=lambda bag: bag.images(clock=lambda ns: 0)), ('message 1', 'already', 'message 0')),
+    (drive(images=lambda bag: bag.images(clock=lambda ns: 0)), ('24 of 24 images', 'message 0', 'the stamp is zero', '5%')),
     (drive(images=lambda bag: bag.images(content=lambda i: picture(i)[:5])), ('image_raw, message 0', 'truncated')),
     (drive(images=lambda bag: bag.images(encoding='yuv411')), ("'yuv411'", 'rgb8')),
-    (drive(info=lambda bag: bag.info(size=(480, 640))), ('32x24', '640x480')),
+    (drive(info=lambda bag: bag.info(size=(480, 640), k=[600.0, 0, 320, 0, 600, 240, 0, 0, 1])), ('32x24', '640x480')),
     (drive(info=lambda bag: bag.info(model='double_sphere')), ("'double_sphere'", 'plumb_bob')),
-    (drive(info=lambda bag: bag.info(k=[0.0] * 9)), ('camera_info, message 0', 'calibrated')),
+    (drive(info=lambda bag: bag.info(k=[0.0] * 9)), ('24 for camera_info', 'image_raw, message 0', 'calibrated')),
     (drive(poses=lambda bag: bag.poses('/pose', 'PoseStamped', lambda T: T * np.nan)), ('/pose, message 0',)),
     (drive(poses=lambda bag: bag.poses('/odom', 'Odometry', base, 'base_link')), ('base_link', '/tf_static')),
 ])
@@ -366,3 +374,137 @@ def test_damaged_files_are_refused(tmp_path):
     refused(tmp_path / 'drive', 'not a readable bag', cache_dir=tmp_path / 'cache')
     (tmp_path / 'other.bag').write_bytes(b'#ROSBAG V2.0\nnothing')
     refused(tmp_path / 'other.bag', 'other.bag', 'not a readable bag', cache_dir=tmp_path / 'cache')
+
+
+def test_odometry_that_does_not_say_whose_pose_it_gives_is_asked_about(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.mounting()
+        bag.poses('/odom', 'Odometry', base)
+    refused(tmp_path / 'drive', '/odom does not say whose pose', '"pose_frame: base_link"', '"pose_frame: cam_optical"',
+            'capture.yaml')
+    choice = tmp_path / 'drive' / 'capture.yaml'
+    choice.write_text('pose_frame: base_link\n')
+    check(tmp_path / 'drive', tmp_path)
+    choice.write_text('pose_frame: cam_optical\n')
+    frame = read_capture(tmp_path / 'drive', tmp_path / 'cache').train[0]
+    np.testing.assert_allclose(frame.T_map_cam, base(make_scene(COUNT).T_world_cam[index_of(frame)]), atol=1e-9)
+
+
+def test_odometry_of_nobody_is_the_cameras_where_nothing_carries_it(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.poses('/odom', 'Odometry')
+    check(tmp_path / 'drive', tmp_path)
+
+
+def test_poses_may_be_mistaken_for_those_of_what_carries_the_camera(tmp_path):
+    """What each bag's poses would be, were they of the other frame: the camera's own, and those of the base."""
+    for name, pose, choice, other in (('camera', lambda T: T, '', 'base_link'),
+                                      ('base', base, 'pose_frame: base_link\n', 'cam_optical')):
+        with BagWriter(tmp_path / name) as bag:
+            bag.images()
+            bag.info()
+            bag.mounting()
+            bag.poses('/pose', 'PoseStamped', pose)
+        (tmp_path / name / 'capture.yaml').write_text(choice)
+        capture = check(tmp_path / name, tmp_path)
+        (text, mount), = capture.mounts.items()
+        assert f'pose_frame: {other}' in text
+        np.testing.assert_allclose(mount, T_BASE_CAM if name == 'camera' else np.linalg.inv(T_BASE_CAM), atol=1e-9)
+
+
+def test_broken_transforms_that_no_pose_needs_do_no_harm(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.transform('/tf_static', 'base_link', 'lidar', T_BASE_CAM, stamp(0))
+        bag.transform('/tf_static', 'mast', 'lidar', T_BASE_CAM, stamp(0))
+        bag.poses('/pose', 'PoseStamped')
+    assert check(tmp_path / 'drive', tmp_path).mounts == {}
+
+
+def test_a_tum_file_may_be_of_the_body(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.mounting()
+    lines = []
+    for index, T in enumerate(make_scene(COUNT).T_world_cam):
+        w, x, y, z = quaternion(base(T)[:3, :3])
+        lines.append(f'{stamp(index) / 1e9:.9f} ' + ' '.join(f'{value:.9f}' for value in [*base(T)[:3, 3], x, y, z, w]))
+    (tmp_path / 'drive' / 'slam.tum').write_text('\n'.join(lines))
+    (tmp_path / 'drive' / 'capture.yaml').write_text('pose_frame: base_link\n')
+    check(tmp_path / 'drive', tmp_path)
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def overwrite(file):
+    """Damage in the middle of a file whose ends are whole."""
+    content = file.read_bytes()
+    file.write_bytes(content[:200] + bytes(len(content) - 400) + content[-200:])
+
+
+@pytest.mark.parametrize('damage, advice', [
+    (lambda folder: cut(next(folder.glob('*.mcap'))), 'mcap recover {0}/drive.mcap -o {0}/recovered.mcap'),
+    (lambda folder: overwrite(next(folder.glob('*.mcap'))), 'mcap recover {0}/drive.mcap -o {0}/recovered.mcap'),
+    (lambda folder: (folder / 'metadata.yaml').write_text('{'), 'ros2 bag reindex {0}'),
+    (lambda folder: (folder / 'metadata.yaml').write_text('rosbag2_bagfile_information: 3'), 'ros2 bag reindex {0}'),
+    (lambda folder: next(folder.glob('*.mcap')).rename(folder / 'other.mcap'), 'ros2 bag reindex {0}'),
+])
+def test_a_damaged_mcap_bag_is_mended_by_what_its_format_has(tmp_path, damage, advice):
+    drive()(tmp_path / 'drive')
+    damage(tmp_path / 'drive')
+    said_by_every_reader(tmp_path / 'drive', advice.format(tmp_path / 'drive'), tmp_path)
+
+
+def test_a_damaged_sqlite_bag_is_mended_by_ros2(tmp_path):
+    with BagWriter(tmp_path / 'drive', plugin=rosbag2.StoragePlugin.SQLITE3) as bag:
+        bag.images()
+    overwrite(next((tmp_path / 'drive').glob('*.db3')))
+    said_by_every_reader(tmp_path / 'drive', f'ros2 bag reindex {tmp_path / "drive"}', tmp_path)
+
+
+def test_a_damaged_ros1_bag_is_mended_by_rosbag(tmp_path):
+    file = tmp_path / 'drive.bag'
+    with BagWriter(file, ros1=True) as bag:
+        bag.images()
+    cut(file)
+    said_by_every_reader(file, f'rosbag reindex {file}', tmp_path)
+
+
+def said_by_every_reader(bag, advice: str, tmp_path):
+    refused(bag, 'not a readable bag', f'try "{advice}"', cache_dir=tmp_path / 'cache')
+    with pytest.raises(AprlocError) as caught, open_recording(bag) as recording:
+        for topic in recording.reader.topics:
+            list(recording.messages(topic))
+    assert f'try "{advice}"' in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_what_macos_leaves_beside_a_bag_is_no_bag(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.poses('/pose', 'PoseStamped')
+    folder = tmp_path / 'drive'
+    (folder / 'metadata.yaml').unlink()
+    first = check(folder, tmp_path).train[0].image_path
+    for name in ('._drive.mcap', '._slam.tum', '.DS_Store'):
+        (folder / name).write_bytes(b'\0')
+    assert check(folder, tmp_path).train[0].image_path == first   # nor are the images extracted anew
+    with open_recording(folder) as recording:
+        assert recording.counts('sensor_msgs/msg/Image')
+
+
+def test_images_without_pose_are_counted(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.poses('/pose', 'PoseStamped', indices=range(4, COUNT))
+    notes = read_capture(tmp_path / 'drive', tmp_path / 'cache').notes
+    assert notes[0].startswith(f'4 of {COUNT} images of /cam/image_raw have no pose')

@@ -16,6 +16,7 @@ from capture_fixtures import (
 )
 
 from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.intrinsics import PARAMETERS
 
 # Parameters of each model, in COLMAP's order.
 MODELS = {
@@ -200,3 +201,72 @@ def test_empty_image_and_empty_model_are_refused(root):
     refused(root, 'images.txt:41', '0 bytes')
     (root / 'sparse/0/images.txt').write_text('# nothing\n')
     refused(root, 'images.txt', 'no image')
+
+
+def more_models(root, counts: dict[str, int]):
+    """sparse/0 again under other names, each with its first images alone."""
+    model = root / 'sparse' / '0'
+    lines = (model / 'images.txt').read_text().splitlines()
+    for name, count in counts.items():
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in ('cameras.txt', 'points3D.txt'):
+            (folder / file).write_text((model / file).read_text())
+        (folder / 'images.txt').write_text('\n'.join(lines[:2 + 2 * count]) + '\n')
+
+
+def names_of(capture) -> set:
+    return {frame.name for frame in (*capture.train, *capture.test)}
+
+
+@pytest.mark.parametrize('binary', [False, True])
+def test_the_larger_model_is_taken_and_the_others_are_named(root, binary):
+    more_models(root, {'sparse/1': 24, 'sparse/10': 9, 'sparse/0': 9})
+    if binary:
+        pycolmap = pytest.importorskip('pycolmap')
+        folder = root / 'sparse' / '1'
+        pycolmap.Reconstruction(str(folder)).write_binary(str(folder))
+        for file in folder.glob('*.txt'):
+            file.unlink()
+    capture = read_capture(root)
+    assert len(names_of(capture)) > 15
+    note, = (note for note in capture.notes if 'COLMAP models' in note)
+    assert 'sparse/1 with 24' in note and 'sparse/0 with 9' in note and 'sparse/10 with 9' in note
+    assert f'"model: FOLDER" into {root / "capture.yaml"}' in note
+    (root / 'capture.yaml').write_text('model: sparse\\0\n')
+    chosen = read_capture(root)
+    assert len(names_of(chosen)) <= 9 and any('15 of 24 images' in note for note in chosen.notes)
+    by_path = read_capture(root / 'sparse' / '0')
+    assert names_of(by_path) == names_of(chosen) and (by_path.name, by_path.root) == (root.name, root)
+    (root / 'capture.yaml').write_text('model: sparse/2\n')
+    refused(root, 'sparse/2', 'sparse/10')
+
+
+@pytest.mark.parametrize('damage', ['missing', 'empty', 'unobserved'])
+def test_poses_suffice_without_points(root, damage):
+    file = root / 'sparse/0/points3D.txt'
+    if damage == 'missing':
+        file.unlink()
+    elif damage == 'empty':
+        file.write_text('# 3D point list\n')
+    else:
+        images = root / 'sparse/0/images.txt'
+        lines = images.read_text().splitlines()
+        lines[3::2] = [''] * len(lines[3::2])
+        images.write_text('\n'.join(lines) + '\n')
+    capture = read_capture(root)
+    assert capture.points is None and len(names_of(capture)) > 15
+    assert any('triangulates' in note for note in capture.notes)
+
+
+def test_every_model_of_colmap_is_named_by_its_number():
+    """So that one that is not understood is refused by its name, and none is taken for another."""
+    pycolmap = pytest.importorskip('pycolmap')
+    names = [name for name in dir(pycolmap.CameraModelId) if name.isupper() and name != 'INVALID']
+    assert list(PARAMETERS) == sorted(names, key=lambda name: int(getattr(pycolmap.CameraModelId, name)))
+
+
+@pytest.mark.parametrize('model', [name for name, parameters in PARAMETERS.items() if not parameters])
+def test_models_that_are_not_understood_are_refused_by_name(root, model):
+    replace_line(root / 'sparse/0/cameras.txt', 2, f'7 {model} 32 24 30 30 16 12 0.1 0 0 0 0 0 0 0')
+    refused(root, 'cameras.txt:2', model, 'image_undistorter')

@@ -17,7 +17,10 @@ def scene():
 
 @pytest.fixture
 def root(tmp_path, scene):
-    root = tmp_path / 'fern'
+    return write(tmp_path / 'fern', scene)
+
+
+def write(root, scene):
     rows = []
     for index, T in enumerate(scene.T_world_cam):
         write_picture(root / 'images' / f'IMG_{4026 + index}.png', index)
@@ -66,7 +69,7 @@ def put(index, value):
     (break_row(3, put(3, np.nan)), ('poses_bounds.npy, row 4', 'NaN')),
     (break_row(3, put(slice(0, 3), 0)), ('poses_bounds.npy, row 4', 'not a rotation')),
     (break_row(3, put(14, -1)), ('poses_bounds.npy, row 4', 'positive')),
-    (break_row(0, put(4, 10 * HEIGHT)), ('poses_bounds.npy, row 1', 'shape')),
+    (break_row(0, put(4, 10 * HEIGHT)), ('IMG_4026.png', '128x240', '32x24', 'another aspect')),
     (lambda root: (root / 'images' / 'IMG_4027.png').unlink(), ('16 rows but 15 images',)),
     (lambda root: (root / 'images' / 'IMG_4027.png').write_bytes(b''), ('poses_bounds.npy, row 2', '0 bytes')),
     (lambda root: (root / 'poses_bounds.npy').write_bytes(b'nothing'), ('poses_bounds.npy', 'not a readable')),

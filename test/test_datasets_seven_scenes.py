@@ -31,8 +31,11 @@ def scene():
 
 @pytest.fixture
 def root(tmp_path, scene):
+    return write(tmp_path / 'chess', scene)
+
+
+def write(root, scene):
     """Sequences 1 and 3 train, sequence 2 tests."""
-    root = tmp_path / 'chess'
     for index, T in enumerate(scene.T_world_cam):
         write_picture(root / f'{stem(index)}.color.png', index)
         write_picture(root / f'{stem(index)}.depth.png', index)
@@ -45,6 +48,10 @@ def root(tmp_path, scene):
 
 @pytest.fixture
 def sfm_root(root, scene):
+    return write_sfm(root, scene)
+
+
+def write_sfm(root, scene):
     """Listed backwards, as the published files are not in order either."""
     lines = []
     for index, T in enumerate(scene.T_cam_world):
@@ -62,7 +69,7 @@ def test_own_poses(root, scene):
     assert [frame.name for frame in capture.test] == [f'{stem(i)}.color.png' for i in range(4, 8)]
     for index, frame in zip((4, 5, 6, 7), capture.test):
         in_camera = (scene.points - scene.T_world_cam[index, :3, 3]) @ scene.T_world_cam[index, :3, :3]
-        expected = 525 * in_camera[:, :2] / in_camera[:, 2:] + CENTRE
+        expected = 525 * WIDTH / 640 * in_camera[:, :2] / in_camera[:, 2:] + CENTRE
         np.testing.assert_allclose(pixels(frame, scene.points), expected, atol=1e-3)
         np.testing.assert_array_equal(frame.read_image(), picture(index))
         assert frame.sequence == 'seq-02'
@@ -112,7 +119,7 @@ def test_broken_pose_file_is_refused(root, text, parts):
 
 
 def test_binary_rubbish_in_a_pose_file_is_refused(root):
-    (root / f'{stem(9)}.pose.txt').write_bytes(b'\xff\xfe\x00\x80')
+    (root / f'{stem(9)}.pose.txt').write_bytes(b'\x80\xfe\x00\x80')
     refused(root, stem(9), 'not a text file')
 
 

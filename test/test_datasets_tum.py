@@ -113,7 +113,7 @@ def test_interpolation_is_exact_on_a_motion_of_constant_velocity():
 def test_freiburg_cameras_are_known_by_the_folder(tmp_path, folder, fx, k1):
     root = write(tmp_path / folder, make_scene(COUNT))
     (root / 'calibration.txt').unlink()
-    refused(root, '32x24', '640x480')
+    assert read_capture(root).train[0].camera.fx == pytest.approx(fx * WIDTH / 640)   # 32x24 is a smaller copy
     for image in (root / 'rgb').iterdir():
         cv2.imwrite(str(image), np.zeros((480, 640, 3), np.uint8))
     camera = read_capture(root).train[0].camera

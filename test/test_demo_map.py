@@ -1,6 +1,8 @@
 """The map that is shipped, on photographs of its place that trained nothing."""
 
 import itertools
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from aprloc_ros.fields.views import render_features
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
 from aprloc_ros.recordings.bag_images import BagImage
-from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget, make_query
+from aprloc_ros.refinement.refined import make_query
 from aprloc_ros.refiners import fine_features, query_camera
 from aprloc_ros.scoring.replay import ANSWERED, Robot, replay
 from aprloc_ros.training.place.capture import CAMERA
@@ -62,7 +64,7 @@ def as_message(image):
 def test_a_kidnapped_robot_is_silent_until_it_is_found_and_never_wrong(bundle, photographs):
     images = [BagImage(i, i * 10**8, 10**12 + i * 10**8, 'cam', as_message(image), None, False)
               for i, (image, _) in enumerate(photographs)]
-    localizer = Localizer(bundle, 'cpu', budget=Budget(DEFAULT_BUDGET.iterations, float('inf')))
+    localizer = Localizer(bundle, 'cpu')
     frames = list(replay(images, localizer, Robot()))
     carried_off = len(HERE)
     assert [frame.outcome for frame in frames[:carried_off]] == [ANSWERED] * carried_off
@@ -73,6 +75,27 @@ def test_a_kidnapped_robot_is_silent_until_it_is_found_and_never_wrong(bundle, p
         if frame.outcome == ANSWERED:
             xi = residuals(frame.estimate.T_map_cam[None], photographs[frame.index][1][None])[0]
             assert (xi.abs() <= 3 * frame.estimate.covariance.diagonal().sqrt()).all()
+
+
+@pytest.mark.parametrize('change', [{'fx': 0.9 * CAMERA.fx, 'fy': 0.9 * CAMERA.fy}, {'cx': CAMERA.cx + 10}, {}])
+def test_another_mode_of_the_camera_is_noticed_and_the_right_one_never(bundle, photographs, change):
+    localizer = Localizer(bundle, 'cpu')
+    found = [localizer.localize(image, replace(CAMERA, **change)) for image, _ in photographs]
+    refused = [estimate.reason == 'camera_info' for estimate in found]
+    assert all(refused[2:]) if change else not any(refused)
+    if change:
+        said = [float(number) for number in re.findall(r'\d+', found[-1].text)[:3]]
+        assert said == pytest.approx([CAMERA.fx, CAMERA.cx, CAMERA.cy], abs=0.04 * CAMERA.fx)
+
+
+def test_the_quick_refiner_is_right_too(bundle, photographs):
+    localizer = Localizer(bundle, 'cpu', 'nre_quick')
+    found = [(localizer.localize(image, CAMERA), T) for image, T in photographs]
+    answered = [(estimate, T) for estimate, T in found if estimate.status == 'refined']
+    assert len(answered) >= len(found) - 1
+    for estimate, T in answered:
+        xi = residuals(estimate.T_map_cam[None], T[None])[0]
+        assert xi @ torch.linalg.solve(estimate.covariance, xi) < 40
 
 
 def test_a_busy_machine_does_not_teach_a_map_to_distrust_its_refiner(bundle, photographs, monkeypatch):

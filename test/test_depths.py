@@ -85,7 +85,7 @@ def test_a_broken_depth_image_is_refused_by_name(tmp_path, content):
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
-        cv2.imwrite(str(path), np.ones((40, 60, 3) if content == 'colour' else (20, 30), np.uint16))
+        cv2.imwrite(str(path), np.ones((40, 60, 3) if content == 'colour' else (20, 35), np.uint16))
     with pytest.raises(AprlocError, match=r'broken\.png: not a readable one-channel depth image') as caught:
         from_depth_images(frames(CAMERAS['pinhole'], [path, None]), 0)
     assert '\n' not in str(caught.value)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
+from aprloc_ros.recordings.stamp_order import CLOCK_SET_BACK_FRAMES
 from aprloc_ros.ros.frame_order import FrameOrder
-from aprloc_ros.ros.worker import CLOCK_SET_BACK_FRAMES
 
 SECOND = 10**9
 

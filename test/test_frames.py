@@ -30,7 +30,7 @@ class Localizer:
     def localize(self, image, camera=None, starts=None):
         self.asked.append((image, camera, starts))
         return SimpleNamespace(T_map_cam=T_MAP_CAM, covariance=COVARIANCE, status=self.status, score=0.25,
-                               timings_ms={'refine': 5.0, 'total': 7.0})
+                               timings_ms={'refine': 5.0, 'total': 7.0}, reason='unsure', text='score 0.250')
 
 
 def setup(localizer, **parameters):

@@ -97,6 +97,18 @@ def test_se3_exp_is_differentiable_also_at_zero():
         assert torch.autograd.gradcheck(se3_exp, xi.requires_grad_())
 
 
+@pytest.mark.parametrize('exponential, size', [(so3_exp, 3), (se3_exp, 6)])
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_an_exponential_of_what_is_not_finite_is_nan_and_so_is_its_gradient(exponential, size, value):
+    spoiled = torch.zeros(2, size, dtype=torch.float64)
+    spoiled[1, 0] = value
+    assert exponential(spoiled).isnan().flatten(1).all(1).tolist() == [False, True]
+    assert exponential(spoiled)[0].isfinite().all()
+    xi = torch.zeros(size, dtype=torch.float64, requires_grad=True)
+    (exponential(xi) * value).sum().backward()
+    assert not xi.grad.isfinite().any()
+
+
 def test_se3_exp_at_zero_has_the_generators_as_derivative():
     jacobian = torch.autograd.functional.jacobian(se3_exp, torch.zeros(6, dtype=torch.float64))
     for i in range(6):

@@ -14,14 +14,14 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.lens import Lens, found_camera
-from aprloc_ros.training import build_map
+from aprloc_ros.training import foundation
 from aprloc_ros.training.build_map import Build
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.lens import moved_px, to_colmap
 from aprloc_ros.training.presets import load_preset
 from aprloc_ros.training.request import Request
-from aprloc_ros.training.triangulation import Structure
+from aprloc_ros.training.triangulation import Structure, TooFewPoints
 
 DECLARED = Camera(640, 480, 525.0, 525.0, 320.0, 240.0)
 FOUND = replace(DECLARED, fx=524.2, fy=524.0, cx=319.0, model='opencv', distortion=(0.01, -0.05, 0.0, 0.0))
@@ -100,7 +100,7 @@ def test_a_build_takes_all_frames_as_found_and_finds_once(tmp_path, monkeypatch)
     def triangulated(frames, *_):
         asked.append({frame.camera for frame in frames})
         return Structure(points, (Lens(frames[0].camera, found),))
-    monkeypatch.setattr(build_map, 'triangulate', triangulated)
+    monkeypatch.setattr(foundation, 'triangulate', triangulated)
     for _ in range(2):   # the second one goes on where the first was interrupted
         build = started_build(tmp_path)
         assert {frame.camera for frame in (*build.fit, *build.calibration, *build.test)} == {found}
@@ -115,8 +115,8 @@ def test_where_nothing_can_be_triangulated_cameras_are_as_declared(tmp_path, mon
 
     def failed(frames, *_):
         asked.append(len(frames))
-        raise AprlocError('only 3 points could be triangulated')
-    monkeypatch.setattr(build_map, 'triangulate', failed)
+        raise TooFewPoints('only 3 points could be triangulated')
+    monkeypatch.setattr(foundation, 'triangulate', failed)
     build = started_build(tmp_path)
     for _ in range(2):
         with pytest.raises(AprlocError, match='only 3 points'):

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.training import clock
 from aprloc_ros.training.clock import Clock
 from aprloc_ros.training.loop import Loop, average_gradients, make_fabric, step_generator, write_atomically
 
@@ -183,17 +185,20 @@ def test_each_step_and_process_has_random_numbers_of_its_own():
     assert torch.equal(draws[0], torch.rand(4, generator=step_generator(Process(0), 0, 0)))
 
 
-def test_the_clock_adds_up_the_sessions(tmp_path):
+def test_the_clock_adds_up_the_sessions(tmp_path, monkeypatch):
+    now_s = [time.time()]                   # thousands of seconds pass at once: what the machine takes does not count
+    monkeypatch.setattr(clock, 'time', SimpleNamespace(time=lambda: now_s[0], monotonic=lambda: now_s[0]))
+    monkeypatch.setattr(Path, 'touch', lambda path: (path.open('ab').close(), os.utime(path, (now_s[0], now_s[0]))))
     first = Clock(tmp_path)
-    time.sleep(0.3)
+    now_s[0] += 3000
     first.pause()
-    time.sleep(0.5)                         # nobody works
+    now_s[0] += 50_000                      # nobody works
     second = Clock(tmp_path)
-    assert 0.25 < second.seconds < 0.45
-    time.sleep(0.2)
+    assert second.seconds == pytest.approx(3000, abs=300)
+    now_s[0] += 2000
     (tmp_path / 'field.ckpt').touch()       # then the session is killed
-    time.sleep(0.5)
-    assert 0.4 < Clock(tmp_path).seconds < 0.75
+    now_s[0] += 50_000
+    assert Clock(tmp_path).seconds == pytest.approx(5000, abs=600)
 
 
 def test_an_unknown_device_is_refused():

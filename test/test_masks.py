@@ -7,12 +7,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import test_datasets_transforms as transforms
 import torch
+from capture_fixtures import HEIGHT, WIDTH, make_scene, refused
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.training.datasets.capture import Capture, Frame
-from aprloc_ros.training.masks import load_mask, mask_path, moving_pixels, write_masks
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Capture, Frame, Mask
+from aprloc_ros.training.datasets.mask_files import own_place, with_masks
+from aprloc_ros.training.masks import load_mask, moving_pixels, write_masks
 
 PINHOLE = Camera(80, 60, 70.0, 70.0, 39.5, 29.5)
 BARREL = Camera(80, 60, 60.0, 60.0, 40.1, 29.0, 'opencv', (-0.25, 0.06, 0.001, 0.0))
@@ -24,7 +28,12 @@ def photograph(directory: Path, name: str = 'a.jpg', mask: np.ndarray | None = N
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
     if mask is not None:
         cv2.imwrite(str(path.parent / 'masks' / f'{path.stem}.png'), mask)
-    return Frame(name, path, torch.eye(4, dtype=torch.float64), camera)
+    return found(Frame(name, path, torch.eye(4, dtype=torch.float64), camera))
+
+
+def found(frame: Frame) -> Frame:
+    """With its mask, if it has one."""
+    return with_masks((frame,), frame.image_path.parent.parent, None)[0][0]
 
 
 def square() -> np.ndarray:
@@ -51,11 +60,102 @@ def test_an_image_without_a_mask_has_none(tmp_path):
 
 
 def test_a_mask_of_another_size_or_kind_is_refused_by_name(tmp_path):
-    with pytest.raises(AprlocError, match=r'a\.png: the mask is 40x30 but its image 80x60; they must be equal'):
-        load_mask(photograph(tmp_path, mask=np.zeros((30, 40), np.uint8)))
-    mask_path(photograph(tmp_path)).write_text('not an image')
+    with pytest.raises(AprlocError, match=r'a\.png: the mask is 40x40 but its image 80x60, of another aspect'):
+        photograph(tmp_path, mask=np.zeros((40, 40), np.uint8))
+    (tmp_path / 'images/masks/a.png').write_text('not an image')
     with pytest.raises(AprlocError, match=r'masks/a\.png: not a readable image'):
-        load_mask(photograph(tmp_path))
+        photograph(tmp_path)
+
+
+def test_a_mask_of_another_size_and_the_same_aspect_is_scaled(tmp_path):
+    for size in ((40, 30), (160, 120)):
+        mask = cv2.resize(square(), size, interpolation=cv2.INTER_NEAREST)
+        assert np.array_equal(load_mask(photograph(tmp_path, mask=mask)).numpy(), square() > 0)
+
+
+# ---- places and polarities
+
+def capture_of(root, pictures: str = 'images') -> tuple[Frame, ...]:
+    names = [f'{i}.jpg' for i in range(4)]
+    for name in names:
+        (root / pictures / 'left').mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / pictures / 'left' / name), np.zeros((60, 80, 3), np.uint8))
+    return tuple(Frame(f'left/{n}', root / pictures / 'left' / n, torch.eye(4).double(), PINHOLE) for n in names)
+
+
+def draw(path, mask: np.ndarray):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), mask)
+
+
+PLACES = [
+    ('images', 'masks/left/{}.jpg.png', 'black'),            # COLMAP
+    ('images', 'images/left/masks/{}.jpg.png', 'black'),
+    ('images', 'masks/left/{}.png', 'black'),                # nerfstudio
+    ('images_4', 'masks_4/left/{}.png', 'black'),
+    ('images_4', 'masks/left/{}.jpg.png', 'black'),
+    ('images', 'images/left/masks/{}.png', 'white'),         # aprloc masks
+    ('images', 'images/left/dynamic_mask_{}.png', 'white'),  # instant-ngp
+    ('seq', 'masks/seq/left/{}.png', 'black'),
+]
+
+
+@pytest.mark.parametrize('pictures, place, hides', PLACES)
+def test_masks_are_found_in_the_places_of_each_tool_with_its_polarity(tmp_path, pictures, place, hides):
+    frames = capture_of(tmp_path, pictures)
+    mask = square() if hides == 'white' else 255 - square()
+    for i in range(3):
+        draw(tmp_path / place.format(i), mask)
+    masked, (note,) = with_masks(frames, tmp_path, None)
+    assert [frame.mask and frame.mask.hides for frame in masked] == [hides] * 3 + [None]
+    assert all(np.array_equal(load_mask(frame).numpy(), square() > 0) for frame in masked[:3])
+    assert '3 of 4 images' in note and f'{hides} pixels hide: 8 %' in note and '92 % are used' in note
+
+
+@pytest.mark.parametrize('place, may_mean_either', [('masks/left/{}.png', True), ('images/left/masks/{}.png', True),
+                                                    ('masks/left/{}.jpg.png', False)])
+def test_masks_that_hide_most_are_asked_about_where_their_name_leaves_a_doubt(tmp_path, place, may_mean_either):
+    frames = capture_of(tmp_path)
+    hides = 'white' if place.startswith('images') else 'black'
+    mask = np.zeros((60, 80), np.uint8)
+    mask[:50] = 255
+    for i in range(4):
+        draw(tmp_path / place.format(i), mask if hides == 'white' else 255 - mask)
+    if may_mean_either:
+        other = 'black' if hides == 'white' else 'white'
+        with pytest.raises(AprlocError, match=f'hide: 83 %.*"masks_hide: {other}".*yaml.*"masks_hide: {hides}"'):
+            with_masks(frames, tmp_path, None)
+        assert load_mask(with_masks(frames, tmp_path, other)[0][0]).float().mean() < 0.2
+    (said,) = with_masks(frames, tmp_path, hides if may_mean_either else None)[1]
+    assert 'hide: 83 %' in said and '17 % are used' in said
+
+
+def test_masks_that_hide_everything_are_refused(tmp_path):
+    frames = capture_of(tmp_path)
+    for i in range(4):
+        draw(tmp_path / f'masks/left/{i}.jpg.png', np.zeros((60, 80), np.uint8))
+    for hides in (None, 'black'):
+        with pytest.raises(AprlocError, match='hide: 100 %'):
+            with_masks(frames, tmp_path, hides)
+
+
+def test_nerfstudios_mask_path_and_the_choice_in_capture_yaml(tmp_path):
+    root = transforms.write(tmp_path / 'place', make_scene(24), transforms.OPENCV,
+                            lambda i: {'mask_path': f'hidden\\{i}.png'})
+    for i in range(24):
+        mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+        mask[:6] = 0
+        draw(root / 'hidden' / f'{i}.png', mask)
+    capture = read_capture(root)
+    assert all(frame.mask.hides == 'black' for frame in capture.train)
+    assert any('black pixels hide: 25 %' in note for note in capture.notes)
+    (root / 'capture.yaml').write_text('masks_hide: white\n')   # three quarters, of which capture.yaml leaves no doubt
+    assert load_mask(read_capture(root).train[0]).float().mean() == 0.75
+    (root / 'capture.yaml').write_text('masks_hide: grey\n')
+    refused(root, 'capture.yaml', 'grey', 'black or white')
+    (root / 'hidden' / '7.png').unlink()
+    (root / 'capture.yaml').unlink()
+    refused(root, 'transforms.json:', '7.png', 'missing')
 
 
 def test_a_pixel_moves_where_any_part_of_it_does(tmp_path):
@@ -107,11 +207,11 @@ def save_tiny_segmenter(directory: Path, everything_is: str) -> Path:
 def test_masks_are_written_where_the_model_sees_what_moves(tmp_path, label):
     capture = captured(tmp_path)
     model = save_tiny_segmenter(tmp_path / 'model', label)
-    cv2.imwrite(str(mask_path(capture.train[0])), square())
+    cv2.imwrite(str(own_place(capture.train[0])), square())
     assert write_masks(capture, str(model), 'cpu') == 2
-    assert np.array_equal(load_mask(capture.train[0]).numpy(), square() > 0)   # drawn by hand, left alone
+    assert np.array_equal(load_mask(found(capture.train[0])).numpy(), square() > 0)   # drawn by hand, left alone
     for frame in (capture.train[1], capture.test[0]):
-        moving = load_mask(frame)
+        moving = load_mask(replace(frame, mask=Mask(own_place(frame), 'white')))
         assert moving.shape == (60, 80) and moving.any() == (label == 'person')
     assert write_masks(capture, str(model), 'cpu') == 0
 

@@ -7,7 +7,7 @@ from nre_fixtures import CAMERA, Painter, cloud, query, truth
 
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.points import MapPoints
-from aprloc_ros.refinement.nre import NreRefiner, NreSettings
+from aprloc_ros.refinement.nre import QUICK, NreRefiner, NreSettings
 from aprloc_ros.refinement.refined import Budget
 
 NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)
@@ -80,12 +80,30 @@ def test_a_budget_of_nothing_returns_the_start():
     start = truth(40)
     for budget in (Budget(0, 100.0), Budget(10, 0.0)):
         found = refine(Painter(points, T), points, start[None], budget)
-        assert found.failed and torch.equal(found.T_map_cam, start)
+        assert found.cut_short and torch.equal(found.T_map_cam, start)
 
 
 def test_few_iterations_are_kept_to():
     points, T = cloud(), truth(2)
-    assert refine(Painter(points, T, noise=0.02), points, budget=Budget(3, 60_000.0)).iterations <= 3
+    found = refine(Painter(points, T, noise=0.02), points, budget=Budget(3, 60_000.0))
+    assert found.iterations <= 3 and found.status == 'out of iterations'
+
+
+def test_whatever_the_deadline_it_is_out_of_time_or_the_answer_of_no_deadline(look_ms):
+    points, T = cloud(), truth(2)
+    painter = Painter(points, T, outliers=0.3, noise=0.02)
+    expected = refine(painter, points, budget=Budget())
+    found = [refine(painter, points, budget=Budget(50, look_ms * (looks + 0.5))) for looks in range(40)]
+    statuses = [result.status for result in found]
+    finished = statuses.index('converged')
+    assert finished > 5 and set(statuses[:finished]) == {'out of time'} and set(statuses[finished:]) == {'converged'}
+    assert all(torch.equal(result.T_map_cam, expected.T_map_cam) for result in found[finished:])
+
+
+def test_the_quick_one_finds_it_too():
+    points, T = cloud(2000), truth(3)
+    found = refine(Painter(points, T, noise=0.02, camera=CAMERA.resized(224, 160)), points, settings=QUICK)
+    assert found.status == 'converged' and reprojection_px(found.T_map_cam, T, points) < 0.5
 
 
 def scattered(points, xyz):

@@ -8,9 +8,9 @@ from nav_msgs.msg import Odometry
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
+from aprloc_ros.recordings.stamp_order import CLOCK_SET_BACK_FRAMES
 from aprloc_ros.ros.messages import pose_to_message, time_message
 from aprloc_ros.ros.odometry import OdometryBuffer, TfOdometry
-from aprloc_ros.ros.worker import CLOCK_SET_BACK_FRAMES
 
 
 def transform(*tangent):

@@ -1,6 +1,7 @@
 """What is installed: every module under one name, the files that ROS looks for, an executable that runs."""
 
 import configparser
+import json
 import os
 import re
 import shutil
@@ -12,8 +13,8 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ('aprloc_ros', 'training', 'launch', 'config', 'maps', 'resource', 'package.xml', 'setup.py', 'setup.cfg',
-           'pyproject.toml')
+SOURCES = ('aprloc_ros', 'training', 'launch', 'config', 'maps', 'resource', 'package.xml', 'colcon.pkg', 'setup.py',
+           'setup.cfg', 'pyproject.toml')
 XSD = '''<?xml version="1.0"?>
 <xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">
   <!-- The part of REP 149 that this package's manifest uses, in the order that it prescribes. -->
@@ -92,24 +93,30 @@ def test_the_constraints_pin_exact_versions_of_every_direct_dependency():
     assert all(matches), [line for line, match in zip(lines, matches) if not match]
     pinned = {match.group(1) for match in matches}
     setup = (ROOT / 'setup.py').read_text()
-    quoted = re.findall(r"'([A-Za-z0-9_-]+)(?:\[\w+\])?(?:<[\d.]+)?'",
+    quoted = re.findall(r"'([A-Za-z0-9_-]+)(?:\[\w+\])?(?:[<>][\d.,<>=]+)?'",
                         setup[setup.index('ROS_WHEELS ='):setup.index('def share')]
                         + setup[setup.index('install_requires'):setup.index('entry_points')])
     needed = {name.lower().replace('_', '-') for name in quoted} - {'ros', 'eval', 'train', 'test'}
     assert len(needed) > 20 and needed <= pinned, needed - pinned
 
 
+def copy_sources(directory):
+    """What an installation needs, to a new directory, which is returned."""
+    directory.mkdir(parents=True)
+    for name in SOURCES:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, directory / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
+        else:
+            shutil.copy(path, directory / name)
+    return directory
+
+
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory):
     """Prefix of an installation as colcon makes it, of a copy of the sources."""
     pytest.importorskip('setuptools')
-    source, prefix = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('prefix')
-    for name in SOURCES:
-        path = ROOT / name
-        if path.is_dir():
-            shutil.copytree(path, source / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
-        elif path.exists():
-            shutil.copy(path, source / name)
+    source, prefix = copy_sources(tmp_path_factory.mktemp('sources') / 'aprloc_ros'), tmp_path_factory.mktemp('prefix')
     environment = {**os.environ, 'PYTHONWARNINGS': 'ignore'}
     command = [sys.executable, 'setup.py', '-q', 'install', '--prefix', str(prefix), '--record', str(source / 'record'),
                '--single-version-externally-managed', '--no-compile']
@@ -136,6 +143,8 @@ def test_share_and_the_ament_index(installed):
     for name in ('package.xml', 'launch/relocalize.launch.py', 'launch/replay.launch.py', 'config/relocalize.yaml',
                  'config/relocalize.rviz', 'config/foxglove.json', 'config/sros2/policy.xml'):
         assert (share / name).read_bytes() == (ROOT / name).read_bytes()
+    for name in json.loads((ROOT / 'colcon.pkg').read_text())['hooks']:
+        assert (installed / name).is_file()
     for path in (ROOT / 'maps').rglob('*.*') if (ROOT / 'maps').is_dir() else ():
         assert (share / path.relative_to(ROOT)).is_file()
 
@@ -149,7 +158,7 @@ def run_installed(installed, *command):
     """Run with the installation on the path and nothing of the sources."""
     environment = {**os.environ, 'PYTHONPATH': str(site_packages(installed)),
                    'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
-    return subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True, timeout=60,
+    return subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True, timeout=300,
                           check=False)
 
 

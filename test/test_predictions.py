@@ -77,6 +77,7 @@ def write_scene(path, shift_m, methods=('ours',)):
 def test_a_folder_is_one_table_with_the_average(tmp_path, capsys):
     write_scene(tmp_path / 'attic.npz', 0.1)
     write_scene(tmp_path / 'barn.npz', 0.3, ('ours', 'theirs'))
+    (tmp_path / '._barn.npz').write_bytes(b'what macOS leaves there')
     assert main(['evaluate', '--poses', str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ['other', 'scenes,', 'median', 'm/deg', 'attic', 'barn', 'average']

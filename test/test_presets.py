@@ -57,6 +57,13 @@ def test_a_file_lies_over_the_preset_in_yaml_types(tmp_path):
     assert changed.max_sift_frames == 9
 
 
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    path = overlay(tmp_path / 'a.yaml', max_sift_frames=9)
+    path.write_bytes(path.read_text().encode(encoding))
+    assert load_preset('small', path).max_sift_frames == 9
+
+
 @pytest.mark.parametrize('values, parts', [
     ({'fields': {}}, ['unknown key fields', 'field, regressor']),
     ({'field': {'ray': 3}}, ['unknown key field.ray', 'rays']),

@@ -19,7 +19,8 @@ from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import DescriptorSpec, ModelSpec, RefinerSpec
 from aprloc_ros.map_bundle import EXTRACTOR_FILE, POINTS_FILE, MapBundle, load_map, save_map
 from aprloc_ros.networks.extractor import build_extractor
-from aprloc_ros.refinement.refined import Budget, Refined, kept
+from aprloc_ros.refinement.lens_evidence import LensEvidence
+from aprloc_ros.refinement.refined import Budget, Refined, Stopwatch, kept
 
 EXTRACTOR = ModelSpec('nre', {'width': 0.34, 'coarse_channels': 64, 'fine_channels': 16})
 QUERY_CAMERA = CAMERA.resized(128, 96)
@@ -48,13 +49,24 @@ class Recorded:
 
     def __init__(self, inlier_share):
         self.inlier_share, self.asked = inlier_share, []
+        self.took_ms, self.lens = 0.0, None
 
     def refine(self, query, starts, budget):
         self.asked.append((query, starts, budget))
+        watch = Stopwatch(budget)
+        Clock.now_s += 1e-3 * self.took_ms
+        if not watch.in_time():
+            return kept(starts[0], {'inlier_share': self.inlier_share}, watch)
         if self.inlier_share is None:
             return kept(starts[0], {'inlier_share': 0.0})
         return Refined(MOVED, torch.eye(6, dtype=torch.float64) * 1e4, 2.0, 1.0, 3, 'converged',
-                       {'inlier_share': self.inlier_share})
+                       {'inlier_share': self.inlier_share}, lens=self.lens)
+
+
+class Clock:
+    """Of time.perf_counter(): nothing but refiners takes time."""
+
+    now_s = 0.0
 
 
 class Fixed(nn.Module):
@@ -104,6 +116,76 @@ def test_none_is_the_regressor_alone(monkeypatch):
     localizer, refiner = make(monkeypatch, 0.9, refiner='none')
     estimate = localizer.localize(IMAGE)
     assert estimate.status == 'prior' and not refiner.asked and estimate.refined is None
+
+
+def hurried(monkeypatch, deadline_ms):
+    """A warmed-up localizer whose refiner takes 60 ms and its quick one 30."""
+    monkeypatch.setattr('time.perf_counter', lambda: Clock.now_s)
+    refiners = {'nre': Recorded(0.9), 'nre_quick': Recorded(0.9)}
+    refiners['nre'].took_ms, refiners['nre_quick'].took_ms = 60.0, 30.0
+    monkeypatch.setattr(localizer_module, 'make_refiner', lambda name, bundle, device: refiners[name])
+    own = dataclasses.replace(manifest(), refiners={'nre': SPEC, 'nre_quick': SPEC})
+    localizer = Localizer(MapBundle(own, Fixed(), tiny_models()[1], None), 'cpu', budget=Budget(milliseconds=deadline_ms))
+    usual_ms = localizer.warm_up()
+    assert {effort.refiner: round(ms) for effort, ms in usual_ms.items()} == {'nre': 60, 'nre_quick': 30}
+    return localizer, refiners
+
+
+@pytest.mark.parametrize(('deadline_ms', 'refiner', 'status'), [
+    (100.0, 'nre', 'refined'), (45.0, 'nre_quick', 'refined'), (20.0, 'nre_quick', 'rejected')])
+def test_what_can_be_done_in_time_is_asked_and_what_is_late_is_no_answer(monkeypatch, deadline_ms, refiner, status):
+    localizer, _ = hurried(monkeypatch, deadline_ms)
+    estimate = localizer.localize(IMAGE)
+    assert (estimate.refiner, estimate.status) == (refiner, status)
+    if status == 'rejected':
+        assert estimate.reason == 'out of time'
+        assert estimate.text == 'after 30 ms: raise refine_ms, or a faster device'
+        torch.testing.assert_close(estimate.T_map_cam, T_MAP_SCENE)
+
+
+def test_a_machine_that_becomes_slow_costs_one_frame(monkeypatch):
+    localizer, refiners = hurried(monkeypatch, 100.0)
+    refiners['nre'].took_ms, refiners['nre_quick'].took_ms = 150.0, 75.0
+    found = [localizer.localize(IMAGE) for _ in range(5)]
+    assert [estimate.status for estimate in found] == ['rejected', *['refined'] * 4]
+    assert {estimate.refiner for estimate in found[1:]} == {'nre_quick'}
+
+
+def test_without_a_deadline_nothing_is_late(monkeypatch):
+    localizer, refiner = make(monkeypatch, 0.9)
+    refiner.took_ms = 1e6
+    assert localizer.localize(IMAGE).status == 'refined' and localizer.refiner_name == 'nre'
+
+
+def test_an_answer_that_iterations_cut_short_is_none(saved):
+    estimate = Localizer(load_map(saved[0], 'cpu'), 'cpu', budget=Budget(0)).localize(IMAGE)
+    assert (estimate.status, estimate.reason) == ('rejected', 'out of iterations') and 'refine_iterations' in estimate.text
+
+
+def evidence(focal):
+    return LensEvidence(torch.tensor([focal, 0.0, 0.0], dtype=torch.float64), 1e6 * torch.eye(3, dtype=torch.float64),
+                        torch.ones(6, 3, dtype=torch.float64))
+
+
+def test_a_camera_that_the_images_contradict_is_refused_with_both_numbers(monkeypatch):
+    localizer, refiner = make(monkeypatch, 0.9)
+    refiner.lens = evidence(0.1)
+    estimate = localizer.localize(IMAGE, dataclasses.replace(QUERY_CAMERA, fx=108.0, fy=108.0))
+    assert (estimate.status, estimate.reason) == ('rejected', 'camera_info')
+    assert 'the images say f 119' in estimate.text and 'declared is f 108' in estimate.text
+    refiner.lens = evidence(0.0)
+    assert localizer.localize(IMAGE, QUERY_CAMERA).status == 'refined'
+
+
+def test_another_camera_than_the_maps_is_less_certain_until_images_have_told(monkeypatch):
+    localizer, refiner = make(monkeypatch, 0.9)
+    refiner.lens = evidence(0.0)
+    own, other = (localizer.localize(IMAGE, camera).covariance.trace() for camera in (
+        QUERY_CAMERA, dataclasses.replace(QUERY_CAMERA, fx=1.1 * QUERY_CAMERA.fx)))
+    assert own < other
+    for _ in range(100):
+        later = localizer.localize(IMAGE, dataclasses.replace(QUERY_CAMERA, fx=1.1 * QUERY_CAMERA.fx)).covariance.trace()
+    assert later < other
 
 
 @pytest.fixture(scope='module')

@@ -28,7 +28,7 @@ class Machine:
         T_map_cam = torch.eye(4, dtype=torch.float64)
         T_map_cam[0, 3] = next(self.x_m)
         return SimpleNamespace(T_map_cam=T_map_cam, covariance=1e-4 * torch.eye(6, dtype=torch.float64), status=self.status,
-                               score=0.25)
+                               score=0.25, reason='unsure', text='score 0.250')
 
     def clock(self):
         return self.now_s

@@ -1,6 +1,5 @@
-"""Messages against OpenCV's and SciPy's reading of the same numbers, and the covariance against sampling."""
+"""Messages against SciPy's reading of the same numbers, and the covariance against sampling."""
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,83 +8,18 @@ from scipy.spatial.transform import Rotation
 pytest.importorskip('rclpy', reason='ROS is not installed')
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Quaternion
-from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
-from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.covariance import to_base
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp
 from aprloc_ros.recordings import message_fields
 from aprloc_ros.ros import messages as ros_messages
 
-K = [500.0, 0.0, 320.5, 0.0, 510.0, 240.25, 0.0, 0.0, 1.0]
-P = [480.0, 0.0, 319.0, 0.0, 0.0, 490.0, 239.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 STAMP = Time(sec=7, nanosec=8)
-
-
-def info(model='plumb_bob', d=(-0.2, 0.05, 0.001, -0.002, 0.01), **changes):
-    return CameraInfo(**{'width': 640, 'height': 480, 'distortion_model': model, 'd': list(d), 'k': K, 'p': P, **changes})
 
 
 def transform(*tangent):
     return se3_exp(torch.tensor(tangent, dtype=torch.float64))
-
-
-def test_distortion_models():
-    camera = message_fields.camera_from_info(info())
-    assert camera == Camera(640, 480, 500, 510, 320.5, 240.25, 'opencv', (-0.2, 0.05, 0.001, -0.002, 0.01))
-    rational = tuple(0.01 * i for i in range(1, 9))
-    assert message_fields.camera_from_info(info('rational_polynomial', rational)).distortion == rational
-    assert message_fields.camera_from_info(info('rational_polynomial', (*rational, 0.0, 0.0, 0.0, 0.0))).distortion == rational
-    fisheye = message_fields.camera_from_info(info('equidistant', (0.1, 0.0, 0.0, 0.01)))
-    assert (fisheye.model, fisheye.distortion) == ('fisheye', (0.1, 0.0, 0.0, 0.01))
-    for model, d in (('', ()), ('plumb_bob', ()), ('plumb_bob', (0.0,) * 5), ('rational_polynomial', (0.0,) * 8)):
-        assert message_fields.camera_from_info(info(model, d)) == Camera(640, 480, 500, 510, 320.5, 240.25)
-
-
-def test_a_rectified_image_takes_p_and_no_distortion():
-    assert message_fields.camera_from_info(info(), rectified=True) == Camera(640, 480, 480, 490, 319, 239)
-
-
-def test_a_region_of_interest_and_binning_see_the_same_rays():
-    region = RegionOfInterest(x_offset=100, y_offset=60, width=320, height=240)
-    camera = message_fields.camera_from_info(info(roi=region, binning_x=2, binning_y=4))
-    assert (camera.width, camera.height) == (160, 60)
-    whole = message_fields.camera_from_info(info())
-    # The pixel (10, 5) of the image averages 2x4 pixels of the sensor, whose centre is at:
-    u, v = 100 + 2 * 10 + 0.5, 60 + 4 * 5 + 1.5
-    assert (10 - camera.cx) / camera.fx == pytest.approx((u - whole.cx) / whole.fx)
-    assert (5 - camera.cy) / camera.fy == pytest.approx((v - whole.cy) / whole.fy)
-
-
-def test_the_camera_undistorts_as_opencv_does():
-    camera = message_fields.camera_from_info(info())
-    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    image = cv2.resize(image, (640, 480), interpolation=cv2.INTER_CUBIC)
-    expected = cv2.undistort(image, np.reshape(K, (3, 3)), np.array(camera.distortion))
-    difference = np.abs(warp_image(image, camera, camera.without_distortion()).astype(int) - expected)
-    assert np.percentile(difference, 99) <= 2
-
-
-@pytest.mark.parametrize('changes, words', [
-    ({'width': 0}, '0x480'), ({'k': [0.0] * 9}, 'no calibration'), ({'model': 'thin_prism'}, 'thin_prism'),
-    ({'model': '', 'd': (0.1,)}, "distortion model ''"), ({'d': (0.1, 0.2)}, '2 distortion coefficients'),
-    ({'d': (0.1,) * 6}, '6 distortion'), ({'model': 'rational_polynomial', 'd': (0.1,) * 12}, '12 distortion'),
-    ({'model': 'rational_polynomial', 'd': (0.1,) * 7}, '7 distortion'),
-    ({'model': 'equidistant', 'd': (0.1,)}, '1 distortion'), ({'d': (float('nan'),) * 5}, 'coefficients|finite'),
-    ({'k': [float('nan'), *K[1:]]}, 'finite'), ({'k': [-500.0, *K[1:]]}, 'positive'),
-    ({'width': 2**31}, 'outside 1 to'), ({'roi': RegionOfInterest(x_offset=600, width=100, height=100)}, 'outside its'),
-    ({'roi': RegionOfInterest(x_offset=1)}, 'region'), ({'binning_x': 1000}, '0x480')])
-def test_a_broken_camera_info_is_one_line(changes, words):
-    with pytest.raises(AprlocError, match=words) as caught:
-        message_fields.camera_from_info(info(**changes))
-    assert '\n' not in str(caught.value)
-
-
-def test_a_rectified_region_is_refused():
-    region = RegionOfInterest(width=100, height=100, do_rectify=True)
-    with pytest.raises(AprlocError, match='do_rectify'):
-        message_fields.camera_from_info(info(roi=region), rectified=True)
 
 
 def test_poses_and_transforms():

@@ -1,6 +1,9 @@
 """Triangulated points against the exact depth of rendered views."""
 
 import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from capture_fixtures import pixels
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp
 from aprloc_ros.lens import Lens
+from aprloc_ros.training import triangulation
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.depths import from_points
@@ -49,7 +53,7 @@ def court(tmp_path_factory):
     return tuple(frames), np.stack(depths)
 
 
-def test_points_lie_on_the_surfaces(court, tmp_path):
+def test_points_lie_on_the_surfaces(court, tmp_path, capsys):
     frames, depths = court
     said = []
     found = triangulate(frames, tmp_path / 'colmap', report=said.append)
@@ -68,6 +72,8 @@ def test_points_lie_on_the_surfaces(court, tmp_path):
     assert np.quantile(errors, 0.8) < 0.05
     assert any(f'SIFT on {COUNT} of {COUNT}' in text for text in said)
     assert not (tmp_path / 'colmap').exists()
+    shown = capsys.readouterr().err   # counts and the time that is left
+    assert f'0/{COUNT} [' in shown and 'image/s' in shown and 'pair/s' in shown
 
 
 @pytest.mark.parametrize('wrong', [{'fx': 1.02 * CAMERA.fx, 'fy': 1.02 * CAMERA.fy},
@@ -154,3 +160,73 @@ def test_pairs_look_the_same_way():
 def test_a_row_of_views_is_matched_near_and_far():
     gaps = [j - i for i, j in view_pairs(poses(*[(0.1 * i, 0.0) for i in range(60)]))]
     assert gaps.count(1) >= 55 and max(gaps) > 15 and len(gaps) < 60 * 9
+
+
+def test_points_do_not_depend_on_how_many_images_colmap_gets_at_a_time(court, tmp_path, monkeypatch):
+    frames = court[0][:6]
+    usual = triangulate(frames, tmp_path / 'usual', report=quiet).points
+    for name in ('_IMAGES_AT_A_TIME', '_PAIRS_AT_A_TIME'):
+        monkeypatch.setattr(triangulation, name, 1)
+    points = triangulate(frames, tmp_path / 'other', report=quiet).points
+    assert torch.equal(points.xyz, usual.xyz) and torch.equal(points.observations, usual.observations)
+
+
+def test_images_of_twelve_bits_are_seen_as_those_of_eight(court, tmp_path):
+    frames = court[0][:6]
+    deep = []
+    for i, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), cv2.imread(str(frame.image_path)).astype(np.uint16) * 16)
+        deep.append(replace(frame, image_path=tmp_path / f'{i}.png', sample_bits=12))
+    counts = [len(triangulate(tuple(views), tmp_path / 'colmap', report=quiet).points.xyz) for views in (frames, deep)]
+    assert counts[1] > 0.9 * counts[0] > 100
+
+
+def test_pictures_can_be_written_after_colmap_was_loaded(tmp_path):
+    pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+    code = ('import sys; from aprloc_ros.training.colmap import load_pycolmap; load_pycolmap(); from PIL import Image; '
+            'Image.effect_noise((640, 480), 50).save(sys.argv[1])')
+    subprocess.run([sys.executable, '-c', code, str(tmp_path / 'a.png')], check=True, timeout=60)
+    assert cv2.imread(str(tmp_path / 'a.png')).shape == (480, 640, 3)
+
+
+INTERRUPTED = """
+import os, sys, torch
+from pathlib import Path
+from aprloc_ros.camera import Camera
+from aprloc_ros.training.colmap import ends_at_once, load_pycolmap
+from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.triangulation import triangulate
+images, work, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+if what == 'native':
+    load_pycolmap()
+    with ends_at_once():
+        print('now', flush=True)
+        import time
+        time.sleep(600)
+camera = Camera(1000, 800, 800, 800, 500, 400)
+frames = [Frame(str(i), images / f'{i % 3}.png', torch.eye(4).double(), camera) for i in range(300)]
+try:
+    triangulate(tuple(frames), work, report=lambda text: print('now', flush=True))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize('what, sent, codes', [
+    ('SIFT', signal.SIGTERM, (-signal.SIGTERM,)), ('SIFT', signal.SIGINT, (130,)),
+    ('native', signal.SIGTERM, (-signal.SIGTERM,)), ('native', signal.SIGINT, (-signal.SIGINT,))])
+def test_a_signal_ends_the_work_of_colmap_without_a_stack_trace(tmp_path, what, sent, codes):
+    pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+    for i in range(3):
+        noise = np.random.default_rng(i).integers(0, 255, (800, 1000), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f'{i}.png'), cv2.GaussianBlur(noise, (0, 0), 2))
+    command = [sys.executable, '-c', INTERRUPTED, str(tmp_path), str(tmp_path / 'colmap'), what]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'now\n'
+    if what == 'SIFT':
+        while b'image/s' not in os.read(process.stderr.fileno(), 1000):   # the bar is there: images are at work
+            pass
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=60)   # 300 images would take minutes
+    assert process.returncode in codes
+    assert '***' not in said and 'PC:' not in said and 'Traceback' not in said

@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
+from aprloc_ros.distributions import binomial_cdf, binomial_interval, chi2_cdf, chi2_quantile
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.scoring.distributions import binomial_cdf, binomial_interval, chi2_cdf, chi2_quantile
 from aprloc_ros.scoring.uncertainty import (
     LEVELS,
     anees_interval,

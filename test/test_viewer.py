@@ -119,6 +119,13 @@ def test_a_tum_file_is_read_as_scipy_understands_it(tmp_path):
     assert track.T_truth is None and track.names[3] == '0.3 s'
 
 
+def test_what_an_editor_wrote_before_a_file_is_no_part_of_it(tmp_path):
+    for name, content in (('a.tum', '0 1 2 3 0 0 0 1\n'), ('a.csv', 'stamp_s,' + ','.join(
+            f'estimate_{part}' for part in ('x', 'y', 'z', 'qx', 'qy', 'qz', 'qw')) + '\n0,1,2,3,0,0,0,1\n')):
+        (tmp_path / name).write_text(content, encoding='utf-8-sig')
+        assert read_track(tmp_path / name).T_estimate[0, :3, 3].tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize('name, content, complaint', [
     ('poses.csv', 'name,stamp_s\na,1\n', 'not poses as a CSV'), ('estimates.tum', '1 2 3\n', 'not poses as a CSV'),
     ('estimates.tum', '1 2 3 nan 0 0 0 1\n', 'NaN or infinity'), ('estimates.tum', '# nothing\n', 'holds no pose'),

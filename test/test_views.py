@@ -11,6 +11,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.datasets.sizes import shapes
 from aprloc_ros.training.views import common_camera, load_views
 
 PINHOLE = Camera(80, 60, 70.0, 70.0, 39.5, 29.5)
@@ -78,6 +79,28 @@ def test_pixels_without_data_are_marked(tmp_path):
     seen = load_views((frame,), target).seen[0].numpy()
     assert seen[inside].mean() > 0.99 and not seen[outside].any() and outside.any()
     assert load_views((photograph(tmp_path / 'b.png', PINHOLE),), PINHOLE).seen.all()
+
+
+PORTRAIT = Camera(60, 80, 70.0, 70.0, 29.5, 39.5)
+
+
+@pytest.mark.parametrize('landscape, portrait', [(5, 2), (2, 5), (3, 3)])
+def test_portrait_and_landscape_give_the_camera_of_most_and_the_others_are_seen_in_part(tmp_path, landscape, portrait):
+    cameras = [PORTRAIT] * portrait + [PINHOLE] * landscape
+    frames = tuple(photograph(tmp_path / f'{i}.png', camera, i) for i, camera in enumerate(cameras))
+    most, other = (PORTRAIT, PINHOLE) if portrait > landscape else (PINHOLE, PORTRAIT)
+    camera = common_camera(frames, 60)
+    assert camera == most and common_camera(frames, 30).fx == common_camera(frames, 30).fy == 35
+    views = load_views(frames, camera)
+    expected = torch.from_numpy(pattern(directions(camera))).permute(2, 0, 1)
+    for i, frame in enumerate(frames):
+        share = views.seen[i].float().mean().item()
+        assert share == 1 if frame.camera == most else share == pytest.approx(60 / 80, abs=0.03)
+        assert (views.images[i].float() - expected).abs()[:, views.seen[i]].median() < 1.5
+    note, = shapes(frames)
+    assert f'{cameras.count(most)} of {len(frames)} images have the shape of {most.width}x{most.height}' in note
+    assert f'{cameras.count(other)} of {other.width}x{other.height}' in note
+    assert not shapes(tuple(frame for frame in frames if frame.camera == most))
 
 
 def test_histograms_are_shares_of_the_loaded_image(tmp_path):

@@ -1,11 +1,13 @@
-"""The newest frame only, stamps in order, and every frame accounted for."""
+"""The newest frame only, and every frame accounted for."""
 
 import threading
 import time
 
 import pytest
 
-from aprloc_ros.ros.worker import CLOCK_SET_BACK_FRAMES, FrameCounts, NewestFrameWorker, StampOrder
+from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker
+
+PATIENCE_S = 60
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def gate():
 
 
 def wait_until(condition):
-    end_s = time.monotonic() + 10
+    end_s = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end_s
         time.sleep(0.001)
@@ -34,7 +36,7 @@ def wait_until(condition):
 def test_only_the_newest_waiting_frame_is_answered(gate):
     worker, answered, superseded, started, permission = gate
     worker.submit(0)
-    assert started.acquire(timeout=10)
+    assert started.acquire(timeout=PATIENCE_S)
     for frame in range(1, 6):
         worker.submit(frame)
     permission.release(2)
@@ -45,17 +47,16 @@ def test_only_the_newest_waiting_frame_is_answered(gate):
 def test_submitting_does_not_wait_for_an_answer(gate):
     worker, answered, _, started, _ = gate
     worker.submit(0)
-    assert started.acquire(timeout=10)
-    start_s = time.perf_counter()
+    assert started.acquire(timeout=PATIENCE_S)
     for frame in range(1000):
         worker.submit(frame)
-    assert time.perf_counter() - start_s < 1 and not answered
+    assert not answered
 
 
 def test_stop_finishes_the_frame_in_hand_and_drops_the_waiting_one(gate):
     worker, answered, superseded, started, permission = gate
     worker.submit('in hand')
-    assert started.acquire(timeout=10)
+    assert started.acquire(timeout=PATIENCE_S)
     worker.submit('waiting')
     permission.release()
     worker.stop()
@@ -66,35 +67,6 @@ def test_an_idle_worker_stops_at_once():
     worker = NewestFrameWorker(lambda frame: None, lambda: None)
     worker.stop()
     assert threading.active_count() == 1 or all(thread.name != 'localizer' for thread in threading.enumerate())
-
-
-def test_stamps_must_increase():
-    order = StampOrder()
-    assert order.refusal(10) is None
-    assert 'is not after' in order.refusal(10)
-    assert 'is not after' in order.refusal(9)
-    assert order.refusal(11) is None
-
-
-@pytest.mark.parametrize('stamp_ns', [0, -1])
-def test_a_stamp_of_zero_is_refused(stamp_ns):
-    order = StampOrder()
-    assert 'zero' in order.refusal(stamp_ns)
-    assert order.refusal(1) is None
-
-
-def test_a_bag_played_again_is_accepted_after_a_few_frames():
-    order = StampOrder()
-    assert order.refusal(10**12) is None
-    refused = [order.refusal(stamp) for stamp in range(1, 2 * CLOCK_SET_BACK_FRAMES)]
-    assert all(refused[:CLOCK_SET_BACK_FRAMES - 1]) and not any(refused[CLOCK_SET_BACK_FRAMES - 1:])
-
-
-def test_late_frames_between_good_ones_never_turn_the_clock_back():
-    order = StampOrder()
-    for stamp in range(100, 200):
-        assert order.refusal(stamp) is None
-        assert order.refusal(50) is not None
 
 
 def test_counts_by_reason():

@@ -16,6 +16,9 @@ from aprloc_ros.histogram import BINS
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refiners import REFINERS
+from aprloc_ros.training.benchmark_budget import benchmark_budget
+from aprloc_ros.training.benchmark_camera import benchmark_camera
+from aprloc_ros.training.benchmark_contradictions import benchmark_contradictions
 from aprloc_ros.training.benchmark_descriptors import benchmark_descriptors
 from aprloc_ros.training.benchmark_nefes import benchmark_nefes
 from aprloc_ros.training.benchmark_nre import benchmark_nre
@@ -218,12 +221,16 @@ def _parser() -> argparse.ArgumentParser:
     refine = of_frames('refine', benchmark_refine, slow='nefes and photometric')
     refine.add_argument('--refiners', nargs='+', choices=REFINERS[1:], help='default: all')
     refine.add_argument('--plot', type=Path, metavar='FILE.png', help='draw convergence, on the frames of --every-slow')
+    budget = of_frames('budget', benchmark_budget)
+    budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
+    of_frames('camera', benchmark_camera)
     of_frames('nre', benchmark_nre, work='folder for the SIFT map')
     checkpoints = 'folder for checkpoints: an interrupted run goes on'
     for sub in (of_frames('nefes', benchmark_nefes, work=checkpoints, slow='nefes_pose'),
                 of_frames('descriptors', benchmark_descriptors, work=checkpoints)):
         sub.add_argument('--preset', default='small')
         sub.add_argument('--config', type=Path)
+    command('contradictions', benchmark_contradictions).add_argument('--data', type=Path, required=True)
     ablation = command('ablation', benchmark_ablation)
     ablation.add_argument('--data', type=Path, required=True)
     ablation.add_argument('--preset', default='small')

@@ -18,7 +18,7 @@ from aprloc_ros.networks.extractor import COARSE_STRIDE
 from aprloc_ros.refinement.feature_metric import feature_metric
 from aprloc_ros.refinement.loss_maps import sparse_maps
 from aprloc_ros.refinement.nre import NreRefiner, NreTrace
-from aprloc_ros.refinement.refined import Budget, Query, make_query
+from aprloc_ros.refinement.refined import Budget, Query, Stopwatch, make_query
 from aprloc_ros.refinement.reprojection import estimate_from_matches
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.evaluation import PoseScores, score_errors
@@ -32,7 +32,7 @@ from aprloc_ros.training.sift import SiftMap
 from aprloc_ros.training.triangulation import triangulate
 from aprloc_ros.training.views import with_lenses
 
-_PLENTY = Budget(500, 60_000.0)
+_PLENTY = Budget(500)
 _NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)
 _LOST = 1e6   # metres and degrees of a frame without a pose
 _COARSE_PX = 8.0    # a match's cell is as large
@@ -106,7 +106,7 @@ def _compare_estimators(bench: _Bench):
 
 def _estimates(bench: _Bench, query: Query) -> dict[str, Tensor | None]:
     """Poses by estimator. Those on matches take the likeliest coarse cell of each point, all that a match can hold."""
-    trace = bench.refiner.trace(query, _NO_START, _PLENTY)
+    trace = bench.refiner.trace(query, _NO_START, Stopwatch(_PLENTY))
     maps = sparse_maps(trace.log_coarse, trace.coarse_camera.width, 1)
     matches = (torch.from_numpy(trace.xyz), to_pixels(torch.from_numpy(maps.best).double(), COARSE_STRIDE),
                torch.from_numpy(maps.sureness).double(), query.camera)
@@ -149,7 +149,7 @@ def _time_stages(bench: _Bench):
             features = bench.bundle.extractor(query.image[None].contiguous(memory_format=torch.channels_last))[0]
         extraction_ms = 1e3 * (time.perf_counter() - start)
         start = time.perf_counter()
-        trace = bench.refiner.trace(query, _NO_START, _PLENTY)
+        trace = bench.refiner.trace(query, _NO_START, Stopwatch(_PLENTY))
         total_ms = 1e3 * (time.perf_counter() - start)
         spent = {'extraction': extraction_ms, 'total': total_ms}
         if trace is not None and trace.final is not None:

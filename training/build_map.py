@@ -10,7 +10,6 @@ from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.catalogue import USER_MAPS, check_map_name
-from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.lens import Lens
 from aprloc_ros.map_bundle import check_target
@@ -19,7 +18,7 @@ from aprloc_ros.networks.extractor import FINE_STRIDE
 from aprloc_ros.training import normalisation
 from aprloc_ros.training.clock import Clock
 from aprloc_ros.training.datasets import read_capture
-from aprloc_ros.training.datasets.capture import Capture, Frame, SparsePoints
+from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.depth_points import points_from_field
 from aprloc_ros.training.depths import SparseDepths, from_depth_images, from_points
@@ -27,13 +26,13 @@ from aprloc_ros.training.descriptors import descriptor_camera, fine_maps, train_
 from aprloc_ros.training.features import train_features
 from aprloc_ros.training.field import train_field
 from aprloc_ros.training.finish import write_map
+from aprloc_ros.training.foundation import Foundation, find_foundation
 from aprloc_ros.training.loop import make_fabric, write_atomically
 from aprloc_ros.training.presets import load_preset
 from aprloc_ros.training.regressor import train_regressor
 from aprloc_ros.training.request import Request
 from aprloc_ros.training.synthesis import Renderer
-from aprloc_ros.training.triangulation import triangulate
-from aprloc_ros.training.views import Views, common_camera, load_views, with_lenses
+from aprloc_ros.training.views import Views, common_camera, load_views
 
 _STAGES = {'field': 'field', 'regressor': 'regressor', 'descriptors': 'extractor', 'features': 'feature_field'}
 
@@ -66,17 +65,17 @@ class Build:
     @cached_property
     def fit(self) -> tuple[Frame, ...]:
         """Frames that train, with what is known of their cameras."""
-        return with_lenses(self._fit, self.lenses)
+        return self._foundation.known(self._fit)
 
     @cached_property
     def calibration(self) -> tuple[Frame, ...]:
         """Held out of training, for early stopping and for gates and covariances."""
-        return with_lenses(self._calibration, self.lenses)
+        return self._foundation.known(self._calibration)
 
     @cached_property
     def test(self) -> tuple[Frame, ...]:
         """For the score alone."""
-        return with_lenses(self.request.capture.test, self.lenses)
+        return self._foundation.known(self.request.capture.test)
 
     def _cached(self, name: str, find: Callable[[], list]) -> list:
         """What `find` returns, found once by the first process and kept in the work directory."""
@@ -86,34 +85,23 @@ class Build:
         self.fabric.barrier()
         return torch.load(cache, weights_only=True)
 
+    @cached_property
+    def _foundation(self) -> Foundation:
+        """Stage 0."""
+        return Foundation.from_list(self._cached('foundation.pt', lambda: find_foundation(
+            self.request.capture, self._fit, self.work_dir, self.preset.max_sift_frames, self.say).to_list()))
+
     @property
     def tracks(self) -> SparsePoints:
         """Points that several fit frames saw. AprlocError where too few could be triangulated."""
-        *points, _, reason = self._structure
-        if reason:
-            raise AprlocError(reason)
-        return SparsePoints(*points)
+        if self._foundation.reason:
+            raise AprlocError(self._foundation.reason)
+        return self._foundation.points
 
     @property
     def lenses(self) -> tuple[Lens, ...]:
-        """Of cameras that are not as the capture declares; a capture that brings points of its own knows its cameras."""
-        return tuple(from_mapping(Lens, lens, 'lens') for lens in self._structure[2])
-
-    @cached_property
-    def _structure(self) -> list:
-        """Stage 0: the capture's own points, or points triangulated and lenses fitted; last why there are none."""
-        return self._cached('structure.pt', self._find_structure)
-
-    def _find_structure(self) -> list:
-        if self.request.capture.points is not None:
-            points = _points_of(self._fit, self.request.capture)
-            self.say(f'points: the capture\'s {len(points.xyz)}')
-            return [points.xyz, points.observations, [], '']
-        try:
-            found = triangulate(self._fit, self.work_dir / 'colmap', self.preset.max_sift_frames, self.say)
-        except AprlocError as error:
-            return [torch.zeros(0, 3), torch.zeros(0, 2), [], str(error)]
-        return [found.points.xyz, found.points.observations, to_mapping(list(found.lenses)), '']
+        """Of cameras that are not as the capture declares."""
+        return self._foundation.lenses
 
     @cached_property
     def depths(self) -> SparseDepths:
@@ -209,15 +197,6 @@ class Build:
             self.clock.pause()
 
 
-def _points_of(fit: tuple[Frame, ...], capture: Capture) -> SparsePoints:
-    """The capture's points with their observations renumbered to the fit frames."""
-    position = {frame.name: index for index, frame in enumerate(fit)}
-    renumbered = torch.tensor([position.get(frame.name, -1) for frame in capture.train])
-    frame = renumbered[capture.points.observations[:, 0]]
-    kept = torch.stack([frame, capture.points.observations[:, 1]], 1)[frame >= 0]
-    return SparsePoints(capture.points.xyz, kept)
-
-
 def build(name: str, data: Path, preset: str = 'small', map_dir: Path | None = None, config: Path | None = None,
           device: str = 'auto', seed: int = 0, imagenet: str = 'none', until: str = 'map') -> Path:
     """Build (or finish building) a map; returns its directory.
@@ -234,6 +213,8 @@ def build(name: str, data: Path, preset: str = 'small', map_dir: Path | None = N
     work = Build(Request(name, capture, preset, settings, seed, imagenet), work_dir, device)
     work.say(f'{capture.format} capture {capture.name}: {len(work._fit)} frames to fit, {len(work._calibration)} to '
              f'calibrate, {len(capture.test)} held out for the score')
+    for note in capture.notes:
+        work.say(note)
     try:
         if until != 'map':
             getattr(work, _STAGES[until])

@@ -10,6 +10,7 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
+from aprloc_ros.training.datasets.sizes import has_aspect
 
 _PIXELS_PER_DEPTH_IMAGE = 1000
 
@@ -46,16 +47,22 @@ def from_depth_images(frames: tuple[Frame, ...], seed: int) -> SparseDepths:
     return SparseDepths(*(torch.cat(column) for column in zip(*parts)))
 
 
-def _of_depth_image(index: int, frame: Frame, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def read_depth(frame: Frame) -> np.ndarray:
+    """[H, W] in units of the frame's depth image."""
     image = cv2.imread(str(frame.depth_path), cv2.IMREAD_UNCHANGED)
-    if image is None or image.ndim != 2 or image.shape != (frame.camera.height, frame.camera.width):
-        raise AprlocError(f'{frame.depth_path}: not a readable one-channel depth image of the size of its colour image')
+    if image is None or image.ndim != 2 or not has_aspect(image.shape[::-1], (frame.camera.width, frame.camera.height)):
+        raise AprlocError(f'{frame.depth_path}: not a readable one-channel depth image of the aspect of its colour image')
+    return image
+
+
+def _of_depth_image(index: int, frame: Frame, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    image = read_depth(frame)
     # 65535 is what some sensors write for "no return".
     rows, columns = np.nonzero((image > 0) & (image < 65535))
     chosen = random.choice(len(rows), min(len(rows), _PIXELS_PER_DEPTH_IMAGE), replace=False)
     v, u = rows[chosen], columns[chosen]
     depth_m = image[v, u].astype(float) * frame.depth_unit_m
-    xy = _undistorted(frame.camera, np.stack([u, v], -1).astype(float))
+    xy = _undistorted(frame.camera.resized(*image.shape[::-1]), np.stack([u, v], -1).astype(float))
     points_cam = torch.from_numpy(np.concatenate([xy, np.ones_like(xy[:, :1])], -1) * depth_m[:, None])
     xyz = points_cam @ frame.T_map_cam[:3, :3].T + frame.T_map_cam[:3, 3]
     return torch.full((len(xyz),), index), xyz, torch.from_numpy(depth_m)

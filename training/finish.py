@@ -12,7 +12,6 @@ from aprloc_ros.covariance import prior_covariance, residuals
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import BuildFacts, DescriptorSpec, Manifest, ModelSpec, Provenance
 from aprloc_ros.map_bundle import MapBundle, load_map, save_map
-from aprloc_ros.refiners import FAST_REFINERS
 from aprloc_ros.scoring.evaluation import FrameRecord, evaluate_map, measure_records, score_records
 from aprloc_ros.scoring.uncertainty_table import uncertainty_table
 from aprloc_ros.training.features import feature_cosine
@@ -38,7 +37,7 @@ def write_map(build: 'Build', target: Path) -> None:
     networks = build.regressor, build.feature_field, build.extractor, points
     # Calibrated with the weights as they are stored and loaded again.
     draft = save_map(build.work_dir / 'draft', _manifest(build), *networks)
-    bundle = with_refiners(load_map(draft, device), FAST_REFINERS, build.descriptor_views(build.calibration),
+    bundle = with_refiners(load_map(draft, device), build.descriptor_views(build.calibration),
                            build.request.seed, device, build.say)
     _say_how_features_are(build)
     _say_what_storing_costs(build, bundle, networks)

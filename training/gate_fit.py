@@ -6,8 +6,8 @@ import math
 import torch
 from torch import Tensor
 
+from aprloc_ros.distributions import binomial_cdf
 from aprloc_ros.gate import Gate, SignalScore
-from aprloc_ros.scoring.distributions import binomial_cdf
 from aprloc_ros.training.trials import Outcomes
 
 MOST_HARMFUL = 0.02   # of the refined poses: worse than their prior by more than 5 cm or 0.5 degrees

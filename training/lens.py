@@ -4,6 +4,7 @@ A calibration sheet, a driver's default or a data set's round number is often a 
 different views say of a point does not meet in one place, and neither does a field that is rendered from them.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,11 +13,15 @@ import cv2
 import numpy as np
 
 from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.lens import Lens
 
 _ITERATIONS = 30
 _FEWEST_IMAGES = 8
 _WORTH_PX = 0.25   # a lens that moves pixels by less (root mean square) is left as declared: keypoints are no better
+# Shares of the image's diagonal by which a lens may be from the declared one: about 5 and 17 % of a focal length.
+_FAR, _IMPLAUSIBLE = 0.015, 0.05
+_MANY_POINTS = 500
 
 
 def to_colmap(camera: Camera) -> tuple[str, list[float]]:
@@ -63,6 +68,36 @@ def _to_camera(declared: Camera, parameters) -> Camera:
     fx, fy, cx, cy, *distortion = map(float, parameters)
     model = 'fisheye' if declared.model == 'fisheye' else 'opencv'
     return replace(declared, fx=fx, fy=fy, cx=cx - 0.5, cy=cy - 0.5, model=model, distortion=tuple(distortion))
+
+
+def check_lens(lens: Lens, verified: bool, before: int, after: int) -> str:
+    """Why a lens is not believed; empty for one that is.
+
+    verified: the poses agree with the images by pairs; before, after: points that could be triangulated with the declared
+    and with the found lens. Raises AprlocError for a lens that cannot be, unless verified poses and more points say so.
+    """
+    if not is_far(lens):
+        return ''
+    doubts = [] if verified else ['the poses could not be verified']
+    if after < _MANY_POINTS:
+        doubts.append(f'only {after} points say so (at least {_MANY_POINTS} needed)')
+    if after < before:
+        doubts.append(f'fewer points fit it ({after}) than the declared one ({before})')
+    if doubts and _moved(lens) > _IMPLAUSIBLE:
+        raise AprlocError(f'the images and poses fit a lens {moved_px(lens):.0f} pixels from the declared one (f '
+                          f'{lens.found.fx:.0f} {lens.found.fy:.0f}, declared {lens.declared.fx:.0f} {lens.declared.fy:.0f}), which '
+                          f'cannot be believed: {", ".join(doubts)}; mend the intrinsics, or the poses')
+    return ', '.join(doubts)
+
+
+def is_far(lens: Lens) -> bool:
+    """Whether it is further from the declared one than calibrations usually are."""
+    return _moved(lens) > _FAR
+
+
+def _moved(lens: Lens) -> float:
+    """moved_px as a share of the diagonal."""
+    return moved_px(lens) / math.hypot(lens.declared.width, lens.declared.height)
 
 
 def moved_px(lens: Lens) -> float:

@@ -1,9 +1,8 @@
 """Masks of moving objects: pixels of people and vehicles, which no training may look at (NeFeS section 3.2).
 
-The mask of `PATH/NAME.jpg` is `PATH/masks/NAME.png`, of the image's size; whatever is not 0 there is moving.
+`aprloc masks` writes that of `PATH/NAME.jpg` to `PATH/masks/NAME.png`; whatever is not 0 there is moving. Where those
+of other tools lie is told in datasets/mask_files.py.
 """
-
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,32 +13,18 @@ from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.device import resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.mask_files import hidden_pixels, own_place
 
 # What may be elsewhere tomorrow, by the COCO names that panoptic models use.
 MOVING = frozenset(('person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat', 'bird',
                     'cat', 'dog', 'horse', 'sheep', 'cow', 'elephant', 'bear', 'zebra', 'giraffe'))
 
 
-def mask_path(frame: Frame) -> Path:
-    return frame.image_path.parent / 'masks' / f'{frame.image_path.stem}.png'
-
-
 def load_mask(frame: Frame) -> Tensor | None:
-    """Moving pixels of a frame as captured, [H, W] bool; None where it has no mask.
-
-    Raises AprlocError for a mask that cannot be read or is of another size than the image.
-    """
-    path = mask_path(frame)
-    if not path.exists():
+    """Hidden pixels of a frame as captured, [H, W] bool; None where it has no mask."""
+    if frame.mask is None:
         return None
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if mask is None:
-        raise AprlocError(f'{path}: not a readable image; remove it or write it anew')
-    if mask.shape[:2] != (frame.camera.height, frame.camera.width):
-        raise AprlocError(f'{path}: the mask is {mask.shape[1]}x{mask.shape[0]} but its image '
-                          f'{frame.camera.width}x{frame.camera.height}; they must be equal')
-    colours = mask[..., :3] if mask.ndim == 3 else mask[..., None]   # what is transparent says nothing
-    return torch.from_numpy(colours.any(-1))
+    return torch.from_numpy(hidden_pixels(frame.mask, (frame.camera.width, frame.camera.height)))
 
 
 def moving_pixels(frame: Frame, camera: Camera) -> Tensor:
@@ -61,12 +46,12 @@ def write_masks(capture: Capture, model: str, device: str = 'auto') -> int:
     facebook/mask2former-swin-tiny-coco-panoptic. Masks that are there are left alone.
     Raises AprlocError where `transformers` or the model is missing.
     """
-    frames = [frame for frame in (*capture.train, *capture.test) if not mask_path(frame).exists()]
+    frames = [frame for frame in (*capture.train, *capture.test) if not frame.mask and not own_place(frame).exists()]
     if not frames:
         return 0
     moving_of = _load_segmenter(model, resolve_device(device))
     for frame in frames:
-        path = mask_path(frame)
+        path = own_place(frame)
         path.parent.mkdir(exist_ok=True)
         if not cv2.imwrite(str(path), 255 * moving_of(frame.read_image()).astype(np.uint8)):
             raise AprlocError(f'{path}: cannot be written; make its folder writable')

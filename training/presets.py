@@ -76,7 +76,7 @@ def load_preset(name: str, config: Path | None = None) -> Preset:
     if config is None:
         return PRESETS[name]
     try:
-        changes = yaml.safe_load(Path(config).read_text())
+        changes = yaml.safe_load(Path(config).read_bytes())   # with whatever mark an editor put first
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise AprlocError(f'{config}: not a readable YAML file ({" ".join(str(error).split())})') from None
     if not isinstance(changes, dict):

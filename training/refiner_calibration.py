@@ -1,6 +1,5 @@
 """What frames that were held out of a map say about its refiners: a gate, a covariance, and which one is the best."""
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,14 +9,13 @@ from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.refinement.refined import DEFAULT_BUDGET, Budget, Refined
-from aprloc_ros.refiners import missing_for
+from aprloc_ros.refinement.refined import Refined
+from aprloc_ros.refiners import FAST_REFINERS, QUICK_REFINER, missing_for
 from aprloc_ros.training.calibration import calibrate
 from aprloc_ros.training.trials import run_trials
 from aprloc_ros.training.views import Views
 
 _MOST_FRAMES = 200
-_UNHURRIED = Budget(DEFAULT_BUDGET.iterations, math.inf)   # a busy machine must not teach a map to distrust its refiner
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class RefinerScores:
 
 def calibrate_refiner(bundle: MapBundle, name: str, views: Views, seed: int, device: str) -> RefinerScores:
     """Gate and covariance of one refiner. views: held-out frames at the refiner's camera, in the order they were taken."""
-    localizer = Localizer(bundle, device, name, _UNHURRIED)
+    localizer = Localizer(bundle, device, name)   # in no hurry: a busy machine must not teach it to distrust its refiner
     if len(views) > _MOST_FRAMES:
         views = views[torch.linspace(0, len(views) - 1, _MOST_FRAMES).round().long()]
 
@@ -52,18 +50,18 @@ def calibrate_refiner(bundle: MapBundle, name: str, views: Views, seed: int, dev
                          sum(refined) / len(genuine), found.describe(trials))
 
 
-def with_refiners(bundle: MapBundle, names: tuple[str, ...], views: Views, seed: int, device: str, say) -> MapBundle:
-    """The bundle with a manifest that has the named refiners calibrated, as far as the map has what they need, and the most
-    accurate one as its own.
+def with_refiners(bundle: MapBundle, views: Views, seed: int, device: str, say) -> MapBundle:
+    """The bundle with a manifest that has the fast refiners and the quick one calibrated, as far as the map has what they
+    need, and the most accurate of the fast ones as its own.
 
     Accurate means by the median position error of what is reported on the calibration frames.
     """
     found = {}
-    for name in (name for name in names if not missing_for(name, bundle)):
+    for name in (name for name in (*FAST_REFINERS, QUICK_REFINER) if not missing_for(name, bundle)):
         found[name] = calibrate_refiner(bundle, name, views, seed, device)
         say(f'refiner {name}: median {found[name].median_m:.4f} m / {found[name].median_deg:.3f} deg on the calibration '
             f'frames\n{found[name].text}')
-    best = min(found, key=lambda name: found[name].median_m, default='none')
+    best = min(found.keys() & set(FAST_REFINERS), key=lambda name: found[name].median_m, default='none')
     if best != 'none' and found[best].refined_share == 0:
         best = 'none'
     manifest = replace(bundle.manifest, refiner=best, refiners={name: c.spec for name, c in found.items()})

@@ -38,5 +38,14 @@ class Request:
 
     def fingerprint(self) -> str:
         """Equal for builds that may continue one another."""
-        return json.dumps([self.name, self.content_hash, to_mapping(self.preset), self.seed, self.imagenet,
-                           aprloc_ros.__version__])
+        return json.dumps([self.name, self.content_hash, _taken_as(self.capture), to_mapping(self.preset), self.seed,
+                           self.imagenet, aprloc_ros.__version__])
+
+
+def _taken_as(capture: Capture) -> str:
+    """Hash of the cameras, masks and bits that the frames were read with."""
+    digest = hashlib.sha256()
+    for frame in (*capture.train, *capture.test):
+        mask = frame.mask and (frame.mask.hides, hashlib.sha256(frame.mask.path.read_bytes()).hexdigest())
+        digest.update(repr((frame.camera, mask, frame.sample_bits)).encode())
+    return digest.hexdigest()

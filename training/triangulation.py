@@ -2,22 +2,31 @@
 
 import shutil
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.lens import Lens, found_camera
+from aprloc_ros.training.colmap import ends_at_once, load_pycolmap
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
-from aprloc_ros.training.lens import calibrate_lenses, moved_px, to_colmap
+from aprloc_ros.training.lens import calibrate_lenses, check_lens, is_far, moved_px, to_colmap
 
 _PARTNER_RANKS = (1, 2, 3, 5, 8, 12, 18, 27, 40)  # near partners make tracks, far ones make baselines
 _MAX_VIEW_ANGLE_DEG = 60.0
 _MIN_POINTS = 50
+_IMAGES_AT_A_TIME, _PAIRS_AT_A_TIME = 4, 32   # about a second of SIFT, and of matching
+
+
+class TooFewPoints(AprlocError):
+    """Too little texture, or poses that contradict the images."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +37,15 @@ class Structure:
     lenses: tuple[Lens, ...]   # of cameras that are not as their frames declare
 
 
-def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300, report=print) -> Structure:
+def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300, report=print,
+                verified: bool = True) -> Structure:
     """Points seen by an even subset of `frames`, from SIFT matches between views that overlap, and the lenses they fit.
 
-    work_dir holds COLMAP's database while it runs and is removed afterwards. Raises AprlocError when fewer than
-    50 points come out (too little texture, or poses that contradict the images).
+    work_dir holds COLMAP's database while it runs and is removed afterwards; verified: the poses are known to agree with
+    the images. Raises TooFewPoints when fewer than 50 come out (too little texture, or poses that contradict the images),
+    AprlocError for lenses that cannot be (see check_lens).
     """
-    import pycolmap  # an extra of the training side
-
-    pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
+    pycolmap = load_pycolmap()
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(max_frames, len(frames))).round().astype(int))
     shutil.rmtree(work_dir, ignore_errors=True)
     index_of = _link_images(frames, chosen, work_dir / 'images')
@@ -49,45 +58,62 @@ def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300
     _match(pycolmap, database, work_dir / 'pairs.txt', list(index_of), pairs)
     declared = _declared_cameras(pycolmap, database, frames, index_of)
 
-    def located(cameras: dict[int, Camera]):
+    def located(lenses: tuple[Lens, ...]):
+        cameras = {number: found_camera(camera, lenses) for number, camera in declared.items()}
         posed = _posed_reconstruction(pycolmap, database, frames, index_of, cameras)
-        return pycolmap.triangulate_points(posed, database, root, work_dir, options=_repeatable(pycolmap))
-    result = located(declared)
+        with ends_at_once():
+            return pycolmap.triangulate_points(posed, database, root, work_dir, options=_repeatable(pycolmap))
+    result = located(())
     points = _checked(_collect(result, index_of))
     report('triangulation: fitting the lens')
-    lenses = calibrate_lenses(pycolmap, result, declared)
-    if lenses:
-        found = {number: found_camera(camera, lenses) for number, camera in declared.items()}
-        points = _checked(_collect(located(found), index_of))
+    with ends_at_once():
+        fitted = calibrate_lenses(pycolmap, result, declared)
+    lenses, doubts = (), []
+    if fitted:
+        again = _collect(located(fitted), index_of)
+        doubts = [check_lens(lens, verified, len(points.xyz), len(again.xyz)) for lens in fitted]
+        lenses = tuple(lens for lens, doubt in zip(fitted, doubts) if not doubt)
+        points = _checked(again if lenses == fitted else _collect(located(lenses), index_of))
     shutil.rmtree(work_dir)
     report(f'triangulation: {len(points.xyz)} points, {len(points.observations)} observations')
-    for text in map(_description, lenses) if lenses else ['lens: as declared']:
+    for text in [_description(lens, doubt) for lens, doubt in zip(fitted, doubts)] or ['lens: as declared']:
         report(text)
     return Structure(points, lenses)
 
 
 def _checked(points: SparsePoints) -> SparsePoints:
     if len(points.xyz) < _MIN_POINTS:
-        raise AprlocError(f'only {len(points.xyz)} points could be triangulated (at least {_MIN_POINTS} needed): '
+        raise TooFewPoints(f'only {len(points.xyz)} points could be triangulated (at least {_MIN_POINTS} needed): '
                           'check that the poses belong to the images, or give a capture with points or depth')
     return points
 
 
-def _description(lens: Lens) -> str:
+def _description(lens: Lens, doubt: str) -> str:
     was, found = lens.declared, lens.found
     distortion = ' '.join(f'{value:.4f}' for value in found.distortion)
-    return (f'lens: the images say f {found.fx:.2f} {found.fy:.2f}, centre {found.cx:.2f} {found.cy:.2f}, distortion '
+    text = (f'lens: the images say f {found.fx:.2f} {found.fy:.2f}, centre {found.cx:.2f} {found.cy:.2f}, distortion '
             f'{distortion}; declared f {was.fx:.2f} {was.fy:.2f}, centre {was.cx:.2f} {was.cy:.2f}: '
             f'{moved_px(lens):.2f} pixels apart')
+    if doubt:
+        return f'WARNING: {text}, which is not believed: {doubt}; the lens stays as declared'
+    return f'WARNING: {text}: check the calibration of this camera' if is_far(lens) else text
 
 
 def _link_images(frames: tuple[Frame, ...], chosen, directory: Path) -> dict[str, int]:
-    """Links to the chosen frames' images by names without spaces, which COLMAP's list of pairs cannot hold."""
+    """Links to the chosen frames' images by names without spaces, which COLMAP's list of pairs cannot hold.
+
+    Of deep images it takes the upper eight bits, which a sensor of 12 leaves nearly dark: it gets them as they are read.
+    """
     directory.mkdir(parents=True)
     index_of = {}
     for i in map(int, chosen):
-        name = f'{i:06d}{frames[i].image_path.suffix}'
-        (directory / name).symlink_to(frames[i].image_path.absolute())
+        frame = frames[i]
+        is_deep = frame.sample_bits < 16
+        name = f'{i:06d}{".png" if is_deep else frame.image_path.suffix}'
+        if is_deep:
+            cv2.imwrite(str(directory / name), frame.read_image()[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        else:
+            (directory / name).symlink_to(frame.image_path.absolute())
         index_of[name] = i
     return index_of
 
@@ -109,6 +135,7 @@ def view_pairs(T_map_cam: torch.Tensor) -> list[tuple[int, int]]:
 
 
 def _extract(pycolmap, database: Path, root: Path, cameras: dict[str, Camera]):
+    """SIFT of the images by name, a few at a time: between them Python answers signals and shows how far it is."""
     by_camera = defaultdict(list)
     for name, camera in cameras.items():
         by_camera[camera].append(name)
@@ -116,19 +143,35 @@ def _extract(pycolmap, database: Path, root: Path, cameras: dict[str, Camera]):
     options.max_image_size = 1000
     options.sift.max_num_features = 2048
     options.num_threads = 1   # several number the images in the order in which they end
-    for camera, names in by_camera.items():
-        model, parameters = to_colmap(camera)
-        reader = pycolmap.ImageReaderOptions(camera_model=model, camera_params=','.join(map(str, parameters)))
-        pycolmap.extract_features(database, root, image_names=names, camera_mode=pycolmap.CameraMode.SINGLE,
-                                  reader_options=reader, extraction_options=options, device=pycolmap.Device.cpu)
+    with tqdm(total=len(cameras), desc='SIFT', unit='image', leave=False, mininterval=2.0) as bar:
+        for camera, names in by_camera.items():
+            model, parameters = to_colmap(camera)
+            reader = pycolmap.ImageReaderOptions(camera_model=model, camera_params=','.join(map(str, parameters)))
+            for few in _in_parts(names, _IMAGES_AT_A_TIME):
+                pycolmap.extract_features(database, root, image_names=few, camera_mode=pycolmap.CameraMode.SINGLE,
+                                          reader_options=reader, extraction_options=options, device=pycolmap.Device.cpu)
+                reader.existing_camera_id = _newest_camera(pycolmap, database)
+                bar.update(len(few))
+
+
+def _in_parts(items: list, count: int) -> Iterator[list]:
+    return (items[start:start + count] for start in range(0, len(items), count))
+
+
+def _newest_camera(pycolmap, database: Path) -> int:
+    with pycolmap.Database.open(database) as stored:
+        return max(camera.camera_id for camera in stored.read_all_cameras())
 
 
 def _match(pycolmap, database: Path, list_path: Path, names: list[str], pairs: list[tuple[int, int]]):
-    list_path.write_text(''.join(f'{names[a]} {names[b]}\n' for a, b in pairs))
-    pycolmap.match_image_pairs(
-        database, pairing_options=pycolmap.ImportedPairingOptions(match_list_path=list_path),
-        matching_options=_one_after_another(pycolmap), verification_options=_seeded_verification(pycolmap),
-        device=pycolmap.Device.cpu)
+    with tqdm(total=len(pairs), desc='matching', unit='pair', leave=False, mininterval=2.0) as bar:
+        for few in _in_parts(pairs, _PAIRS_AT_A_TIME):
+            list_path.write_text(''.join(f'{names[a]} {names[b]}\n' for a, b in few))
+            pycolmap.match_image_pairs(
+                database, pairing_options=pycolmap.ImportedPairingOptions(match_list_path=list_path),
+                matching_options=_one_after_another(pycolmap), verification_options=_seeded_verification(pycolmap),
+                device=pycolmap.Device.cpu)
+            bar.update(len(few))
 
 
 def _declared_cameras(pycolmap, database: Path, frames: tuple[Frame, ...], index_of: dict[str, int]) -> dict[int, Camera]:

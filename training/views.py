@@ -10,6 +10,7 @@ from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.datasets.sizes import main_frames
 from aprloc_ros.training.masks import moving_pixels
 
 
@@ -40,10 +41,13 @@ def with_lenses(frames: tuple[Frame, ...], lenses: tuple[Lens, ...]) -> tuple[Fr
 
 
 def common_camera(frames: tuple[Frame, ...], short_side: int) -> Camera:
-    """The pinhole camera of the median intrinsics, its shorter side `short_side` pixels (never enlarged)."""
-    first = frames[0].camera
+    """The pinhole camera of the median intrinsics of the frames whose shape most have, its shorter side `short_side`
+    pixels (never enlarged). Frames of another shape are seen where they overlap with it.
+    """
+    alike = main_frames(frames)
+    first = alike[0].camera
     short_side = min(short_side, first.width, first.height)
-    cameras = [f.camera.without_distortion().resized(first.width, first.height) for f in frames]
+    cameras = [f.camera.without_distortion().resized(first.width, first.height) for f in alike]
     middle = {key: float(np.median([getattr(c, key) for c in cameras])) for key in ('fx', 'fy', 'cx', 'cy')}
     return replace(cameras[0], **middle).with_short_side(short_side)
 

@@ -7,12 +7,11 @@ import numpy as np
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.recordings.bag_messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
-from aprloc_ros.recordings.message_fields import camera_from_info, stamp_ns
+from aprloc_ros.recordings.camera_info import camera_from_info
+from aprloc_ros.recordings.decoding.encoded_images import MAX_IMAGE_BYTES
+from aprloc_ros.recordings.decoding.image_messages import decode_image, is_depth
+from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.recordings.recording import Recording
-from aprloc_ros.ros.images import decode_image
-
-_MAX_IMAGE_BYTES = 1 << 28   # as RGB: a recording of one's own may hold larger images than a node accepts
-_DEPTH = ('16UC1', '32FC1')
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class BagImage:
     message: object      # sensor_msgs/Image or CompressedImage
     info: object | None  # sensor_msgs/CameraInfo
     rectified: bool
+    where: str = ''      # bag, topic and index, for error messages
 
     @property
     def name(self) -> str:
@@ -51,32 +51,39 @@ class BagImage:
 
     def pixels(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB. Raises AprlocError for an image that does not decode."""
-        return decode_image(self.message, _MAX_IMAGE_BYTES)
+        return decode_image(self.message, MAX_IMAGE_BYTES)
 
 
 def frame_name(index: int) -> str:
     return f'frame {index:04d}'
 
 
-def choose_topics(recording: Recording, image: str | None = None, camera_info: str | None = None) -> ImageTopics:
+def choose_topics(recording: Recording, image: str | None = None, camera_info: str | None = None,
+                  options: tuple[str, str] = ('--image', '--camera-info')) -> ImageTopics:
     """The topics of these names; else the only topic of colour images, and the camera_info beside it or the only one.
 
-    Raises AprlocError that names the candidates where there are several, or that a name is not there.
+    options: how a user names the two. Raises AprlocError that names the candidates where there are several, or says that
+    a name is not there.
     """
     if image:
         image = recording.named(image, (IMAGE, COMPRESSED_IMAGE), 'image topic')
     else:
         colour = [topic for topic in recording.counts(IMAGE, COMPRESSED_IMAGE)
-                  if not _is_depth(recording.first(topic).body)]
-        image = recording.only(colour, 'topics with colour images', '--image')
+                  if not is_depth(recording.first(topic).body)]
+        image = recording.only(colour, 'topics with colour images', options[0])
     if camera_info:
         return ImageTopics(image, recording.named(camera_info, (CAMERA_INFO,), 'camera_info topic'))
     infos = recording.counts(CAMERA_INFO)
     beside = image.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
     found = next((topic for topic in infos if topic.strip('/') == beside.strip('/')), None)
     if infos and not found:
-        found = recording.only(infos, 'topics with camera_info', '--camera-info')
+        found = recording.only(infos, 'topics with camera_info', options[1])
     return ImageTopics(image, found)
+
+
+def camera_frame(recording: Recording, topics: ImageTopics) -> str:
+    """The frame_id of the first image that has one; empty where none has."""
+    return next((image.frame_id for image in read_images(recording, topics) if image.frame_id), '')
 
 
 def read_images(recording: Recording, topics: ImageTopics) -> Iterator[BagImage]:
@@ -88,11 +95,4 @@ def read_images(recording: Recording, topics: ImageTopics) -> Iterator[BagImage]
             info, following = following.body, next(infos, None)
         head = image.body.header
         yield BagImage(index, image.recorded_ns, stamp_ns(head.stamp), head.frame_id.strip('/'), image.body, info,
-                    topics.rectified)
-
-
-def _is_depth(message) -> bool:
-    """Whether an Image or CompressedImage holds depth."""
-    if hasattr(message, 'encoding'):
-        return message.encoding in _DEPTH
-    return 'compressedDepth' in message.format or message.format.startswith(_DEPTH)
+                       topics.rectified, image.where)

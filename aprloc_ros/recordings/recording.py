@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +11,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from aprloc_ros.errors import AprlocError
-
-SUFFIXES = ('.mcap', '.db3', '.bag')
+from aprloc_ros.recordings.repair import SUFFIXES, bag_files, repair
 
 
 class Message(NamedTuple):
@@ -26,10 +25,11 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Recording:
-    """path: as the user named it."""
+    """path: as the user named it; notes: what its user should hear of it, each said once."""
 
     path: Path
     reader: AnyReader
+    notes: list[str] = field(default_factory=list)
 
     @property
     def start_ns(self) -> int:
@@ -40,6 +40,15 @@ class Recording:
         """Number of messages of each topic of these types; empty topics are left out."""
         return {name: info.msgcount for name, info in self.reader.topics.items()
                 if info.msgtype in types and info.msgcount}
+
+    def count(self, topic: str) -> int:
+        """Number of its messages."""
+        return self.reader.topics[topic].msgcount
+
+    def note(self, text: str) -> None:
+        """Remember a line for the user; empty ones and repetitions are nothing to say."""
+        if text and text not in self.notes:
+            self.notes.append(text)
 
     def messages(self, topic: str) -> Iterator[Message]:
         """Of a topic in the order they were written; none for a topic that is not there."""
@@ -96,7 +105,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise AprlocError(f'{path}: not a readable bag ({reason}); try "ros2 bag reindex"') from error
+        raise AprlocError(f'{path}: not a readable bag ({reason}); try "{repair(path)}"') from error
 
 
 def _bag(path: Path) -> Path:
@@ -104,7 +113,7 @@ def _bag(path: Path) -> Path:
     if not path.exists():
         raise AprlocError(f'{path}: there is no such bag')
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
-        files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES]
+        files = bag_files(path)
         if len(files) != 1:
             raise AprlocError(f'{path}: not a readable bag: no metadata.yaml and {len(files)} files of '
                               f'{", ".join(SUFFIXES)}; name a bag')

@@ -1,5 +1,8 @@
 """The transforms of a recording's /tf and /tf_static as one tree."""
 
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -8,78 +11,127 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
-from aprloc_ros.recordings.trajectory import Trajectory, make_trajectory
+from aprloc_ros.recordings.pose_messages import PoseRecord, to_trajectory
+from aprloc_ros.recordings.skipped import Skipped
+from aprloc_ros.recordings.trajectory import Trajectory
 
 
 @dataclass
 class TfTree:
-    """Transforms are kept as read, and become checked poses only where one is asked for."""
+    """Transforms are kept as read, and become checked poses, and a tree, only where one is asked for.
 
-    parent: dict[str, str] = field(default_factory=dict)       # of each child frame
-    records: dict[str, list] = field(default_factory=dict)     # (stamp_s or None, Transform message, place) by child
-    static: set[str] = field(default_factory=set)              # children that never move
-    read: dict[str, Trajectory] = field(default_factory=dict)  # of moving children, from all records when first asked for
+    note: called with a line for the user when something was left out.
+    """
+
+    note: Callable[[str], None] = lambda text: None
+    parents: dict[str, Counter] = field(default_factory=dict)   # of each child frame: how many transforms name which
+    records: dict[tuple[str, str], list[PoseRecord]] = field(default_factory=dict)   # by parent and child
+    parent: dict[str, str] = field(default_factory=dict)        # of each child frame that was asked for
+    static: set[str] = field(default_factory=set)               # children that never move
+    read: dict[tuple[str, str], Trajectory] = field(default_factory=dict)   # from the records, when first asked for
 
     def add(self, message, is_static: bool, where: str) -> None:
-        """A tf2_msgs/TFMessage. AprlocError naming `where` for a frame with two parents."""
+        """A tf2_msgs/TFMessage. All static ones are added before those that move."""
         self.read.clear()
+        self.parent.clear()
         for item in message.transforms:
             parent, child = item.header.frame_id.strip('/'), item.child_frame_id.strip('/')
-            if self.parent.setdefault(child, parent) != parent:
-                raise AprlocError(f'{where}: frame {child} has two parents, {self.parent[child]} and {parent}; '
-                                  f'the transforms must form a tree')
+            if parent == child or not is_static and child in self.static:
+                continue
             if is_static:
                 self.static.add(child)
-            if is_static or child not in self.static:
-                stamp_s = None if is_static else stamp_ns(item.header.stamp) / 1e9
-                self.records.setdefault(child, []).append((stamp_s, item.transform, where))
+            self.parents.setdefault(child, Counter())[parent] += 1
+            self.records.setdefault((parent, child), []).append(PoseRecord(
+                stamp_ns(item.header.stamp), item.transform.translation, item.transform.rotation, where))
 
-    def ancestors(self, frame: str) -> list[str]:
-        """The frame, its parent, and so on up to the root."""
-        chain = [frame]
-        while chain[-1] in self.parent:
-            chain.append(self.parent[chain[-1]])
-            if chain[-1] in chain[:-1]:
-                raise AprlocError(f'/tf: the transforms form a loop through {chain[-1]}')
-        return chain
+    def frames(self) -> set[str]:
+        """All that are named."""
+        return {*self.parents, *(parent for parents in self.parents.values() for parent in parents)}
+
+    def ancestors(self, frame: str) -> Iterator[str]:
+        """The frame, its parent, and so on up to the root. AprlocError where they are no tree, once it is reached."""
+        seen = set()
+        while frame not in seen:
+            yield frame
+            if frame not in self.parents:
+                return
+            seen.add(frame)
+            frame = self._parent(frame)
+        raise AprlocError(f'/tf: the transforms form a loop through {frame}')
+
+    def _parent(self, child: str) -> str:
+        """The one that the transforms name, but for a few. AprlocError for a frame with two parents."""
+        if child not in self.parent:
+            named = self.parents[child].most_common()
+            if len(named) > 1:
+                self._leave_out(child, named)
+            self.parent[child] = named[0][0]
+        return self.parent[child]
+
+    def _leave_out(self, child: str, named: list[tuple[str, int]]) -> None:
+        """The transforms of all parents but the first. AprlocError where they are too many, or were meant to last."""
+        counts = ' and '.join(f'{name} ({count} times)' for name, count in named)
+        others = [record for name, _ in named[1:] for record in self.records[name, child]]
+        text = f'{others[0].where}: frame {child} has two parents, {counts}; the transforms must form a tree'
+        if child in self.static:
+            raise AprlocError(text)
+        skipped = Skipped(f'transforms of frame {child}', self.parents[child].total())
+        for _ in others:
+            skipped.add('its parent', text)
+        self.note(skipped.summary())
 
     def moves(self, ancestor: str, frame: str) -> bool:
         """Whether the ancestor lies above the frame with a stamped transform between the two."""
-        chain = self.ancestors(frame)
-        return ancestor in chain and any(child not in self.static for child in chain[:chain.index(ancestor)])
+        return ancestor in self.ancestors(frame) and any(child not in self.static for child in self._below(ancestor, frame))
 
     def connects(self, target: str, source: str) -> bool:
         """Whether both hang on the same tree."""
-        return self.ancestors(target)[-1] == self.ancestors(source)[-1]
+        return self._common(target, source) is not None
 
     def lookup(self, target: str, source: str, stamps_s: Tensor, max_gap_s: float) -> tuple[Tensor, Tensor]:
         """Stamps [M] -> T_target_source [M, 4, 4] and whether each is known [M] (bool), of two that are connected."""
-        above_source = self.ancestors(source)
-        common = next(frame for frame in self.ancestors(target) if frame in above_source)
+        common = self._common(target, source)
         T_common_target, target_known = self._climb(common, target, stamps_s, max_gap_s)
         T_common_source, source_known = self._climb(common, source, stamps_s, max_gap_s)
         return invert(T_common_target) @ T_common_source, target_known & source_known
 
+    def _common(self, target: str, source: str) -> str | None:
+        """The lowest frame above both. What lies above it is not looked at."""
+        if target in self.ancestors(source):
+            return target
+        return next((frame for frame in self.ancestors(target) if frame in self.ancestors(source)), None)
+
+    def _below(self, ancestor: str, frame: str) -> list[str]:
+        """The frame and its parents below the ancestor."""
+        return list(itertools.takewhile(lambda name: name != ancestor, self.ancestors(frame)))
+
     def _climb(self, ancestor: str, frame: str, stamps_s: Tensor, max_gap_s: float) -> tuple[Tensor, Tensor]:
         T = torch.eye(4, dtype=torch.float64).repeat(len(stamps_s), 1, 1)
         known = torch.ones(len(stamps_s), dtype=torch.bool)
-        chain = self.ancestors(frame)
-        for child in chain[:chain.index(ancestor)]:
+        for child in self._below(ancestor, frame):
             step, covered = self._step(child, stamps_s, max_gap_s)
             T, known = step @ T, known & covered
         return T, known
 
     def _step(self, child: str, stamps_s: Tensor, max_gap_s: float) -> tuple[Tensor, Tensor]:
-        """T_parent_child [M, 4, 4] and whether each is known [M]; of a static one the last word counts."""
+        """T_parent_child [M, 4, 4] and whether each is known [M]."""
+        key = self._parent(child), child
         if child in self.static:
-            _, transform, where = self.records[child][-1]
-            T = rigid_transform(transform.translation, transform.rotation, where)
+            T = self._last_word(self.records[key])
             return T.expand(len(stamps_s), 4, 4), torch.ones(len(stamps_s), dtype=torch.bool)
-        return self._trajectory(child).at(stamps_s, max_gap_s)
+        if key not in self.read:
+            skipped = Skipped(f'transforms from {key[0]} to {child}', len(self.records[key]))
+            # In the order of time, as tf2 keeps them: two publishers' messages overtake one another.
+            self.read[key] = to_trajectory(sorted(self.records[key], key=lambda record: record.stamp_ns), skipped)
+            self.note(skipped.summary())
+        return self.read[key].at(stamps_s, max_gap_s)
 
-    def _trajectory(self, child: str) -> Trajectory:
-        if child not in self.read:
-            stamps, transforms, places = zip(*self.records[child], strict=True)
-            self.read[child] = make_trajectory(stamps, [rigid_transform(t.translation, t.rotation, where)
-                                                        for t, where in zip(transforms, places, strict=True)])
-        return self.read[child]
+    def _last_word(self, records: list[PoseRecord]) -> Tensor:
+        """[4, 4] of the last record that is a pose. AprlocError where none is."""
+        for record in reversed(records):
+            try:
+                return rigid_transform(record.xyz, record.quaternion, record.where)
+            except AprlocError as error:
+                refusal = error
+                self.note(f'left out: {error}')
+        raise refusal

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIANCE
-from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
+from aprloc_ros.recordings.message_fields import stamp_ns
+from aprloc_ros.recordings.pose_messages import PoseRecord, to_trajectory, usable_poses
 from aprloc_ros.recordings.recording import Recording, open_recording
+from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.tf_tree import TfTree
-from aprloc_ros.recordings.trajectory import Trajectory, make_trajectory, read_tum
+from aprloc_ros.recordings.trajectory import Trajectory, read_tum
 
 TF_WORD = 'tf'           # names TF as the source of truth
 OURS = 'truth'           # the topic that `aprloc bag` writes
@@ -101,29 +103,38 @@ def _trajectories(recording: Recording, images: int, *types: str) -> list[str]:
 
 
 def read_topic(recording: Recording, topic: str) -> tuple[Trajectory, str]:
-    """The poses and their child_frame_id, where they have one."""
+    """The poses and their child_frame_id, where they have one. Raises AprlocError where many of them are none."""
     child = getattr(recording.first(topic).body, 'child_frame_id', '').strip('/')
-    stamps_ns, poses = zip(*_poses(recording, topic), strict=True)
-    return make_trajectory([time_ns / 1e9 for time_ns in stamps_ns], poses), child
+    skipped = _skipped(recording, topic)
+    trajectory = to_trajectory(_records(recording, topic), skipped)
+    recording.note(skipped.summary())
+    return trajectory, child
 
 
-def _poses(recording: Recording, topic: str) -> Iterator[tuple[int, Tensor]]:
-    """Stamp in nanoseconds and [4, 4] of each message."""
+def _skipped(recording: Recording, topic: str) -> Skipped:
+    return Skipped(f'messages of {topic}', recording.count(topic))
+
+
+def _records(recording: Recording, topic: str) -> Iterator[PoseRecord]:
     for message in recording.messages(topic):
         inner = message.body.pose if hasattr(message.body.pose, 'orientation') else message.body.pose.pose
-        yield stamp_ns(message.body.header.stamp), rigid_transform(inner.position, inner.orientation, message.where)
+        yield PoseRecord(stamp_ns(message.body.header.stamp), inner.position, inner.orientation, message.where)
 
 
 def read_poses(bag: Path, topic: str) -> dict[int, Tensor]:
     """Stamp in nanoseconds -> [4, 4] float64, of a PoseStamped or PoseWithCovarianceStamped topic of a bag."""
     with open_recording(bag) as recording:
-        return dict(_poses(recording, recording.named(topic, (POSE, POSE_WITH_COVARIANCE), 'topic of poses')))
+        topic = recording.named(topic, (POSE, POSE_WITH_COVARIANCE), 'topic of poses')
+        skipped = _skipped(recording, topic)
+        poses = dict(usable_poses(_records(recording, topic), skipped))
+        skipped.summary()
+        return poses
 
 
-def read_tf(recording: Recording) -> TfTree:
-    """All transforms of /tf_static and /tf."""
-    tree = TfTree()
-    for topic in ('/tf_static', '/tf'):
+def read_tf(recording: Recording, topics: Sequence[str] = ('/tf_static', '/tf')) -> TfTree:
+    """All transforms of the topics."""
+    tree = TfTree(recording.note)
+    for topic in topics:
         for message in recording.messages(topic):
             tree.add(message.body, topic == '/tf_static', message.where)
     return tree

@@ -7,7 +7,7 @@ rendered, by Gauss and Newton's steps with analytic Jacobians and the rendering'
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.refinement import gnc
 from aprloc_ros.refinement.feature_grid import FeatureGrid, pooled
+from aprloc_ros.refinement.lens_evidence import lens_evidence
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, is_solvable, normal_equations
 from aprloc_ros.refinement.minimal import msac
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Step, Stopwatch, kept
@@ -74,14 +75,16 @@ class AlignRefiner:
     def refine(self, query: Query, starts: Tensor, budget: Budget) -> Refined:
         """starts: [S, 4, 4] float64 T_map_cam. What cannot be aligned, or ends worse than it began, is 'failed'."""
         watch = Stopwatch(budget)
-        failed = kept(starts[0], dict.fromkeys(SIGNALS, 0.0))
-        starts = starts[torch.isfinite(starts).flatten(1).all(1)].to(query.image.device)
+        first, starts = starts[0], starts[torch.isfinite(starts).flatten(1).all(1)].to(query.image.device)
+        return self._seek(query, starts, watch) or kept(first, dict.fromkeys(SIGNALS, 0.0), watch)
+
+    def _seek(self, query: Query, starts: Tensor, watch: Stopwatch) -> Refined | None:
         if not (watch.allows(0) and len(starts)):
-            return failed
+            return None
         features = self._extract(query.image[None])[0][0].float()
         if not torch.isfinite(features).all() or min(features.shape[1:]) < 2:
-            return failed
-        return self._align(query, F.normalize(features, dim=0), starts, watch) or failed
+            return None
+        return self._align(query, F.normalize(features, dim=0), starts, watch)
 
     def _align(self, query: Query, features: Tensor, starts: Tensor, watch: Stopwatch) -> Refined | None:
         s, (height, width) = self._settings, features.shape[1:]
@@ -99,17 +102,22 @@ class AlignRefiner:
         search = _Search(s, watch, grid)
         maps = maps_anywhere(surface, pooled(features, grid.camera, _factor(s.pooling, height, width)))
         found = msac(maps.losses, maps.xyz, maps.camera, maps.groups, invert(starts).cpu().numpy(), s.triples,
-                     np.random.default_rng(s.seed), lambda: watch.in_time)
+                     np.random.default_rng(s.seed), watch.in_time)
         if found is None or found.score <= 0:
             return None
         agreement = 1 - found.runner_up / max(found.score, 1e-9)
         T = search.descend(maps, found.T_cam_map, surface)
-        if not search.may_go_on:
+        if not search.may_go_on():
             surface = surface[:1]
             return search.result(Fit.of(T, _residuals(grid, surface, T[None]), grid), surface.weights, surface, cost_before, agreement)
         surface = render(T[None], crosses(chosen(s.final_rays // RAYS)))
         template = Template.of(surface)
-        return search.result(search.finish(template, T, surface), template.weights[None], surface, cost_before, agreement)
+        found, weights = search.finish(template, T, surface), template.weights[None]
+        result = search.result(found, weights, surface, cost_before, agreement)
+        if result is None:
+            return None
+        return replace(result, lens=lens_evidence(found.residuals, template.residuals, grid, found.T_map_cam, weights,
+                                                  found.variance, s.kernel))
 
 
 class _Search:
@@ -119,14 +127,13 @@ class _Search:
         self._settings, self._watch, self._grid = settings, watch, grid
         self._steps: list[Step] = []
 
-    @property
     def may_go_on(self) -> bool:
         return self._watch.allows(len(self._steps))
 
     def descend(self, maps: SurfaceMaps, T_cam_map: np.ndarray, surface: Surface) -> Tensor:
         """Steps on the loss maps, as far as the budget goes; T_cam_map [4, 4] -> T_map_cam [4, 4]."""
         for sigma in self._settings.sigmas:
-            if not self.may_go_on:
+            if not self.may_go_on():
                 break
             T_cam_map = gnc.minimise(maps.losses, maps.xyz, maps.camera, T_cam_map, sigma, 1).T_cam_map
             T_map_cam = _to_map(T_cam_map, surface)
@@ -157,7 +164,7 @@ class _Search:
         signals = (inliers.mean().item(), surface.opacity.mean().item(), agreement,
                    1 - cost_after / max(cost_before, 1e-12))
         return Refined(found.T_map_cam.cpu(), hessian, cost_before, cost_after, len(self._steps),
-                       'converged' if self.may_go_on else 'budget',
+                       self._watch.verdict,
                        {name: min(max(value, 0.0), 1.0) for name, value in zip(SIGNALS, signals)}, tuple(self._steps))
 
     def _note(self, T_map_cam: Tensor, cost: Tensor) -> None:

@@ -89,14 +89,15 @@ class DescentRefiner:
     def refine(self, query: Query, starts: Tensor, budget: Budget) -> Refined:
         """starts: [S, 4, 4] float64 T_map_cam; the first is the result where refinement failed."""
         watch = Stopwatch(budget)
-        failed = kept(starts[0], dict.fromkeys(SIGNALS, 0.0))
+        nothing = dict.fromkeys(SIGNALS, 0.0)
         if not (watch.allows(0) and torch.isfinite(starts[0]).all() and torch.isfinite(query.image).all()):
-            return failed
+            return kept(starts[0], nothing, watch)
         # Wherever the caller has turned gradients off, these are tensors that they pass through.
         with torch.inference_mode(False), torch.enable_grad():
             query = replace(query, image=query.image.clone(), histogram=query.histogram.clone())
             variable = self._variable(query, starts[0].clone())
-            return descend(variable, self._compare(query), self._iterations, watch) or failed
+            found = descend(variable, self._compare(query), self._iterations, watch)
+            return found or kept(starts[0], nothing, watch)
 
 
 def descend(variable: Variable, compare: Callable[[Tensor], Comparison], iterations: int,
@@ -123,7 +124,7 @@ def descend(variable: Variable, compare: Callable[[Tensor], Comparison], iterati
     if not (done and after < before and is_solvable(hessian)):
         return None
     signals = (seen.opacity.mean().item(), 1 - after / before)
-    return Refined(steps[-1].T_map_cam, hessian, before, after, done, 'converged' if done == iterations else 'budget',
+    return Refined(steps[-1].T_map_cam, hessian, before, after, done, watch.verdict,
                    {name: min(max(value, 0.0), 1.0) for name, value in zip(SIGNALS, signals)}, tuple(steps))
 
 

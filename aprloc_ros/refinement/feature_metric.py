@@ -10,6 +10,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.refinement import levenberg
 from aprloc_ros.refinement.feature_grid import FeatureGrid
+from aprloc_ros.refinement.lens_evidence import LensEvidence, lens_evidence
 
 # Barron's family (CVPR 2019): shape 1 is the smooth form of Huber's loss, -2 Geman and McClure's, which forgets outliers.
 LOSSES = {'huber': levenberg.Kernel(shape=1.0), 'barron': levenberg.Kernel(shape=-2.0)}
@@ -24,6 +25,7 @@ class Aligned:
     hessian: Tensor     # [6, 6] float64, of half the robust sum of squared whitened residuals, in xi of T @ exp(xi)
     likeness: Tensor    # [M] cosines of the descriptors and features of the points in view
     iterations: int
+    lens: LensEvidence
 
 
 @torch.no_grad()
@@ -39,9 +41,12 @@ def feature_metric(T_map_cam: Tensor, xyz: Tensor, descriptors: Tensor, feature_
     channels, height, width = feature_map.shape
     grid = FeatureGrid.of(feature_map, camera.resized(width, height))
     weights = torch.ones(1, len(xyz), dtype=torch.float64, device=xyz.device)
-    found = levenberg.minimise(
-        T_map_cam.to(weights)[None], lambda T: grid.residuals(xyz.double()[None], descriptors[None], T), weights, channels,
-        levenberg.LevenbergSettings(kernel=LOSSES[loss]), allows)
+
+    def residuals_at(grid: FeatureGrid, T: Tensor) -> levenberg.Residuals:
+        return grid.residuals(xyz.double()[None], descriptors[None], T.view(1, 4, 4))
+    found = levenberg.minimise(T_map_cam.to(weights)[None], lambda T: residuals_at(grid, T), weights, channels,
+                               levenberg.LevenbergSettings(kernel=LOSSES[loss]), allows)
     hessian, _ = levenberg.normal_equations(found.residuals, weights, found.variance, channels, LOSSES[loss])
     likeness = 1 - found.residuals.squared[found.residuals.seen] / 2
-    return Aligned(found.T_map_cam[0].cpu(), hessian[0].cpu(), likeness.cpu(), found.iterations)
+    lens = lens_evidence(found.residuals, residuals_at, grid, found.T_map_cam[0], weights, found.variance, LOSSES[loss])
+    return Aligned(found.T_map_cam[0].cpu(), hessian[0].cpu(), likeness.cpu(), found.iterations, lens)

@@ -1,13 +1,14 @@
 """The neural reprojection error's pose estimator: from no pose at all to the final one, coarse to fine (NRE section 5)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from aprloc_ros.geometry import invert
-from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, Features
+from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, SIZE_MULTIPLE, Features
 from aprloc_ros.points import MapPoints
 from aprloc_ros.refinement.feature_metric import Aligned, feature_metric
 from aprloc_ros.refinement.gnc import Level, Pinhole, minimise
@@ -20,7 +21,7 @@ from aprloc_ros.refinement.loss_maps import (
     sparse_maps,
 )
 from aprloc_ros.refinement.minimal import Hypothesis, msac
-from aprloc_ros.refinement.refined import Budget, Query, Refined, Step, Stopwatch, kept
+from aprloc_ros.refinement.refined import CONVERGED, Budget, Query, Refined, Step, Stopwatch, kept
 from aprloc_ros.refinement.retrieval import ViewIndex, retrieve_points, retrieve_views, rows_of_views
 
 _INLIER_CELLS = 1.5       # fine cells
@@ -33,6 +34,7 @@ _PARTS = 4                # the image is divided in as many parts each way to se
 class NreSettings:
     """How a pose is estimated. Sigmas are in cells of their maps."""
 
+    scale: float = field(default=1.0, metadata={'range': (0.1, 1.0)})       # of the image's sides, before it is looked at
     views: int = field(default=12, metadata={'range': (1, 1000)})           # retrieved by similarity
     views_near_starts: int = field(default=2, metadata={'range': (0, 1000)})
     points: int = field(default=1000, metadata={'range': (4, 100_000)})
@@ -44,6 +46,10 @@ class NreSettings:
     fine_sigmas: tuple[float, ...] = field(default=(2.0,), metadata={'range': (0.1, 100.0)})
     radius: int = field(default=7, metadata={'range': (1, 64)})             # of the windows of fine maps, in cells
     metric_iterations: int = field(default=12, metadata={'range': (0, 1000)})  # of the feature-metric end, at most
+
+
+# Half the time for twice the error: an image of half the pixels, fewer points, fewer hypotheses.
+QUICK = NreSettings(scale=0.7, views=6, points=400, fine_points=100, triples=240, metric_iterations=6)
 
 
 @dataclass(eq=False)
@@ -86,18 +92,21 @@ class NreRefiner:
         feature metric at the end."""
         starts = starts[torch.isfinite(starts).flatten(1).all(1)].cpu()
         start = [*starts[:1], *self._points.view_poses[:1], torch.eye(4, dtype=torch.float64)][0]
-        trace = self.trace(query, starts, budget)
+        watch = Stopwatch(budget)
+        trace = self.trace(query, starts, watch)
         if trace is None or trace.final is None or not torch.isfinite(trace.final.T_map_cam).all():
-            return kept(start, {'inlier_share': 0.0})
-        return _result(start, trace, self.settings, budget)
+            return kept(start, {'inlier_share': 0.0}, watch)
+        return _result(start, trace, self.settings, watch)
 
     @torch.inference_mode()
-    def trace(self, query: Query, starts: Tensor, budget: Budget) -> NreTrace | None:
+    def trace(self, query: Query, starts: Tensor, watch: Stopwatch) -> NreTrace | None:
         """All stages of an estimation, as far as they got; None where there is nothing to go by."""
-        watch = Stopwatch(budget)
-        if not budget.iterations or not budget.milliseconds:
+        if not watch.allows(0):
             return None
+        query = _scaled(query, self.settings.scale)
         features = self._extractor(query.image[None].contiguous(memory_format=torch.channels_last))
+        if not watch.in_time():
+            return None
         if not torch.isfinite(features.coarse).all() or not torch.isfinite(features.fine).all():
             return None
         features = features[0]
@@ -110,9 +119,9 @@ class NreRefiner:
                          dense_maps(self._coarse[index], features.coarse, features.coarse_scale),
                          _cells_of(query, COARSE_STRIDE), _cells_of(query, FINE_STRIDE))
         self._from_coarse_maps(trace, invert(starts).numpy(), watch)
-        if trace.coarse is not None:
+        if trace.coarse is not None and watch.verdict == CONVERGED:
             self._from_fine_maps(trace, self._fine[index], features, watch)
-        if trace.fine is not None:
+        if trace.fine is not None and watch.verdict == CONVERGED:
             self._from_features(trace, self._fine[index], features.fine, query, watch)
         return trace
 
@@ -122,7 +131,7 @@ class NreRefiner:
             return
         maps = sparse_maps(trace.log_coarse, camera.width, settings.coarse_cells)
         found = msac(maps, trace.xyz, camera, trace.groups, starts, settings.triples, np.random.default_rng(0),
-                     lambda: watch.in_time)
+                     watch.in_time)
         if found is None or found.score <= 0:
             return
         trace.hypothesis, trace.first = found, found.T_cam_map
@@ -194,14 +203,14 @@ def _to_map(T_cam_map: np.ndarray) -> Tensor:
     return invert(torch.from_numpy(np.ascontiguousarray(T_cam_map)))
 
 
-def _result(start: Tensor, trace: NreTrace, settings: NreSettings, budget: Budget) -> Refined:
+def _result(start: Tensor, trace: NreTrace, settings: NreSettings, watch: Stopwatch) -> Refined:
     """The final pose with the feature metric's Hessian, and its signals."""
     camera, maps, final = trace.fine_camera, trace.fine_maps, trace.final
     T_cam_map = invert(final.T_map_cam).numpy()
     cells, _, inside = camera.project(trace.xyz[trace.rows], T_cam_map)
     agrees = inside & (np.hypot(*(maps.best - cells).T) < _INLIER_CELLS) & (maps.gains.max(1) > 0)
     if agrees.sum() < _FEWEST:
-        return kept(start, {'inlier_share': 0.0})
+        return kept(start, {'inlier_share': 0.0}, watch)
     first = trace.hypothesis
     signals = {
         'inlier_share': float(agrees.sum() / max(1, inside.sum())),
@@ -211,9 +220,8 @@ def _result(start: Tensor, trace: NreTrace, settings: NreSettings, budget: Budge
         'agreement': float(np.clip(1 - first.runner_up / max(first.score, 1e-9), 0, 1)),
         'likeness': float(final.likeness.median().clamp(0, 1)),
         'spread': _spread(cells[agrees], camera)}
-    spent = trace.iterations >= budget.iterations or trace.steps[-1].elapsed_ms >= budget.milliseconds
     return Refined(final.T_map_cam, final.hessian, _mean_loss(trace, invert(start).numpy()), _mean_loss(trace, T_cam_map),
-                   trace.iterations, 'budget' if spent else 'converged', signals, tuple(trace.steps))
+                   trace.iterations, watch.verdict, signals, tuple(trace.steps), final.lens)
 
 
 def _mean_loss(trace: NreTrace, T_cam_map: np.ndarray) -> float:
@@ -221,6 +229,15 @@ def _mean_loss(trace: NreTrace, T_cam_map: np.ndarray) -> float:
     camera = trace.coarse_camera
     cells, _, inside = camera.project(trace.xyz, T_cam_map)
     return float(interpolated(trace.log_coarse, camera.width, cells, inside).mean())
+
+
+def _scaled(query: Query, scale: float) -> Query:
+    """The query with sides of that share, in whole cells of both maps."""
+    if scale == 1:
+        return query
+    height, width = (max(1, round(scale * side / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in query.image.shape[1:])
+    image = F.interpolate(query.image[None], (height, width), mode='bilinear', align_corners=False, antialias=True)[0]
+    return replace(query, image=image, camera=query.camera.resized(width, height))
 
 
 def _cells_of(query: Query, stride: int) -> Pinhole:

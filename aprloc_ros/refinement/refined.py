@@ -1,5 +1,6 @@
 """What goes into a refiner and what comes out of it, the same for all of them."""
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -11,6 +12,7 @@ from torch import Tensor
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.histogram import luminance_histogram
+from aprloc_ros.refinement.lens_evidence import LensEvidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,36 +35,50 @@ def make_query(image: np.ndarray, source: Camera, target: Camera) -> Query:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a refinement may cost. A budget of zero returns the first start untouched."""
+    """What a refinement may cost; an answer that it cuts short is not one. By default there is no deadline."""
 
     iterations: int = 50
-    milliseconds: float = 300.0
+    milliseconds: float = math.inf
 
     def __post_init__(self):
         if not (self.iterations >= 0 and self.milliseconds >= 0):
             raise AprlocError(f'budget of {self.iterations} iterations and {self.milliseconds} ms; both must be 0 or more')
 
 
-DEFAULT_BUDGET = Budget()
+UNHURRIED = Budget()
+PACED = Budget(milliseconds=300.0)   # of a node, by default: its camera does not wait
+
+CONVERGED, OUT_OF_TIME, OUT_OF_ITERATIONS, FAILED = 'converged', 'out of time', 'out of iterations', 'failed'
 
 
 class Stopwatch:
-    """Says when a budget is spent; starts at its creation."""
+    """Says when a budget is spent, and remembers whether it had to; starts at its creation."""
 
     def __init__(self, budget: Budget):
         self.budget, self._start_s = budget, time.perf_counter()
+        self.verdict = CONVERGED   # OUT_OF_TIME or OUT_OF_ITERATIONS from the first refusal on
 
     @property
     def elapsed_ms(self) -> float:
         return 1e3 * (time.perf_counter() - self._start_s)
 
-    @property
     def in_time(self) -> bool:
-        return self.elapsed_ms < self.budget.milliseconds
+        """Whether there is time to go on. Ask only where there is something left to do: a no is remembered."""
+        if self.elapsed_ms >= self.budget.milliseconds:
+            self._refuse(OUT_OF_TIME)
+            return False
+        return True
 
     def allows(self, iterations_done: int) -> bool:
-        """Whether another iteration may start."""
-        return iterations_done < self.budget.iterations and self.in_time
+        """Whether another iteration may start, asked as `in_time` is."""
+        if iterations_done >= self.budget.iterations:
+            self._refuse(OUT_OF_ITERATIONS)
+            return False
+        return self.in_time()
+
+    def _refuse(self, verdict: str) -> None:
+        if self.verdict == CONVERGED:
+            self.verdict = verdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +99,19 @@ class Refined:
     cost_before: float           # at the first start
     cost_after: float
     iterations: int
-    status: str                  # 'converged', 'budget' (stopped by it) or 'failed' (T_map_cam is the first start)
+    status: str                  # CONVERGED, OUT_OF_TIME, OUT_OF_ITERATIONS or FAILED (T_map_cam is the first start)
     signals: dict[str, float]    # for the gate: 'inlier_share', 'opacity', 'agreement', ... each in [0, 1], 1 is best
     steps: tuple[Step, ...] = field(default=())
+    lens: LensEvidence | None = None   # what the image says of its camera, from refiners that can tell
 
     @property
     def failed(self) -> bool:
-        return self.status == 'failed'
+        """Whether this is no answer: nothing was found, or the budget ended the search somewhere on its way."""
+        return self.status != CONVERGED
+
+    @property
+    def cut_short(self) -> bool:
+        return self.status in (OUT_OF_TIME, OUT_OF_ITERATIONS)
 
 
 class Refiner(Protocol):
@@ -102,7 +124,8 @@ class Refiner(Protocol):
         ...
 
 
-def kept(start: Tensor, signals: dict[str, float] | None = None) -> Refined:
-    """The result that leaves a pose [4, 4] as it was: nothing could be learned about it."""
+def kept(start: Tensor, signals: dict[str, float] | None = None, watch: Stopwatch | None = None) -> Refined:
+    """The result that leaves a pose [4, 4] as it was: nothing could be learned about it, or not in the watch's budget."""
     nothing = torch.zeros(6, 6, dtype=torch.float64)
-    return Refined(start.double().cpu(), nothing, float('inf'), float('inf'), 0, 'failed', dict(signals or {}))
+    status = FAILED if watch is None or watch.verdict == CONVERGED else watch.verdict
+    return Refined(start.double().cpu(), nothing, math.inf, math.inf, 0, status, dict(signals or {}))

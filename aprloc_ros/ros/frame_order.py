@@ -6,7 +6,7 @@ from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
 
-from aprloc_ros.ros.worker import StampOrder
+from aprloc_ros.recordings.stamp_order import StampOrder
 
 _SET_BACK = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-1), on_clock_change=True)
 

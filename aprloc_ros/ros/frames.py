@@ -12,8 +12,8 @@ from std_msgs.msg import Header
 from aprloc_ros.camera import Camera
 from aprloc_ros.device import resolve_device
 from aprloc_ros.localizer import Localizer
-from aprloc_ros.recordings.message_fields import camera_from_info
-from aprloc_ros.ros.images import decode_image
+from aprloc_ros.recordings.camera_info import camera_from_info
+from aprloc_ros.recordings.decoding.image_messages import decode_image
 from aprloc_ros.ros.odometry import OdometrySource
 from aprloc_ros.ros.parameters import NodeParameters
 from aprloc_ros.ros.transforms import Extrinsics, TfLookup

@@ -1,4 +1,4 @@
-"""ROS messages from the project's own types. The other way are message_fields and ros_images."""
+"""ROS messages from the project's own types. The other way are the rooms of recordings."""
 
 import torch
 from builtin_interfaces.msg import Time

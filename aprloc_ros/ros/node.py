@@ -23,6 +23,7 @@ from aprloc_ros.catalogue import find_map
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
+from aprloc_ros.pace import Effort
 from aprloc_ros.refinement.refined import Budget
 from aprloc_ros.ros.clocks import STEADY
 from aprloc_ros.ros.display import Display
@@ -139,6 +140,7 @@ class RelocalizeNode(LifecycleNode):
         bundle = load_map(find_map(parameters.map, parameters.map_dir or None), parameters.device)
         budget = Budget(parameters.refine_iterations, parameters.refine_ms)
         localizer = Localizer(bundle, parameters.device, parameters.refiner, budget)
+        self._say_pace(localizer.warm_up(), budget)
         if self._lookup is None:
             self._lookup = make_lookup(self)
         extrinsics, missing = make_extrinsics(self._lookup, parameters.extrinsics, parameters.base_frame,
@@ -149,6 +151,17 @@ class RelocalizeNode(LifecycleNode):
         self._bundle = bundle
         self._report_every(parameters.diagnostics_period_s)
         self.get_logger().info(f'map {bundle.manifest.name} of {bundle.directory} on {localizer.device_name}')
+
+    def _say_pace(self, usual_ms: dict[Effort, float], budget: Budget) -> None:
+        """How long a refinement takes here; a warning where that is more than it may."""
+        if not usual_ms:
+            return
+        text = ', '.join(f'{ms:.0f} ms by {effort.refiner} on {effort.threads} thread{"s"[:effort.threads > 1]}'
+                         for effort, ms in usual_ms.items())
+        self.get_logger().info(f'a refinement takes {text}; it may take {budget.milliseconds:g} ms (refine_ms)')
+        if min(usual_ms.values()) > budget.milliseconds:
+            self.get_logger().warning(f'every frame will be out of time: raise refine_ms above '
+                                      f'{min(usual_ms.values()):.0f}, or a faster device')
 
     def _prepare_again_if_changed(self) -> None:
         if read_parameters(self) != self._setup.parameters:

@@ -12,8 +12,8 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp, se3_log
 from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
+from aprloc_ros.recordings.stamp_order import StampOrder
 from aprloc_ros.ros.transforms import TfLookup
-from aprloc_ros.ros.worker import StampOrder
 
 MAX_GAP_S = 0.2   # odometry further from the image's stamp than this is not used
 _KEPT = 1000      # messages

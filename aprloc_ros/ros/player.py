@@ -97,7 +97,7 @@ def stop_process(process: subprocess.Popen) -> None:
             process.wait()
 
 
-def play(bag: Path, rate: float = 1.0, match_timeout_s: float = 60.0, settle_s: float = 3.0,
+def play(bag: Path, rate: float = 1.0, match_timeout_s: float = 180.0, settle_s: float = 15.0,
          check_alive: Callable[[], None] = lambda: None, on_sent: Callable[[int], None] | None = None,
          pid: int | None = None) -> Playback:
     """Publish the bag's `image` and `camera_info` at `rate` times its pace and record the node's answers.
@@ -188,7 +188,8 @@ class _Player:
 
     def _node_listens(self) -> bool:
         return (self._diagnostics.get('state') == 'active' and self._image.get_subscription_count() > 0
-                and self._camera_info.get_subscription_count() > 0)
+                and self._camera_info.get_subscription_count() > 0
+                and all(self._node.count_publishers(topic) for topic in ('pose', 'pose_with_covariance')))
 
     def send(self, bag: Path, rate: float, on_sent: Callable[[int], None] | None) -> None:
         infos = {message.stamp_ns: message.data for message in read_raw(bag, 'camera_info', CAMERA_INFO)}

@@ -24,6 +24,7 @@ from aprloc_ros.ros.listener import QUIET_S
 from aprloc_ros.ros.messages import pose_in_words, pose_stamped, pose_with_covariance
 from aprloc_ros.ros.odometry import OdometryPose
 from aprloc_ros.ros.parameters import NodeParameters
+from aprloc_ros.ros.rate import CameraRate
 from aprloc_ros.ros.services import Outcome, PendingCalls
 from aprloc_ros.ros.tf_output import TfOutput
 from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker
@@ -56,6 +57,7 @@ class FrameStream:
         self._contradiction = ''            # as it was reported last
         self._facts: dict[str, str] = {}    # of the last pose
         self._oldest_ms = 0.0
+        self._rate = CameraRate()
         self._last: PoseWithCovarianceStamped | None = None   # published
         self._good_ns = 0                                     # the node's clock at the last pose
         self._tf = None
@@ -109,6 +111,8 @@ class FrameStream:
         """Level, text and values of a diagnostic."""
         values = {'status': self.state, 'map': self._setup.localizer.manifest.name,
                   'device': self._setup.localizer.device_name, **self._counts.values(), **self._facts}
+        if self._rate.problem:
+            values['pace'] = self._rate.problem
         silence = self._inputs.images.silence()
         if self._tracker.contradiction and not silence:
             return DiagnosticStatus.WARN, self._tracker.contradiction, values
@@ -130,6 +134,7 @@ class FrameStream:
         if self._setup.parameters.mode == 'one_shot' and not self._calls:
             return
         self._counts.receive()
+        self._rate.arrive(time.perf_counter())
         refusal = self._order.refusal(stamp_ns(message.header.stamp))
         if refusal:
             self._reject('stamp', refusal)
@@ -172,6 +177,7 @@ class FrameStream:
     # On the worker's thread.
 
     def _answer(self, frame: _Frame) -> None:
+        start_s = time.perf_counter()
         try:
             self._facts = self._localize(frame)
         except FrameRejected as rejection:
@@ -180,6 +186,8 @@ class FrameStream:
             self._reject('internal', f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}')
         else:
             self._counts.answer()
+        if self._rate.answer(time.perf_counter() - start_s):
+            self._node.get_logger().warning(self._rate.problem)
         self._say_state()
         self._say_contradiction()
         self._say_if_on_cpu()
@@ -212,6 +220,7 @@ class FrameStream:
                       'publish': 1e3 * (end_s - judged_s), 'answer': 1e3 * (end_s - start_s),
                       'age': 1e3 * (end_s - frame.arrived_s), 'age max': self._oldest_ms}
         return {'score': f'{answer.estimate.score:.3f}', 'answer by': answer.estimate.status,
+                'refiner': answer.estimate.refiner,
                 **{f'{name} ms': f'{value:.1f}' for name, value in timings_ms.items()}}
 
     def _odometry_at(self, stamp) -> OdometryPose | None:

@@ -34,7 +34,7 @@ def score_file(path: Path) -> dict[str, PoseScores]:
 
 def score_folder(path: Path) -> dict[str, dict[str, PoseScores]]:
     """Scene -> method -> scores, of every npz in a folder; of a single file, its scene alone."""
-    files = sorted(path.glob('*.npz')) if path.is_dir() else [path]
+    files = sorted(path.glob('[!.]*.npz')) if path.is_dir() else [path]   # not macOS' ._NAME
     if not files:
         raise AprlocError(f'{path}: holds no npz of poses')
     return {file.stem: score_file(file) for file in files}

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from aprloc_ros.camera import Camera
 from aprloc_ros.localizer import Estimate, Localizer
 from aprloc_ros.recordings.bag_images import BagImage
-from aprloc_ros.ros.worker import StampOrder
+from aprloc_ros.recordings.stamp_order import StampOrder
 from aprloc_ros.tracking.answer import FrameRejected, Picture, answer_picture, check_picture, rejecting
 from aprloc_ros.tracking.tracker import Tracker, TrackingOptions
 
@@ -52,13 +54,14 @@ class ReplayedFrame:
     estimate: Estimate | None = None    # None unless the localizer answered
     reason: str = ''                    # of a rejection, as the node's diagnostics call it
     text: str = ''
+    is_readable: bool = True            # False: the message itself was refused, whatever it shows
     arrived_s: float = 0.0              # since the first image, by the recording's clock
     latency_ms: float = 0.0             # from its arrival to its answer
 
 
 def replay(images: Iterable[BagImage], localizer: Localizer, robot: Robot, realtime: bool = False,
            clock: Callable[[], float] = time.perf_counter) -> Iterator[ReplayedFrame]:
-    """Localise the images, in the order of recording. realtime: newest frame only, as aprloc_ros.ros.worker does.
+    """Localise the images, in the order of recording. realtime: newest frame only, as the node does.
 
     clock: seconds, to measure how long an answer takes.
     """
@@ -114,30 +117,38 @@ class _Run:
         if refusal is None:
             return arrived_s, None
         return arrived_s, ReplayedFrame(**_of(image), outcome=REJECTED, reason='stamp', text=refusal,
-                                        arrived_s=arrived_s)
+                                        is_readable=False, arrived_s=arrived_s)
 
     def _answer(self, image: BagImage) -> tuple[ReplayedFrame, float]:
         """The frame and how long it took, in seconds."""
         start_s = self._clock()
+        is_readable = False
         try:
-            estimate = self._localize(image)
+            camera, pixels = _read(image)
+            is_readable = True
+            estimate = self._localize(image, camera, pixels)
         except FrameRejected as no:
-            frame = ReplayedFrame(**_of(image), outcome=REJECTED, estimate=no.estimate, reason=no.reason, text=no.text)
+            frame = ReplayedFrame(**_of(image), outcome=REJECTED, estimate=no.estimate, reason=no.reason, text=no.text,
+                                  is_readable=is_readable)
         else:
             frame = ReplayedFrame(**_of(image), outcome=ANSWERED, estimate=estimate)
         return frame, self._clock() - start_s
 
-    def _localize(self, image: BagImage) -> Estimate:
+    def _localize(self, image: BagImage, camera: Camera | None, pixels: np.ndarray) -> Estimate:
         """Raises FrameRejected."""
-        with rejecting('camera_info'):
-            camera = image.camera()
-        with rejecting('image'):
-            pixels = image.pixels()
         check_picture(pixels, camera, OPTIONS.min_contrast)
         with rejecting('extrinsics'):
             picture = Picture(pixels, camera, self._robot.T_base_cam(image.stamp_ns))
         return answer_picture(picture, image.stamp_ns / 1e9, self._robot.T_odom_base(image.stamp_ns), self._localizer,
                               self._tracker).estimate
+
+
+def _read(image: BagImage) -> tuple[Camera | None, np.ndarray]:
+    """Raises FrameRejected for a message that cannot be read."""
+    with rejecting('camera_info'):
+        camera = image.camera()
+    with rejecting('image'):
+        return camera, image.pixels()
 
 
 def _of(image: BagImage) -> dict:

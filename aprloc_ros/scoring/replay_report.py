@@ -11,9 +11,10 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, choose_topics, read_images
+from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, camera_frame, choose_topics, read_images
 from aprloc_ros.recordings.odometry_topic import find_odometry
 from aprloc_ros.recordings.recording import Recording, open_recording
+from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.truth import TruthOptions, find_truth, read_tf
 from aprloc_ros.scoring.comparison import compare_views
@@ -56,15 +57,14 @@ def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, op
     """
     with open_recording(bag) as recording:
         topics = choose_topics(recording, options.image, options.camera_info)
-        first = next(read_images(recording, topics))
-        camera_frame, count = first.frame_id or _CAMERA_FRAME, recording.reader.topics[topics.image].msgcount
+        frame_id, count = camera_frame(recording, topics) or _CAMERA_FRAME, recording.count(topics.image)
         tree, map_frame = read_tf(recording), bundle.manifest.frame_id
-        truth = find_truth(recording, tree, options.truth, map_frame, camera_frame, count)
-        robot = _robot(recording, tree, options, camera_frame, map_frame)
+        truth = find_truth(recording, tree, options.truth, map_frame, frame_id, count)
+        robot = _robot(recording, tree, options, frame_id, map_frame)
         say(f'{count} images of {topics.image}, camera from {topics.camera_info or "the map"}, poses of {robot.frame}, '
             f'odometry from {robot.odometry}, truth from {truth.source if truth else "nowhere: nothing will be scored"}')
         out.mkdir(parents=True, exist_ok=True)
-        frames = _localise(read_images(recording, topics), localizer, robot, options.realtime, count, say)
+        frames = _localise(recording, topics, localizer, robot, options.realtime, say)
         records = true_records(frames, truth)
         scores = score_replay(frames, records, f'replay, map {bundle.manifest.name}')
         write_tum_file(out / TUM_FILE, frames)
@@ -74,34 +74,39 @@ def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, op
                    'realtime': options.realtime, **scores.to_dict()}
         (out / RESULTS_FILE).write_text(json.dumps(results, indent=2) + '\n')
         page = _write_page(out, bag, recording, topics, bundle, frames, records, scores)
-    _print(scores, frames, page, say)
+    _print(scores, frames, page, recording.notes, say)
     return scores
 
 
-def _localise(images: Iterator[BagImage], localizer: Localizer, robot: Robot, realtime: bool, count: int,
+def _localise(recording: Recording, topics: ImageTopics, localizer: Localizer, robot: Robot, realtime: bool,
               say: Callable[[str], None]) -> list[ReplayedFrame]:
-    frames = []
-    for frame in replay(images, localizer, robot, realtime):
+    """Raises AprlocError as soon as too many of the messages cannot be read."""
+    frames, count = [], recording.count(topics.image)
+    skipped = Skipped(f'images of {topics.image}', count)
+    for frame in replay(read_images(recording, topics), localizer, robot, realtime):
         frames.append(frame)
+        if not frame.is_readable:
+            skipped.add(frame.reason, f'{frame.name}: {frame.text}')
+            skipped.summary()
         if len(frames) % _SAY_EVERY == 0:
             say(f'  {len(frames)} of {count} frames')
     return sorted(frames, key=lambda frame: frame.index)
 
 
-def _robot(recording: Recording, tree: TfTree, options: ReplayOptions, camera_frame: str, map_frame: str) -> Robot:
+def _robot(recording: Recording, tree: TfTree, options: ReplayOptions, frame_id: str, map_frame: str) -> Robot:
     """The base, where TF connects it with the camera, and its odometry, where there is some; else the camera itself."""
     base = options.base_frame
-    if not tree.connects(base, camera_frame):
+    if not tree.connects(base, frame_id):
         if options.odom:
             raise AprlocError(f'{options.odom} tells how {base!r} moves, but no /tf_static leads from there to the image '
-                              f'frame {camera_frame!r}; record /tf_static, or leave --odom out')
-        return Robot(camera_frame)
+                              f'frame {frame_id!r}; record /tf_static, or leave --odom out')
+        return Robot(frame_id)
 
     def T_base_cam(stamp_ns: int) -> Tensor:
         stamp_s = torch.tensor([stamp_ns / 1e9], dtype=torch.float64)
-        T, known = tree.lookup(base, camera_frame, stamp_s, options.truth.max_gap_s)
+        T, known = tree.lookup(base, frame_id, stamp_s, options.truth.max_gap_s)
         if not known:
-            raise AprlocError(f'TF does not say where {camera_frame!r} was on {base!r} at {stamp_s.item():.6f} s')
+            raise AprlocError(f'TF does not say where {frame_id!r} was on {base!r} at {stamp_s.item():.6f} s')
         return T[0]
 
     odometry = find_odometry(recording, options.odom, base, map_frame, options.truth.source)
@@ -134,7 +139,8 @@ def _worst_images(recording: Recording, topics: ImageTopics, records: Sequence[F
     return (image for image in read_images(recording, topics) if image.name in names)
 
 
-def _print(scores: ReplayScores, frames: Sequence[ReplayedFrame], page: Path, say: Callable[[str], None]) -> None:
+def _print(scores: ReplayScores, frames: Sequence[ReplayedFrame], page: Path, notes: list[str],
+           say: Callable[[str], None]) -> None:
     if scores.poses:
         say('\n' + scores_table(scores.poses) + '\n')
     for name, value in scores.facts().items():
@@ -142,6 +148,8 @@ def _print(scores: ReplayScores, frames: Sequence[ReplayedFrame], page: Path, sa
     rejections = {frame.reason: frame for frame in frames if frame.text}
     for reason, frame in sorted(rejections.items()):
         say(f'{frame.name} was rejected for {reason}: {frame.text}')
+    for note in notes:
+        say(note)
     say(f'report: {page}')
     if not scores.answered:
         raise AprlocError(f'none of the {scores.frames} frames was answered')

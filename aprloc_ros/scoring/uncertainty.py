@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from aprloc_ros.distributions import binomial_interval, chi2_cdf, chi2_quantile
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.scoring.distributions import binomial_interval, chi2_cdf, chi2_quantile
 
 LEVELS = (0.50, 0.90, 0.95, 0.99)
 CONFIDENCE = 0.95

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from aprloc_ros.scoring.distributions import binomial_interval
+from aprloc_ros.distributions import binomial_interval
 from aprloc_ros.scoring.uncertainty import CONFIDENCE, LEVELS, nominal_levels, risk_coverage, squared_mahalanobis
 
 _LINE, _REFERENCE, _BAND = '#c62828', '#424242', '#e0e0e0'

@@ -65,14 +65,15 @@ def answer_picture(picture: Picture, time_s: float, T_odom_base: Tensor | None, 
     """The answer to an image of that stamp, sought from where the tracker expects the robot, and believed by it.
 
     T_odom_base [4, 4]: odometry's pose at the stamp, if known. Raises FrameRejected with the reason 'localizer' when that
-    fails, 'unsure' when it does not believe its own answer, or the tracker's: 'jump', 'unconfirmed', 'overtaken'.
+    fails, the estimate's where it is not one to believe ('unsure', 'camera_info', 'out of time', 'out of iterations'), or the tracker's:
+    'jump', 'unconfirmed', 'overtaken'.
     """
     attempt = tracker.begin(time_s, T_odom_base)
     starts = None if attempt.start is None else (attempt.start @ picture.T_base_cam)[None]
     with rejecting('localizer'):
         estimate = localizer.localize(picture.pixels, picture.camera, starts=starts)
     if estimate.status == 'rejected':
-        raise FrameRejected('unsure', f'the map does not believe its own answer, of score {estimate.score:.3f}', estimate)
+        raise FrameRejected(estimate.reason, estimate.text, estimate)
     T_cam_base = invert(picture.T_base_cam)
     answer = Answer(estimate.T_map_cam @ T_cam_base, to_base(estimate.covariance, T_cam_base), estimate)
     verdict = tracker.judge(attempt, answer.T_map_base, answer.covariance)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from aprloc_ros.scoring.distributions import chi2_quantile
+from aprloc_ros.distributions import chi2_quantile
 from aprloc_ros.tracking.motion import Belief, MotionOptions, option, squared_distance
 from aprloc_ros.tracking.odometry_check import OdometryCheck
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets import bag, cambridge, colmap_model, llff, seven_scenes, transforms_json, tum
+from aprloc_ros.training.datasets.admission import admitted
 from aprloc_ros.training.datasets.capture import Capture
+from aprloc_ros.training.datasets.choice import read_choice
 
 # In the order of trial: where a folder fits two, the first one says more (a split, lens, points).
 READERS = (transforms_json, cambridge, seven_scenes, colmap_model, llff, tum)
@@ -20,8 +22,8 @@ def read_capture(path: str | Path, cache_dir: str | Path | None = None) -> Captu
         raise AprlocError(f'{path}: no such file or folder')
     for reader in READERS:
         if reader.recognises(path):
-            return reader.read(path)
+            return admitted(reader.read(path), read_choice(path))
     if bag.recognises(path):
-        return bag.read(path, Path(cache_dir).expanduser() if cache_dir else None)
+        return admitted(bag.read(path, Path(cache_dir).expanduser() if cache_dir else None), read_choice(path))
     wanted = '; '.join(reader.LOOKED_FOR for reader in (*READERS, bag))
     raise AprlocError(f'{path}: not a capture of a known format; looked for {wanted}')

@@ -3,7 +3,7 @@
 A line is `image X Y Z W P Q R`: the camera's centre, and the world-to-camera rotation as a quaternion w x y z.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import torch
@@ -12,23 +12,25 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose
 from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.files import image_size, locate, tidy, unposed
 from aprloc_ros.training.datasets.nvm import Nvm, read_nvm
 from aprloc_ros.training.datasets.parsing import (
     check_image,
     checked_capture,
     expect_count,
     floats,
-    image_size,
     natural_key,
     note_once,
     quaternion_pose,
     read_rows,
 )
 from aprloc_ros.training.datasets.points import training_points
+from aprloc_ros.training.datasets.sizes import has_aspect
 
 FORMAT = 'cambridge'
 LOOKED_FOR = 'dataset_train.txt and dataset_test.txt (Cambridge Landmarks)'
 HEADER_LINES = 3
+ORIGINAL_SIZE = 1920, 1080   # of Cambridge Landmarks' videos, which people scale down
 
 
 def recognises(path: Path) -> bool:
@@ -40,21 +42,22 @@ def read(path: Path) -> Capture:
         raise AprlocError(f'{path / "reconstruction.nvm"} is missing: the focal lengths come from it; '
                           f'it is part of the archive of the scene')
     nvm = read_nvm(path / 'reconstruction.nvm')
-    sizes, seen = {}, {}
-    train, test = (_read_split(path, path / f'dataset_{split}.txt', nvm, sizes, seen) for split in ('train', 'test'))
-    capture = Capture(path.name, FORMAT, path, train, test, _points(nvm, train))
+    seen = {}
+    train, test = (_read_split(path, path / f'dataset_{split}.txt', nvm, seen) for split in ('train', 'test'))
+    notes = unposed(frame.image_path for frame in train + test)
+    capture = Capture(path.name, FORMAT, path, train, test, _points(nvm, train), notes)
     return checked_capture(capture, path / ('dataset_train.txt' if not train else 'dataset_test.txt'))
 
 
-def _read_split(root: Path, listing: Path, nvm: Nvm, sizes: dict, seen: dict) -> tuple[Frame, ...]:
-    """sizes: image size by sequence; seen: frames already listed, both shared between the splits."""
-    index_of = {Path(name).with_suffix(''): index for index, name in enumerate(nvm.names)}
+def _read_split(root: Path, listing: Path, nvm: Nvm, seen: dict) -> tuple[Frame, ...]:
+    """seen: frames already listed, shared between the splits."""
+    index_of = {stem: index for index, stem in enumerate(_stems(nvm.names))}
     frames = []
     for where, words in read_rows(listing):
         if len(words) != 8 and int(where.rpartition(':')[2]) <= HEADER_LINES:
             continue
         expect_count(words, 8, 'image X Y Z W P Q R', where)
-        name = words[0]
+        name = tidy(words[0])
         note_once(seen, name, where)
         values = floats(words[1:], where)
         # The quaternion turns the world into the camera, but the position is the centre: -R^T t.
@@ -62,13 +65,10 @@ def _read_split(root: Path, listing: Path, nvm: Nvm, sizes: dict, seen: dict) ->
         T_map_cam = pose(R_cam_map.T, torch.tensor(values[:3], dtype=torch.float64))
         if not torch.isfinite(T_map_cam).all():
             raise AprlocError(f'{where}: the pose holds NaN or infinity; remove the frame or mend its pose')
-        image_path = check_image(root / name, where)
-        sequence = Path(name).parent.as_posix()
-        if sequence not in sizes:
-            sizes[sequence] = image_size(image_path)
-            _check_size(nvm, sizes[sequence], image_path)
-        focal, radial = _intrinsics(nvm, index_of.get(Path(name).with_suffix('')))
-        frames.append(Frame(name, image_path, T_map_cam, _camera(*sizes[sequence], focal, radial), sequence=sequence))
+        image_path = check_image(locate(root, words[0]), where)
+        focal, radial = _intrinsics(nvm, index_of.get(_stem(name)))
+        camera = _camera(*_measured_size(nvm, image_path), focal, radial)
+        frames.append(Frame(name, image_path, T_map_cam, camera, sequence=Path(name).parent.as_posix()))
     return tuple(sorted(frames, key=lambda frame: natural_key(frame.name)))
 
 
@@ -89,18 +89,36 @@ def _camera(width: int, height: int, focal: float, radial: float) -> Camera:
     return Camera(*size, 'opencv', (float(-radial), float(3 * radial ** 2), 0.0, 0.0, float(-12 * radial ** 3)))
 
 
-def _check_size(nvm: Nvm, size: tuple[int, int], image_path: Path):
-    """The focal lengths are those of the original images: measurements outside an image betray a resized copy."""
-    if (nvm.reach > np.array(size) / 2 + 1).any():
-        raise AprlocError(f'{image_path}: {size[0]}x{size[1]} pixels, but the reconstruction measured up to '
-                          f'{nvm.reach[0]:.0f}, {nvm.reach[1]:.0f} from the centre; use the original images')
+def _measured_size(nvm: Nvm, image_path: Path) -> tuple[int, int]:
+    """Of the images that the focal lengths are of: measurements outside an image betray a scaled copy."""
+    size = image_size(image_path)
+    if not _reaches_beyond(nvm, size):
+        return size
+    if has_aspect(size, ORIGINAL_SIZE) and not _reaches_beyond(nvm, ORIGINAL_SIZE):
+        return ORIGINAL_SIZE
+    raise AprlocError(f'{image_path}: {size[0]}x{size[1]} pixels, but the reconstruction measured up to '
+                      f'{nvm.reach[0]:.0f}, {nvm.reach[1]:.0f} from the centre; use the original images')
+
+
+def _reaches_beyond(nvm: Nvm, size: tuple[int, int]) -> bool:
+    return bool((nvm.reach > np.array(size) / 2 + 1).any())
+
+
+def _stem(name: str) -> tuple[str, ...]:
+    """What tells an image in lists of tools that convert it, or name it by a folder of another machine."""
+    parts = PurePosixPath(name).with_suffix('').parts
+    return parts[-2:] if parts[:1] == ('/',) or PureWindowsPath(name).drive else parts
+
+
+def _stems(names: list[str]) -> list[tuple[str, ...]]:
+    return [_stem(tidy(name)) for name in names]
 
 
 def _points(nvm: Nvm, train: tuple[Frame, ...]):
     """The reconstruction's points, if it is in the frame of the listed poses (else None: they must be made anew)."""
-    by_stem = {Path(frame.name).with_suffix(''): frame for frame in train}
-    names = [by_stem[key].name if (key := Path(name).with_suffix('')) in by_stem else '' for name in nvm.names]
-    pairs = [(nvm.centres[index], by_stem[Path(name).with_suffix('')].T_map_cam[:3, 3].numpy())
+    by_stem = {_stem(frame.name): frame for frame in train}
+    names = [by_stem[stem].name if stem in by_stem else '' for stem in _stems(nvm.names)]
+    pairs = [(nvm.centres[index], by_stem[_stem(name)].T_map_cam[:3, 3].numpy())
              for index, name in enumerate(names) if name]
     if not pairs:
         return None

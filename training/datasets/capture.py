@@ -1,14 +1,24 @@
 """A posed capture, the one form that every reader converts to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch import Tensor
 
+from aprloc_ros.bit_depth import to_8_bits
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.decoding.encoded_images import read_samples
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which pixels of an image nothing may learn from."""
+
+    path: Path
+    hides: str    # 'white': whatever is not black is hidden; 'black': whatever is
 
 
 @dataclass(frozen=True)
@@ -23,16 +33,16 @@ class Frame:
     sequence: str = ''               # frames of one sequence are in the order of capture
     depth_path: Path | None = None   # 16-bit image aligned with the colour image
     depth_unit_m: float = 0.001      # metres per unit of the depth image
+    mask: Mask | None = None
+    sample_bits: int = 16            # that are used of the 16 of a 16-bit image file
 
     def read_image(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB, of the camera's size."""
-        image = cv2.imread(str(self.image_path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            raise AprlocError(f'{self.image_path}: missing or not a readable image')
+        image = read_samples(self.image_path)
         if image.shape[:2] != (self.camera.height, self.camera.width):
             raise AprlocError(f'{self.image_path}: the image is {image.shape[1]}x{image.shape[0]} but the camera '
                               f'says {self.camera.width}x{self.camera.height}')
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return to_8_bits(image, self.sample_bits) if image.dtype == np.uint16 else image
 
 
 @dataclass(frozen=True)
@@ -53,3 +63,6 @@ class Capture:
     train: tuple[Frame, ...]
     test: tuple[Frame, ...]
     points: SparsePoints | None = field(default=None)
+    notes: tuple[str, ...] = ()                # what was not used of the capture or taken otherwise than written
+    # What its poses may be mistaken for: "as those of FRAME: what to do" -> T [4, 4] that would make them the camera's.
+    mounts: Mapping[str, Tensor] = field(default_factory=dict)

@@ -3,96 +3,97 @@
 Poses are world-to-camera; the frame's scale is whatever the model has (metres after alignment).
 """
 
-import re
-import struct
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
-from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import invert
 from aprloc_ros.training.datasets.capture import Capture, Frame
-from aprloc_ros.training.datasets.intrinsics import PARAMETERS, make_camera, parameter_names
-from aprloc_ros.training.datasets.parsing import (
-    check_image,
-    checked_capture,
-    expect_count,
-    floats,
-    natural_key,
-    note_once,
-    quaternion_pose,
-    read_rows,
-    read_text,
-)
+from aprloc_ros.training.datasets.choice import read_choice
+from aprloc_ros.training.datasets.colmap_files import Image, count_images, model_form, read_images, read_points
+from aprloc_ros.training.datasets.files import SMALLER_COPIES, locate, tidy, unposed, visible
+from aprloc_ros.training.datasets.parsing import check_image, checked_capture, natural_key, note_once
 from aprloc_ros.training.datasets.points import training_points
-from aprloc_ros.training.datasets.splits import held_out
+from aprloc_ros.training.datasets.splits import held_out, left_out
 
 FORMAT = 'colmap'
-LOOKED_FOR = 'cameras, images and points3D (.bin or .txt) here or in sparse/0, sparse or colmap/sparse/0 (COLMAP)'
-MODEL_FOLDERS = ('.', 'sparse/0', 'sparse', 'colmap/sparse/0')
-NO_POINT = -1
-
-
-@dataclass(frozen=True)
-class Image:
-    name: str
-    T_map_cam: Tensor
-    camera: Camera
-    point_ids: np.ndarray    # [O] int64 ids of the observed points
-    where: str
+LOOKED_FOR = 'cameras and images (.bin or .txt) here, in sparse, sparse/0 or another there, or colmap/sparse (COLMAP)'
+MODEL_FOLDERS = ('sparse', 'colmap/sparse')
 
 
 def recognises(path: Path) -> bool:
-    return _model_folder(path) is not None
+    return bool(_models(path))
 
 
 def read(path: Path) -> Capture:
-    folder = _model_folder(path)
-    if (folder / 'images.bin').is_file():
-        form = 'bin'
-        images = _binary_images(folder / 'images.bin', _binary_cameras(folder / 'cameras.bin'))
-        ids, xyz = _binary_points(folder / 'points3D.bin')
-    else:
-        form = 'txt'
-        images = _text_images(folder / 'images.txt', _text_cameras(folder / 'cameras.txt'))
-        ids, xyz = _text_points(folder / 'points3D.txt')
+    folder, notes = _chosen_model(path)
+    form = model_form(folder)
     file = folder / f'images.{form}'
+    images = read_images(folder)
     seen = {}
     for image in images:
         note_once(seen, image.name, image.where)
     images = sorted(images, key=lambda image: natural_key(image.name))
     root = _image_folder(path, folder, images, file)
-    frames = tuple(Frame(image.name, check_image(root / image.name, image.where), image.T_map_cam, image.camera,
+    frames = tuple(Frame(image.name, check_image(locate(root, image.name), image.where), image.T_map_cam, image.camera,
                          sequence=Path(image.name).parent.as_posix()) for image in images)
     train, test = held_out(frames, str(file))
-    points = _points(images, ids, xyz, train, file)
-    return checked_capture(Capture(path.name, FORMAT, path, train, test, points), file)
+    points = _points(images, folder / f'points3D.{form}', train)
+    if points is None:
+        notes += ('the model has no points that several images see: the build triangulates some',)
+    notes = (*notes, *unposed(frame.image_path for frame in frames), *left_out(frames, train, test))
+    home = root.parent if model_form(path) and root.name.startswith('images') else path
+    return checked_capture(Capture(home.name, FORMAT, home, train, test, points, notes), file)
 
 
-def _model_folder(path: Path) -> Path | None:
-    for folder in (path / name for name in MODEL_FOLDERS):
-        for form in ('bin', 'txt'):
-            if (folder / f'images.{form}').is_file() and (folder / f'cameras.{form}').is_file():
-                return folder
-    return None
+def _models(path: Path) -> list[Path]:
+    """Folders of models: the given one, or those that COLMAP may have made in it."""
+    if model_form(path):
+        return [path]
+    parents = [path / name for name in MODEL_FOLDERS]
+    inside = sorted(chain.from_iterable(map(visible, parents)), key=lambda folder: natural_key(str(folder)))
+    return [folder for folder in (*parents, *inside) if model_form(folder)]
+
+
+def _chosen_model(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """The model that capture.yaml names, else the one with most images; and what to say of the others."""
+    models = _models(path)
+    wanted = read_choice(path).model
+    if wanted:
+        chosen = path / tidy(wanted)
+        if not model_form(chosen):
+            raise AprlocError(f'{path / "capture.yaml"}: "model: {wanted}" is no model; there are '
+                              f'{", ".join(str(model.relative_to(path)) for model in models)}')
+        return chosen, ()
+    counts = {model: count_images(model) for model in models}
+    chosen = max(models, key=counts.get)
+    others = ', '.join(f'{model.relative_to(path)} with {counts[model]}' for model in models if model != chosen)
+    if not others:
+        return chosen, ()
+    said = (f'{len(models)} COLMAP models, each in a frame of its own: {chosen.relative_to(path)} with '
+            f'{counts[chosen]} images is taken, not {others}; to choose, write "model: FOLDER" into {path / "capture.yaml"}')
+    return chosen, (said,)
 
 
 def _image_folder(path: Path, model: Path, images: list[Image], file: Path) -> Path:
     """Where the images lie: `images` in the capture or beside the model, else the capture's own folder."""
     if not images:
         raise AprlocError(f'{file}: holds no image')
-    candidates = [path / 'images', *(parent / 'images' for parent in (model, *model.resolve().parents[:3])), path]
+    parents = path, model, *model.resolve().parents[:3]
+    candidates = [*(parent / name for name in ('images', *SMALLER_COPIES) for parent in parents), path]
     for folder in candidates:
-        if any((folder / image.name).is_file() for image in images[:20]):
+        if any(locate(folder, image.name).is_file() for image in images[:20]):
             return folder
     raise AprlocError(f'{images[0].where}: image {images[0].name} is missing; looked in '
                       f'{", ".join(dict.fromkeys(map(str, candidates)))}')
 
 
-def _points(images: list[Image], ids: np.ndarray, xyz: np.ndarray, train: tuple[Frame, ...], file: Path):
+def _points(images: list[Image], file: Path, train: tuple[Frame, ...]):
+    """Those of the model's file, if it is there and they were observed."""
+    if not file.is_file():
+        return None
+    ids, xyz = read_points(file)
     order = np.argsort(ids)
     point_ids = np.concatenate([image.point_ids for image in images])
     if len(point_ids) == 0 or len(ids) == 0:
@@ -102,136 +103,6 @@ def _points(images: list[Image], ids: np.ndarray, xyz: np.ndarray, train: tuple[
     unknown = ids[order[place]] != point_ids
     if unknown.any():
         image = images[image_of[unknown.argmax()]]
-        raise AprlocError(f'{image.where}: observes point {point_ids[unknown.argmax()]}, which points3D'
-                          f'{file.suffix} does not hold; the model is incomplete')
+        raise AprlocError(f'{image.where}: observes point {point_ids[unknown.argmax()]}, which {file.name} '
+                          f'does not hold; the model is incomplete')
     return training_points(xyz, image_of, order[place], [image.name for image in images], train)
-
-
-def _image(name: str, values: list[float], camera_id: int, cameras: dict, point_ids: np.ndarray, where: str) -> Image:
-    """values: qw qx qy qz tx ty tz, world-to-camera."""
-    if camera_id not in cameras:
-        raise AprlocError(f'{where}: camera {camera_id} is not in the cameras file')
-    T_map_cam = invert(quaternion_pose(values[:4], values[4:7], where))
-    return Image(name, T_map_cam, cameras[camera_id], point_ids[point_ids != NO_POINT], where)
-
-
-def _camera(model: str, width: int, height: int, parameters: list[float], where: str) -> Camera:
-    names = parameter_names(model, where)
-    expect_count(parameters, len(names), ' '.join(names), where)
-    return make_camera(model, width, height, dict(zip(names, parameters)), where)
-
-
-def _integer(word: str, where: str) -> int:
-    if re.fullmatch(r'-?\d{1,18}', word) is None:
-        raise AprlocError(f'{where}: {word!r} where a whole number belongs')
-    return int(word)
-
-
-def _text_cameras(path: Path) -> dict[int, Camera]:
-    cameras = {}
-    for where, words in read_rows(path):
-        if len(words) < 5:
-            expect_count(words, 5, 'at least id model width height and parameters', where)
-        width, height = _integer(words[2], where), _integer(words[3], where)
-        cameras[_integer(words[0], where)] = _camera(words[1], width, height, floats(words[4:], where), where)
-    return cameras
-
-
-def _text_images(path: Path, cameras: dict[int, Camera]) -> list[Image]:
-    """Two lines an image, of which the second, its observations, may be empty."""
-    lines = [(f'{path}:{number}', line) for number, line in enumerate(read_text(path).splitlines(), 1)
-             if not line.startswith('#')]
-    while lines and not lines[0][1].strip():
-        lines.pop(0)
-    images = []
-    for index in range(0, len(lines), 2):
-        where, line = lines[index]
-        words = line.split(maxsplit=9)
-        if not words and index == len(lines) - 1:
-            break
-        expect_count(words, 10, 'id qw qx qy qz tx ty tz camera name', where)
-        if index + 1 == len(lines):
-            raise AprlocError(f'{where}: the line of observations is missing; is the file truncated?')
-        where_2d, observations = lines[index + 1][0], lines[index + 1][1].split()
-        if len(observations) % 3:
-            raise AprlocError(f'{where_2d}: {len(observations)} values, not triples x y point; is the file truncated?')
-        point_ids = np.array([_integer(word, where_2d) for word in observations[2::3]], dtype=np.int64)
-        camera_id = _integer(words[8], where)
-        images.append(_image(words[9].strip(), floats(words[1:8], where), camera_id, cameras, point_ids, where))
-    return images
-
-
-def _text_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """ids [P], xyz [P, 3]."""
-    ids, xyz = [], []
-    for where, words in read_rows(path):
-        if len(words) < 8 or len(words) % 2:
-            raise AprlocError(f'{where}: {len(words)} values, not id x y z r g b error and pairs; '
-                              f'is the file truncated?')
-        ids.append(_integer(words[0], where))
-        xyz.append(floats(words[1:4], where))
-    return np.array(ids, dtype=np.int64), np.array(xyz, dtype=np.float64).reshape(-1, 3)
-
-
-class _Binary:
-    """Reads a little-endian binary file from front to back."""
-
-    def __init__(self, path: Path):
-        self.path, self.offset = path, 0
-        try:
-            self.data = path.read_bytes()
-        except OSError as error:
-            raise AprlocError(f'{path}: cannot be read ({error.strerror})') from None
-
-    def take(self, form: str) -> tuple:
-        return struct.unpack_from('<' + form, self.data, self._advance(struct.calcsize('<' + form)))
-
-    def array(self, dtype: np.dtype, count: int) -> np.ndarray:
-        return np.frombuffer(self.data, dtype, count, self._advance(dtype.itemsize * count)) if count else \
-            np.empty(0, dtype)
-
-    def text(self) -> str:
-        end = self.data.find(b'\0', self.offset)
-        start = self._advance(end + 1 - self.offset if end >= 0 else len(self.data))
-        return self.data[start:end].decode('utf-8', 'replace')
-
-    def _advance(self, size: int) -> int:
-        start, self.offset = self.offset, self.offset + size
-        if self.offset > len(self.data):
-            raise AprlocError(f'{self.path}: truncated: {len(self.data)} bytes, but the record at byte {start} '
-                              f'needs {size}')
-        return start
-
-
-def _binary_cameras(path: Path) -> dict[int, Camera]:
-    file, cameras = _Binary(path), {}
-    models = list(PARAMETERS)
-    for _ in range(*file.take('Q')):
-        camera_id, model, width, height = file.take('IiQQ')
-        where = f'{path}: camera {camera_id}'
-        name = models[model] if 0 <= model < len(models) else f'number {model}'
-        parameters = file.array(np.dtype('<f8'), len(parameter_names(name, where))).tolist()
-        cameras[camera_id] = _camera(name, width, height, parameters, where)
-    return cameras
-
-
-def _binary_images(path: Path, cameras: dict[int, Camera]) -> list[Image]:
-    file, images = _Binary(path), []
-    observation = np.dtype([('x', '<f8'), ('y', '<f8'), ('point', '<i8')])
-    for _ in range(*file.take('Q')):
-        image_id, *values, camera_id = file.take('I7dI')
-        name = file.text()
-        point_ids = file.array(observation, *file.take('Q'))['point'].astype(np.int64)
-        images.append(_image(name, values, camera_id, cameras, point_ids, f'{path}: image {image_id} ({name})'))
-    return images
-
-
-def _binary_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """ids [P], xyz [P, 3]."""
-    file, ids, xyz = _Binary(path), [], []
-    for _ in range(*file.take('Q')):
-        point_id, x, y, z, *_, views = file.take('q3d3BdQ')
-        file.array(np.dtype('<u8'), views)
-        ids.append(point_id)
-        xyz.append((x, y, z))
-    return np.array(ids, dtype=np.int64), np.array(xyz, dtype=np.float64).reshape(-1, 3)

@@ -7,7 +7,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.parsing import checked_camera
 
-# COLMAP's models in the order of their ids (colmap/sensor/models.h) with their parameters in order.
+# COLMAP's models in the order of their ids (colmap/sensor/models.h) with their parameters; None: not understood.
 PARAMETERS = {
     'SIMPLE_PINHOLE': ('f', 'cx', 'cy'),
     'PINHOLE': ('fx', 'fy', 'cx', 'cy'),
@@ -19,6 +19,8 @@ PARAMETERS = {
     'FOV': None,
     'SIMPLE_RADIAL_FISHEYE': ('f', 'cx', 'cy', 'k1'),
     'RADIAL_FISHEYE': ('f', 'cx', 'cy', 'k1', 'k2'),
+    **dict.fromkeys(('THIN_PRISM_FISHEYE', 'RAD_TAN_THIN_PRISM_FISHEYE', 'SIMPLE_DIVISION', 'DIVISION',
+                     'SIMPLE_FISHEYE', 'FISHEYE', 'EUCM', 'EQUIRECTANGULAR')),
 }
 # OpenCV's order of the coefficients.
 OPENCV_ORDER = ('k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6')

@@ -13,14 +13,9 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import LLFF_FROM_CV, check_pose, pose
 from aprloc_ros.training.datasets.capture import Capture, Frame
-from aprloc_ros.training.datasets.parsing import (
-    IMAGE_SUFFIXES,
-    check_image,
-    checked_camera,
-    checked_capture,
-    image_size,
-)
-from aprloc_ros.training.datasets.splits import held_out
+from aprloc_ros.training.datasets.files import SMALLER_COPIES, image_files
+from aprloc_ros.training.datasets.parsing import check_image, checked_camera, checked_capture
+from aprloc_ros.training.datasets.splits import held_out, left_out
 
 FORMAT = 'llff'
 LOOKED_FOR = 'poses_bounds.npy (LLFF)'
@@ -33,14 +28,15 @@ def recognises(path: Path) -> bool:
 def read(path: Path) -> Capture:
     file = path / 'poses_bounds.npy'
     table = _load(file)
-    images = sorted(image for image in (path / 'images').glob('*') if image.suffix in IMAGE_SUFFIXES)
+    folder = next((path / name for name in ('images', *SMALLER_COPIES) if image_files(path / name)), path / 'images')
+    images = image_files(folder)
     if len(images) != len(table):
-        raise AprlocError(f'{file}: {len(table)} rows but {len(images)} images in {path / "images"}; '
+        raise AprlocError(f'{file}: {len(table)} rows but {len(images)} images in {folder}; '
                           f'there must be one row an image')
-    size = image_size(check_image(images[0], f'{file}, row 1')) if images else None
-    frames = tuple(_frame(image, row, size, f'{file}, row {number}')
+    frames = tuple(_frame(image, row, f'{file}, row {number}')
                    for number, (image, row) in enumerate(zip(images, table), 1))
-    return checked_capture(Capture(path.name, FORMAT, path, *held_out(frames, str(file))), file)
+    train, test = held_out(frames, str(file))
+    return checked_capture(Capture(path.name, FORMAT, path, train, test, notes=left_out(frames, train, test)), file)
 
 
 def _load(file: Path) -> np.ndarray:
@@ -54,19 +50,15 @@ def _load(file: Path) -> np.ndarray:
     return table.astype(np.float64)
 
 
-def _frame(image: Path, row: np.ndarray, size: tuple[int, int], where: str) -> Frame:
+def _frame(image: Path, row: np.ndarray, where: str) -> Frame:
     matrix = torch.from_numpy(row[:15].reshape(3, 5).copy())
     T_map_cam = check_pose(pose(matrix[:, :3], matrix[:, 3]) @ LLFF_FROM_CV, where)
-    return Frame(image.name, check_image(image, where), T_map_cam, _camera(matrix[:, 4].tolist(), size, where))
+    return Frame(image.name, check_image(image, where), T_map_cam, _camera(matrix[:, 4].tolist(), where))
 
 
-def _camera(hwf: list[float], size: tuple[int, int], where: str) -> Camera:
-    """The camera of the images that are there, which may be a smaller copy of those the focal length is of."""
+def _camera(hwf: list[float], where: str) -> Camera:
+    """The camera of the images that the focal length is of; those that are there may be smaller copies."""
     height, width, focal = hwf
     if not np.isfinite(hwf).all() or min(hwf) <= 0:
         raise AprlocError(f'{where}: height, width and focal length {hwf} must be finite and positive')
-    if abs(width / height * size[1] / size[0] - 1) > 0.01:
-        raise AprlocError(f'{where}: says {width:.0f}x{height:.0f}, but the images are {size[0]}x{size[1]}, '
-                          f'of another shape')
-    original = checked_camera(where, round(width), round(height), focal, focal, width / 2 - 0.5, height / 2 - 0.5)
-    return original.resized(*size)
+    return checked_camera(where, round(width), round(height), focal, focal, width / 2 - 0.5, height / 2 - 0.5)

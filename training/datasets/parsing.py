@@ -1,24 +1,25 @@
 """What every reader needs: words with their file and line, checked numbers, poses and images."""
 
+import codecs
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import check_pose, pose, quaternion_to_rotation
-from aprloc_ros.training.datasets.capture import Capture
-
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.JPG', '.JPEG', '.PNG')
+from aprloc_ros.training.datasets.capture import Capture, Frame
 
 
 def read_text(path: Path) -> str:
-    """The whole file. AprlocError when it is missing, unreadable or not text."""
+    """The whole file, UTF-8 or what Windows makes of it. AprlocError when it is missing, unreadable or not text."""
     try:
-        return path.read_text(encoding='utf-8')
+        content = path.read_bytes()
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode('utf-16' if wide else 'utf-8-sig').replace('\r\n', '\n')
     except UnicodeDecodeError:
         raise AprlocError(f'{path}: not a text file; is it damaged?') from None
     except OSError as error:
@@ -72,14 +73,6 @@ def check_image(path: Path, where: str) -> Path:
     return path
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image file."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise AprlocError(f'{path}: not a readable image')
-    return image.shape[1], image.shape[0]
-
-
 def note_once(seen: dict[str, str], name: str, where: str):
     """Remember where a frame was listed; refuse it the second time, in whichever split."""
     if name in seen:
@@ -90,6 +83,11 @@ def note_once(seen: dict[str, str], name: str, where: str):
 def natural_key(name: str) -> list:
     """Sort key that puts frame 2 before frame 10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)]
+
+
+def in_order(frames: Iterable[Frame]) -> tuple[Frame, ...]:
+    """As they were taken, sequence by sequence: by their stamps, else by the numbers in their names."""
+    return tuple(sorted(frames, key=lambda frame: (frame.sequence, frame.stamp_s or 0.0, natural_key(frame.name))))
 
 
 def checked_capture(capture: Capture, where: Path) -> Capture:

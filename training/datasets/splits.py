@@ -66,6 +66,14 @@ def held_out(frames: tuple[Frame, ...], where: str, block: Callable[[list[Frame]
     return tuple(train), tuple(test)
 
 
+def left_out(frames: tuple[Frame, ...], train: tuple[Frame, ...], test: tuple[Frame, ...]) -> tuple[str, ...]:
+    """What to say of the frames that no split holds."""
+    count = len(frames) - len(train) - len(test)
+    if not count:
+        return ()
+    return (f'{count} of {len(frames)} images are in no split: next to held-out blocks, or not in the capture\'s own',)
+
+
 def is_video(frames: list[Frame]) -> bool:
     """Whether consecutive frames show nearly the same view: stamped, or small steps compared with the spread."""
     if all(frame.stamp_s is not None for frame in frames):

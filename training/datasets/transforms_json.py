@@ -1,8 +1,9 @@
 """transforms.json of instant-ngp and nerfstudio: camera-to-world matrices with OpenGL axes (x right, y up, z back).
 
 Intrinsics stand once for the capture or in each frame: fl_x fl_y cx cy w h k1 k2 k3 k4 p1 p2, `camera_model` by
-COLMAP's names; instant-ngp's `camera_angle_x` and `is_fisheye` are understood. A split by train_filenames,
-test_filenames and val_filenames is kept: val is the test split where there is no other, and unused otherwise.
+COLMAP's or nerfstudio's names; instant-ngp's `camera_angle_x` and `is_fisheye` are understood. A split by
+train_filenames, test_filenames and val_filenames is kept: val is the test split where there is no other, and unused
+otherwise.
 """
 
 import json
@@ -15,24 +16,30 @@ import torch
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import GL_FROM_CV, check_pose
-from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.capture import Capture, Frame, Mask
+from aprloc_ros.training.datasets.files import image_size, locate, tidy, unposed
 from aprloc_ros.training.datasets.intrinsics import make_camera
 from aprloc_ros.training.datasets.parsing import (
-    IMAGE_SUFFIXES,
     check_image,
     checked_capture,
-    image_size,
     natural_key,
     note_once,
     read_text,
 )
-from aprloc_ros.training.datasets.splits import held_out
+from aprloc_ros.training.datasets.splits import held_out, left_out
 
 FORMAT = 'transforms'
 LOOKED_FOR = 'transforms.json (instant-ngp, nerfstudio)'
-NUMBERS = ('fl_x', 'fl_y', 'cx', 'cy', 'w', 'h', 'k1', 'k2', 'k3', 'k4', 'p1', 'p2', 'camera_angle_x',
-           'camera_angle_y', 'depth_unit_scale_factor', 'timestamp')
+COEFFICIENTS = ('k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'p1', 'p2')
+NUMBERS = ('fl_x', 'fl_y', 'cx', 'cy', 'w', 'h', *COEFFICIENTS, 'camera_angle_x', 'camera_angle_y',
+           'depth_unit_scale_factor', 'timestamp')
 LARGEST = 1e30
+# camera_model of nerfstudio and COLMAP -> COLMAP's model with all coefficients that the file may give.
+PINHOLES = ('PERSPECTIVE', 'SIMPLE_PINHOLE', 'PINHOLE', 'SIMPLE_RADIAL', 'RADIAL', 'OPENCV', 'FULL_OPENCV')
+FISHEYES = ('FISHEYE', 'OPENCV_FISHEYE', 'SIMPLE_RADIAL_FISHEYE', 'RADIAL_FISHEYE')
+MODELS = {**dict.fromkeys(PINHOLES, 'FULL_OPENCV'), **dict.fromkeys(FISHEYES, 'OPENCV_FISHEYE')}
+# instant-ngp's keys of lenses that no camera here has.
+FOREIGN = (*(f'ftheta_p{order}' for order in range(5)), 'latlong', 'equirectangular', 'orthographic')
 
 
 def recognises(path: Path) -> bool:
@@ -51,7 +58,10 @@ def read(path: Path) -> Capture:
         note_once(seen, frame.name, where)
         frames[frame.name] = frame
     train, test = _split(meta, frames, text, file)
-    return checked_capture(Capture(file.parent.name, FORMAT, file.parent, train, test), file)
+    posed = tuple(frames.values())
+    notes = (*unposed((frame.image_path for frame in posed), (frame.depth_path for frame in posed)),
+             *left_out(posed, train, test))
+    return checked_capture(Capture(file.parent.name, FORMAT, file.parent, train, test, notes=notes), file)
 
 
 def _parse(text: str, file: Path) -> dict:
@@ -82,24 +92,16 @@ def _frame(entry: dict | None, root: Path, where: str) -> Frame:
         value = entry.get(key, 0)
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < LARGEST:
             raise AprlocError(f'{where}: "{key}" is {str(value)[:40]!r}, not a finite number')
-    name = Path(entry['file_path']).as_posix()
-    image_path = check_image(_image_path(root, name), where)
-    depth_path = entry.get('depth_file_path')
+    name = tidy(entry['file_path'])
+    image_path = check_image(locate(root, entry['file_path']), where)
+    depth_path, mask_path = entry.get('depth_file_path'), entry.get('mask_path')
     return Frame(
         name, image_path, _pose(entry.get('transform_matrix'), where), _camera(entry, image_path, where),
         stamp_s=float(entry['timestamp']) if 'timestamp' in entry else None,
         sequence=Path(name).parent.as_posix(),
-        depth_path=check_image(root / depth_path, where) if depth_path else None,
-        depth_unit_m=float(entry.get('depth_unit_scale_factor', 0.001)))
-
-
-def _image_path(root: Path, name: str) -> Path:
-    """instant-ngp may leave the suffix out."""
-    if not (root / name).is_file():
-        for suffix in IMAGE_SUFFIXES:
-            if (root / (name + suffix)).is_file():
-                return root / (name + suffix)
-    return root / name
+        depth_path=check_image(locate(root, depth_path), where) if depth_path else None,
+        depth_unit_m=float(entry.get('depth_unit_scale_factor', 0.001)),
+        mask=Mask(check_image(locate(root, mask_path), where), 'black') if mask_path else None)
 
 
 def _pose(matrix, where: str) -> torch.Tensor:
@@ -119,17 +121,34 @@ def _camera(entry: dict, image_path: Path, where: str) -> Camera:
     fy = entry.get('fl_y') or _focal(entry.get('camera_angle_y'), height) or fx
     if fx is None:
         raise AprlocError(f'{where}: no focal length: "fl_x" (pixels) or "camera_angle_x" (radians) must be given')
-    model = entry.get('camera_model', 'OPENCV_FISHEYE' if entry.get('is_fisheye') else 'OPENCV')
-    if not isinstance(model, str):
-        raise AprlocError(f'{where}: "camera_model" is {model!r}, not the name of a model')
-    values = {key: float(entry.get(key, 0)) for key in ('k1', 'k2', 'k3', 'k4', 'p1', 'p2')}
-    if not model.endswith('FISHEYE'):
-        if values['k4']:
-            raise AprlocError(f'{where}: k4 = {values["k4"]} with model {model}: only fisheye models have a k4 here; '
-                              f'undistort the images')
-        model = 'FULL_OPENCV' if model == 'OPENCV' and values['k3'] else model
+    model = _model(entry, where)
+    values = {key: float(entry.get(key, 0)) for key in COEFFICIENTS}
     centre = {'cx': float(entry.get('cx', width / 2)), 'cy': float(entry.get('cy', height / 2))}
     return make_camera(model, width, height, {'fx': float(fx), 'fy': float(fy), **centre, **values}, where)
+
+
+def _model(entry: dict, where: str) -> str:
+    """COLMAP's name of the model, with as many coefficients as there may be. AprlocError for any other lens."""
+    for key in FOREIGN:
+        if entry.get(key) is not None and entry[key] is not False:   # ftheta_p0 is 0 as a rule
+            raise AprlocError(f'{where}: "{key}" is a lens that is not understood; undistort the images to a pinhole '
+                              f'or to OPENCV_FISHEYE')
+    is_fisheye, name = bool(entry.get('is_fisheye')), entry.get('camera_model', entry.get('camera_type'))
+    if name is None:
+        name = 'OPENCV_FISHEYE' if is_fisheye else 'OPENCV'
+    if not isinstance(name, str) or name.upper() not in MODELS:
+        raise AprlocError(f'{where}: "camera_model" is {str(name)[:40]!r}, which is not one of {", ".join(MODELS)}; '
+                          f'undistort the images')
+    model = MODELS[name.upper()]
+    if is_fisheye and model != 'OPENCV_FISHEYE':
+        raise AprlocError(f'{where}: "is_fisheye" contradicts "camera_model": {name}; remove the one that is wrong')
+    if name.upper() == 'FULL_OPENCV':
+        return model
+    for key in ('k5', 'k6', 'p1', 'p2') if model == 'OPENCV_FISHEYE' else ('k4', 'k5', 'k6'):
+        if entry.get(key):
+            raise AprlocError(f'{where}: {key} = {entry[key]} with model {name}, which has none (k4 is of fisheye '
+                              f'models and FULL_OPENCV); undistort the images')
+    return model
 
 
 def _focal(angle: float | None, pixels: int) -> float | None:
@@ -150,7 +169,7 @@ def _split(meta: dict, frames: dict[str, Frame], text: str, file: Path):
             raise AprlocError(f'{where}: "{key}" is missing or empty, so that split is empty; list its file paths, '
                               f'or remove all splits and blocks are held out')
         split = []
-        for name in (Path(str(name)).as_posix() for name in names):
+        for name in map(tidy, map(str, names)):
             note_once(seen, name, f'{where} ({key})')
             if name not in frames:
                 raise AprlocError(f'{where}: "{key}" names {name}, which is not among the frames')

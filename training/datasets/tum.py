@@ -9,23 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.camera_info import read_camera_yaml
 from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.files import image_size, locate, tidy
 from aprloc_ros.training.datasets.parsing import (
     check_image,
     checked_camera,
     checked_capture,
     expect_count,
     floats,
-    image_size,
     note_once,
     read_rows,
-    read_text,
 )
-from aprloc_ros.training.datasets.splits import held_out
+from aprloc_ros.training.datasets.splits import held_out, left_out
 from aprloc_ros.training.datasets.trajectory import MAX_GAP_S, read_tum_trajectory
 
 FORMAT = 'tum'
@@ -58,11 +57,16 @@ def read(path: Path) -> Capture:
     camera = read_camera(path, image_size(images[0][1]))
     depth_stamps = np.array([stamp for stamp, _ in depths])
     frames = tuple(
-        Frame(image.relative_to(path).as_posix(), image, T, camera, stamp_s=stamp,
+        Frame(_name(image, path), image, T, camera, stamp_s=stamp,
               depth_path=_nearest(stamp, depth_stamps, depths), depth_unit_m=DEPTH_UNIT_M)
         for (stamp, image), T, keep in zip(images, T_map_cam, known) if keep)
     train, test = held_out(frames, str(path / 'rgb.txt'))
-    return checked_capture(Capture(path.name, FORMAT, path, train, test), path / 'rgb.txt')
+    notes = left_out(frames, train, test)
+    if len(frames) < len(images):
+        unposed = (f'{len(images) - len(frames)} of {len(images)} images of rgb.txt are not used: groundtruth.txt has '
+                   f'no pose at their time, nor two around it at most {MAX_GAP_S} s apart')
+        notes = (unposed, *notes)
+    return checked_capture(Capture(path.name, FORMAT, path, train, test, notes=notes), path / 'rgb.txt')
 
 
 def _read_list(root: Path, file: Path) -> list[tuple[float, Path]]:
@@ -73,9 +77,13 @@ def _read_list(root: Path, file: Path) -> list[tuple[float, Path]]:
         stamp, = floats(words[:1], where)
         if not np.isfinite(stamp):
             raise AprlocError(f'{where}: stamp {words[0]} must be a finite number of seconds')
-        note_once(seen, words[1], where)
-        entries.append((stamp, check_image(root / words[1], where)))
+        note_once(seen, tidy(words[1]), where)
+        entries.append((stamp, check_image(locate(root, words[1]), where)))
     return sorted(entries)
+
+
+def _name(image: Path, root: Path) -> str:
+    return (image.relative_to(root) if image.is_relative_to(root) else image).as_posix()
 
 
 def _nearest(stamp: float, stamps: np.ndarray, depths: list[tuple[float, Path]]) -> Path | None:
@@ -88,7 +96,7 @@ def _nearest(stamp: float, stamps: np.ndarray, depths: list[tuple[float, Path]])
 def read_camera(path: Path, size: tuple[int, int]) -> Camera:
     """camera.yaml or calibration.txt of the folder, else the Freiburg camera that its name tells."""
     if (path / 'camera.yaml').is_file():
-        return _ros_camera(path / 'camera.yaml')
+        return read_camera_yaml(path / 'camera.yaml')
     if (path / 'calibration.txt').is_file():
         return _text_camera(path / 'calibration.txt', size)
     match = re.search(r'(?:freiburg|fr)([123])(?!\d)', path.resolve().name)
@@ -96,9 +104,6 @@ def read_camera(path: Path, size: tuple[int, int]) -> Camera:
         raise AprlocError(f'{path}: no intrinsics: write {path / "calibration.txt"} with one line '
                           f'"fx fy cx cy k1 k2 p1 p2 k3" (pixels; the last five may be left out), or a ROS camera.yaml')
     fx, fy, cx, cy, distortion = FREIBURG[match[1]]
-    if size != (640, 480):
-        raise AprlocError(f'{path}: images of {size[0]}x{size[1]}, but the Freiburg cameras have 640x480; '
-                          f'write calibration.txt with "fx fy cx cy"')
     return Camera(640, 480, fx, fy, cx, cy, 'opencv' if distortion else 'pinhole', distortion)
 
 
@@ -110,22 +115,6 @@ def _text_camera(file: Path, size: tuple[int, int]) -> Camera:
     where, words = rows[0]
     values = floats(words, where)
     return _lens((*size, *values[:4]), tuple(values[4:]), 'opencv', where)
-
-
-def _ros_camera(file: Path) -> Camera:
-    """The file that ROS's camera_calibration writes."""
-    try:
-        info = yaml.safe_load(read_text(file))
-        k = [float(value) for value in info['camera_matrix']['data']]
-        distortion = tuple(float(value) for value in info['distortion_coefficients']['data'])
-        size, kind = (int(info['image_width']), int(info['image_height'])), info.get('distortion_model', 'plumb_bob')
-        fx, _, cx, _, fy, cy = k[:6]
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        reason = f'{type(error).__name__}: {str(error).splitlines()[0]}'
-        raise AprlocError(f'{file}: needs image_width, image_height, camera_matrix.data (9 numbers) and '
-                          f'distortion_coefficients.data ({reason})') from None
-    model = 'fisheye' if kind in ('equidistant', 'fisheye') else 'opencv'
-    return _lens((*size, fx, fy, cx, cy), distortion, model, str(file))
 
 
 def _lens(values: tuple, distortion: tuple[float, ...], model: str, where: str) -> Camera:

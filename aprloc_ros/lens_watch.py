@@ -1,0 +1,76 @@
+"""Whether a camera is what it is declared to be: what the images of a run have said so far.
+
+Two explanations compete (Bayes): the declared camera is right but for what calibrations are usually off by, or it is of
+another mode of the camera, and may be anything. What has not been excluded widens the covariance of a pose.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aprloc_ros.refinement.lens_evidence import LensEvidence
+
+_OFF = 2e-3          # usual error of a calibration: of the focal length, relative, and of the centre, in focal lengths
+_OWN_OFF = 1e-4      # of the camera that the map was built with: what it is off by is in the map
+_ANYTHING = 0.03     # of a camera in another mode
+_OTHER_MODE = 0.1    # how often a camera is declared wrongly, before any image: to believe it too soon is the worse fault
+_BIAS = 1.5e-3       # of what images say, however many: standard deviation
+_INDEPENDENT = 0.25  # share of a frame's information that the frames before it have not given
+_FORGETTING = 0.98   # a frame: a camera may change its mode on the way
+_SURE = 0.999        # that the mode is another one: so sure must one be to publish nothing
+_LEAST_INFORMATION = 1e-6
+_LARGEST_EXPONENT = 700.0
+_PESSIMISM = 100.0   # a doubt counts so many times in the covariance
+_CURVED = 0.3        # of how far an offset moves the pose: to all sides, as the way is no straight line
+
+
+@dataclass(frozen=True, eq=False)
+class LensVerdict:
+    """What is believed of a camera by now."""
+
+    wrong: bool            # surely not as declared
+    offsets: Tensor        # [3] of refinement.lens_evidence, that the images ask for
+    second_moment: Tensor  # [3, 3] of what it may really be off by, about zero
+
+    def widened(self, covariance: Tensor, shift: Tensor) -> Tensor:
+        """The covariance [6, 6] of a pose whose shift [6, 3] by the offsets is known, with what they may be off by."""
+        further = shift @ self.second_moment @ shift.T
+        squared = torch.diagonal(further).unflatten(0, (2, 3)).sum(1)
+        return covariance + further + _CURVED ** 2 * torch.diag(squared.repeat_interleave(3))
+
+
+class LensWatch:
+    """Of one declared camera."""
+
+    def __init__(self, own: bool):
+        """own: whether the map was built with this camera."""
+        self._usual = _OWN_OFF if own else _OFF
+        self._information, self._weighted = np.zeros((3, 3)), np.zeros(3)
+
+    def note(self, evidence: LensEvidence, scale: float) -> LensVerdict:
+        """Another image's word; scale: factor on the standard deviations that its residuals promise."""
+        news = _INDEPENDENT if self._information.any() else 1.0
+        share = news / scale ** 2 * evidence.information.numpy()
+        self._information = _FORGETTING * self._information + share
+        self._weighted = _FORGETTING * self._weighted + share @ evidence.offsets.numpy()
+        return self._verdict()
+
+    def _verdict(self) -> LensVerdict:
+        """Along the principal axes of what was said, both explanations are three independent numbers."""
+        information, axes = np.linalg.eigh(self._information)
+        information = np.maximum(information, _LEAST_INFORMATION)
+        said = axes.T @ self._weighted / information
+        noise = 1 / information + _BIAS ** 2
+        logs, moments = [], []
+        for spread, share in ((self._usual, 1 - _OTHER_MODE), (_ANYTHING, _OTHER_MODE)):
+            total = noise + spread ** 2
+            mean = spread ** 2 / total * said
+            logs.append(math.log(share) - np.log(total).sum() / 2 - (said ** 2 / total).sum() / 2)
+            moments.append(np.diag(spread ** 2 / total * noise) + np.outer(mean, mean))
+        wrong = 1 / (1 + math.exp(min(logs[0] - logs[1], _LARGEST_EXPONENT)))
+        doubt = min(1.0, _PESSIMISM * wrong)
+        moment = axes @ ((1 - doubt) * moments[0] + doubt * moments[1]) @ axes.T
+        return LensVerdict(wrong > _SURE, torch.from_numpy(axes @ said), torch.from_numpy(moment))

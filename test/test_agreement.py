@@ -1,0 +1,225 @@
+"""Poses made wrong in the usual ways are refused by name; right ones never are, however the camera moves."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from agreement_fixtures import COUNT, photographed, walk
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.training import agreement
+from aprloc_ros.training.agreement import check_poses
+from aprloc_ros.training.contradictions import CONTRADICTIONS, HARMLESS, T_BASE_CAM, with_focal_length, with_poses
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.parsing import in_order
+from aprloc_ros.training.datasets.splits import calibration_split
+from aprloc_ros.training.evidence import Evidence, gather
+from aprloc_ros.training.place.capture import CAMERA
+from aprloc_ros.training.place.drive import camera_poses
+from aprloc_ros.training.two_views import ViewPair
+
+pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+DATA = Path(os.environ.get('APRLOC_TEST_DATA') or Path(__file__).resolve().parents[2] / 'shared' / 'data')
+
+
+@pytest.fixture(scope='module')
+def frames(tmp_path_factory):
+    return photographed(tmp_path_factory.mktemp('walk'), walk())
+
+
+@pytest.fixture(scope='module')
+def seen(frames) -> Evidence:
+    return gather(frames)
+
+
+@pytest.fixture
+def quick(seen, monkeypatch):
+    """What the images say does not depend on the poses, but for the choice of some pairs: it is matched once."""
+    monkeypatch.setattr(agreement, 'gather', lambda frames: seen)
+
+
+def judged(frames, mounts=None):
+    return check_poses(frames, frames, mounts or {})
+
+
+@pytest.mark.parametrize('name', CONTRADICTIONS)
+def test_a_usual_mistake_is_named(frames, quick, name):
+    change, words = CONTRADICTIONS[name]
+    with pytest.raises(AprlocError, match=r'contradict the images: \d+% of \d+ matches in \d+ pairs') as caught:
+        judged(with_poses(frames, change))
+    assert words in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('name', HARMLESS)
+def test_right_poses_are_verified_noise_or_not(frames, quick, name):
+    found = judged(with_poses(frames, HARMLESS[name]))
+    assert found.verified and ('noisy' in found.text) == ('1 deg' in name), found.text
+
+
+def test_nothing_but_the_images_chooses_what_is_compared(frames):
+    """The whole check, with pairs found anew."""
+    assert judged(frames).verified
+    with pytest.raises(AprlocError, match=r'a body .base_link.*sits at about .0\.(29|30|31), '):
+        judged(with_poses(frames, CONTRADICTIONS['poses of base_link'][0]))
+
+
+def test_the_frame_that_tf_static_knows_is_named(frames, quick):
+    wrong = with_poses(frames, CONTRADICTIONS['poses of base_link'][0])
+    mounts = {'as those of imu': torch.eye(4).double(), 'as those of base_link: set pose_frame': T_BASE_CAM}
+    with pytest.raises(AprlocError, match='they fit as those of base_link: set pose_frame'):
+        judged(wrong, mounts)
+
+
+def test_a_stretch_of_wrong_poses_is_named(frames, quick):
+    inverse = CONTRADICTIONS['world-to-camera'][0]
+    with pytest.raises(AprlocError, match=r'those that do not are of 1[0-3].png to 19.png'):
+        judged((*frames[:12], *with_poses(frames[12:], inverse)))
+
+
+def test_a_few_wrong_poses_are_doubted_not_refused(frames, quick):
+    scattered = list(frames)
+    scattered[7] = replace(frames[7], T_map_cam=frames[15].T_map_cam)
+    found = judged(tuple(scattered))
+    assert '%' in found.text
+
+
+@pytest.mark.parametrize(('factor', 'says', 'stops'), [
+    (0.97, 'a focal length of 1.03 times', False), (1.12, 'WARNING', False), (0.6, 'mend the intrinsics', True),
+    (4.0, '0.25 times the declared one: mend the intrinsics', True)])
+def test_a_wrong_focal_length_is_told_from_wrong_poses(frames, factor, says, stops):
+    wrong = with_focal_length(frames, factor)
+    if stops:
+        with pytest.raises(AprlocError, match=says):
+            judged(wrong)
+    else:
+        found = judged(wrong)
+        assert found.verified and says in found.text, found.text
+
+
+def test_order_is_that_of_all_frames(frames, seen, monkeypatch):
+    """Shifted before some were held out: neighbours of the rest are not neighbours in the capture."""
+    shifted = with_poses(frames, CONTRADICTIONS['frames shifted by 1'][0])
+    some = [i for i in range(COUNT) if i % 3]
+    renumbered = {old: new for new, old in enumerate(some)}
+    pairs = tuple(replace(pair, first=renumbered[pair.first], second=renumbered[pair.second])
+                  for pair in seen.pairs if pair.first in renumbered and pair.second in renumbered)
+    monkeypatch.setattr(agreement, 'gather', lambda frames: Evidence(pairs))
+    with pytest.raises(AprlocError, match='shifted by 1'):
+        check_poses(tuple(shifted[i] for i in some), shifted, {})
+
+
+def test_sequences_in_frames_of_their_own_are_doubted(frames, seen, monkeypatch):
+    """Each fits itself."""
+    two = tuple(replace(frame, sequence='there' if i < COUNT // 2 else 'back') for i, frame in enumerate(frames))
+    assert judged(two).verified
+    apart = (*two[:COUNT // 2], *with_poses(two[COUNT // 2:], lambda T: T_BASE_CAM @ T))
+    within = tuple(pair for pair in seen.pairs if two[pair.first].sequence == two[pair.second].sequence)
+    monkeypatch.setattr(agreement, 'gather', lambda frames: Evidence(within))
+    found = judged(apart)
+    assert not found.verified and 'in one map frame' in found.text, found.text
+
+
+def turning(s: np.ndarray) -> np.ndarray:
+    """In one place."""
+    return camera_poses(np.tile([-2.0, -2.0, 1.4], (len(s), 1)), 0.9 + 0.9 * s, 0.1 * np.sin(6 * s), 0.2 * np.cos(5 * s))
+
+
+def forward(s: np.ndarray) -> np.ndarray:
+    return camera_poses(np.stack([-8 + 6 * s, -4 + 3.6 * s, 1.3 + 0 * s], -1), 0 * s + np.arctan2(3.6, 6.0), 0 * s + 0.05, 0 * s)
+
+
+def standing(s: np.ndarray) -> np.ndarray:
+    """Millimetres."""
+    return camera_poses(np.stack([-2 + 0.004 * s, -2 + 0.003 * np.sin(9 * s), 1.4 + 0 * s], -1), 0 * s + 1.3, 0 * s + 0.05, 0 * s)
+
+
+@pytest.mark.parametrize('motion', [turning, forward, standing])
+def test_right_poses_of_degenerate_motion_are_not_refused(tmp_path, motion):
+    frames = photographed(tmp_path / 'drive', motion(np.linspace(0, 1, 12)))
+    found = judged(frames)
+    assert 'WARNING' not in found.text and found.verified == (motion is not standing), found.text
+    if motion is turning:   # rotations tell even where there is no epipolar line
+        with pytest.raises(AprlocError, match='OpenGL'):
+            judged(with_poses(frames, CONTRADICTIONS['OpenGL axes'][0]))
+
+
+def test_images_without_texture_are_not_checked(frames, tmp_path):
+    blank = tmp_path / 'blank.png'
+    cv2.imwrite(str(blank), np.full((CAMERA.height, CAMERA.width, 3), 90, np.uint8))
+    found = judged(tuple(replace(frame, image_path=blank) for frame in frames))
+    assert not found.verified and 'not checked' in found.text
+
+
+def test_blurred_images_are_not_refused(frames, tmp_path):
+    blurred = []
+    for frame in frames:
+        path = tmp_path / frame.image_path.name
+        cv2.imwrite(str(path), cv2.GaussianBlur(cv2.imread(str(frame.image_path)), (0, 0), 4.0))
+        blurred.append(replace(frame, image_path=path))
+    assert 'poses' in judged(tuple(blurred)).text
+
+
+@pytest.mark.parametrize(('model', 'distortion'), [('opencv', (-0.25, 0.08, 0.002, -0.001)), ('fisheye', (0.2, -0.1, 0.0, 0.0))])
+def test_distorted_images_are_compared_by_their_lens(frames, tmp_path, model, distortion):
+    camera = replace(CAMERA, model=model, distortion=distortion)
+    optics = cv2.fisheye if model == 'fisheye' else cv2
+    pixels = np.stack(np.meshgrid(np.arange(CAMERA.width), np.arange(CAMERA.height)), -1).reshape(-1, 1, 2).astype(np.float64)
+    straight = optics.undistortPoints(pixels, camera.matrix, np.array(distortion), P=CAMERA.matrix)
+    u, v = (straight[:, 0, i].reshape(CAMERA.height, CAMERA.width).astype(np.float32) for i in (0, 1))
+    warped = []
+    for frame in frames:
+        path = tmp_path / frame.image_path.name
+        cv2.imwrite(str(path), cv2.remap(cv2.imread(str(frame.image_path)), u, v, cv2.INTER_CUBIC))
+        warped.append(replace(frame, image_path=path, camera=camera))
+    found = judged(tuple(warped))
+    assert found.verified and 'focal' not in found.text and 'noisy' not in found.text, found.text
+
+
+def directions(*vectors) -> np.ndarray:
+    v = np.array(vectors, float)
+    return v / np.linalg.norm(v, axis=-1, keepdims=True)
+
+
+def test_a_match_may_lie_anywhere_on_its_arc_and_nowhere_else():
+    """A camera that moves a metre to the right sees points move to the left: the nearer, the further."""
+    T = np.tile(np.eye(4), (2, 1, 1))
+    T[1, 0, 3] = 1.0
+    ahead = directions(*[(0, 0, 1)] * 5)
+    there = directions((0, 0, 1), (-0.1, 0, 1), (-5, 0, 1), (0.1, 0, 1), (-0.5, 0.1, 1))
+    residuals = Evidence((ViewPair(0, 1, np.stack([ahead, there]), np.eye(3)),)).residuals(T)
+    assert np.allclose(residuals[:3], 0, atol=1e-7)
+    assert np.isclose(residuals[3], np.arctan(0.1)) and np.isclose(residuals[4], np.arctan(0.1 / np.hypot(1, 0.5)))
+    T[1, 0, 3] = 0.0
+    angles = np.arctan2(np.linalg.norm(np.cross(ahead, there), axis=1), (ahead * there).sum(1))
+    assert np.allclose(Evidence((ViewPair(0, 1, np.stack([ahead, there]), np.eye(3)),)).residuals(T), angles)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['fox', 'redkitchen', 'terrace'])
+def test_real_captures(name):
+    """None refused as it is, and every mistake named, each within a minute."""
+    if not (DATA / name).is_dir():
+        pytest.skip(f'no {DATA / name}')
+    capture = read_capture(DATA / name)
+    everything = in_order((*capture.train, *capture.test))
+    fit = {frame.name for frame in calibration_split(capture.train, capture.name)[0]}
+
+    def said(change):
+        taken = with_poses(everything, change)
+        start = time.perf_counter()
+        try:
+            text = check_poses(tuple(frame for frame in taken if frame.name in fit), taken, capture.mounts).text
+        except AprlocError as error:
+            text = f'refused: {error}'
+        print(f'{name}, {time.perf_counter() - start:.0f} s: {text}')
+        return text
+    for change in HARMLESS.values():
+        assert 'refused' not in said(change)
+    for label, (change, words) in CONTRADICTIONS.items():
+        text = said(change)
+        assert 'refused' in text and (words in text or label.startswith('half')), (label, text)

@@ -1,0 +1,98 @@
+"""What an image says of its camera, on scenes that a camera is known to have seen, and what a run of them is worth."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from nre_fixtures import CAMERA, NO_START, Painter, cloud, query, truth
+
+from aprloc_ros.camera import is_same_view
+from aprloc_ros.geometry import invert, se3_log
+from aprloc_ros.lens_watch import LensWatch
+from aprloc_ros.refinement.lens_evidence import LensEvidence, offset_camera
+from aprloc_ros.refinement.nre import NreRefiner
+from aprloc_ros.refinement.refined import Budget
+
+NOTHING = (0.0, 0.0, 0.0)
+DECLARED = replace(CAMERA, fy=CAMERA.fx)   # with one focal length, as the offsets have
+
+
+def seen_by(offsets, seed=2):
+    """The refiner's answer where a camera that is so far from the declared one took the image, and the true pose."""
+    points, T = cloud(1500), truth(seed)
+    painter = Painter(points, T, noise=0.02, camera=offset_camera(DECLARED, torch.tensor(offsets)))
+    asked = replace(query(), camera=DECLARED)
+    return NreRefiner(painter, points).refine(asked, NO_START, Budget()), T
+
+
+@pytest.mark.parametrize('offsets', [(0.0, 0.0, 0.0), (0.02, 0.0, 0.0), (-0.04, 0.0, 0.0), (0.0, 0.03, -0.02)])
+def test_the_camera_that_took_an_image_is_found(offsets):
+    found, _ = seen_by(offsets)
+    torch.testing.assert_close(found.lens.offsets, torch.tensor(offsets, dtype=torch.float64), atol=4e-3, rtol=0)
+    assert (torch.linalg.eigvalsh(found.lens.information) > 0).all()
+
+
+@pytest.mark.parametrize('offsets', [(0.01, 0.0, 0.0), (0.0, 0.01, 0.0), (0.0, 0.0, -0.01)])
+def test_the_pose_moves_with_the_offsets_as_told(offsets):
+    (right, _), (wrong, _) = seen_by((0.0, 0.0, 0.0)), seen_by(offsets)
+    moved = se3_log(invert(wrong.T_map_cam) @ right.T_map_cam)
+    told = wrong.lens.shift @ torch.tensor(offsets, dtype=torch.float64)
+    assert (moved - told).norm() < 0.35 * told.norm() and told.norm() > 3e-3
+
+
+def word(offsets, noise, generator):
+    """Of an image whose evidence has that standard deviation."""
+    seen = torch.tensor(offsets, dtype=torch.float64) + noise * torch.randn(3, dtype=torch.float64, generator=generator)
+    return LensEvidence(seen, torch.eye(3, dtype=torch.float64) / noise ** 2, torch.ones(6, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize('own', [True, False])
+def test_a_right_camera_is_never_refused(own):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        watch = LensWatch(own)
+        assert not any(watch.note(word(NOTHING, 2e-3, generator), 1.2).wrong for _ in range(500))
+
+
+@pytest.mark.parametrize('own', [True, False])
+@pytest.mark.parametrize('offsets', [(0.02, 0.0, 0.0), (-0.1, 0.0, 0.0), (0.0, 0.04, 0.0), (0.0, 0.0, -0.03)])
+def test_another_mode_is_refused_within_ten_images_and_named(own, offsets):
+    generator, watch = torch.Generator().manual_seed(1), LensWatch(own)
+    verdicts = [watch.note(word(offsets, 2e-3, generator), 1.2) for _ in range(50)]
+    assert all(verdict.wrong for verdict in verdicts[10:])
+    torch.testing.assert_close(verdicts[-1].offsets, torch.tensor(offsets, dtype=torch.float64), atol=2e-3, rtol=0)
+
+
+def test_a_mode_that_changes_on_the_way_is_noticed_and_so_is_its_return():
+    generator, watch = torch.Generator().manual_seed(2), LensWatch(True)
+    for _ in range(300):
+        watch.note(word(NOTHING, 2e-3, generator), 1.2)
+    assert [watch.note(word((0.05, 0.0, 0.0), 2e-3, generator), 1.2).wrong for _ in range(60)][-1]
+    assert not [watch.note(word(NOTHING, 2e-3, generator), 1.2).wrong for _ in range(400)][-1]
+
+
+def test_what_is_not_excluded_widens_the_covariance_less_and_less():
+    generator = torch.Generator().manual_seed(3)
+    covariance, shift = 1e-6 * torch.eye(6, dtype=torch.float64), torch.ones(6, 3, dtype=torch.float64)
+    own, other = LensWatch(True), LensWatch(False)
+    widened = [watch.note(word(NOTHING, 2e-3, generator), 1.0).widened(covariance, shift) for watch in (own, other)]
+    assert (torch.linalg.eigvalsh(widened[1] - covariance) > 0).all()
+    assert covariance.trace() < widened[0].trace() < widened[1].trace() / 2
+    for _ in range(200):
+        verdict = other.note(word(NOTHING, 2e-3, generator), 1.0)
+    assert verdict.widened(covariance, shift).trace() < widened[1].trace()
+
+
+def test_a_doubtful_camera_is_covered():
+    """Two per cent off, not yet sure of it: the covariance admits where the pose really is."""
+    verdict = LensWatch(False).note(word((0.02, 0.0, 0.0), 6e-3, torch.Generator().manual_seed(4)), 1.0)
+    shift = torch.eye(6, 3, dtype=torch.float64)
+    xi = shift @ torch.tensor([0.02, 0.0, 0.0], dtype=torch.float64)
+    covariance = verdict.widened(1e-6 * torch.eye(6, dtype=torch.float64), shift)
+    assert not verdict.wrong and xi @ torch.linalg.solve(covariance, xi) < 25
+
+
+def test_cameras_are_the_same_at_any_size():
+    assert is_same_view(CAMERA.resized(641, 480), CAMERA)
+    assert not is_same_view(replace(CAMERA, fx=1.01 * CAMERA.fx), CAMERA)
+    assert not is_same_view(replace(CAMERA, cx=CAMERA.cx + 2), CAMERA)

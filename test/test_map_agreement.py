@@ -1,0 +1,60 @@
+"""A drive in another frame is told from one that shows a map's own mistakes."""
+
+import pytest
+import torch
+from tiny_map import tiny_manifest
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert, se3_exp
+from aprloc_ros.scoring.evaluation import make_record
+from aprloc_ros.training.map_agreement import check_drive
+
+COUNT = 20
+
+
+@pytest.fixture
+def manifest():
+    manifest = tiny_manifest()
+    manifest.accuracy.update(p95_m=0.01, p95_deg=0.1)
+    return manifest
+
+
+def answers(believed: int = COUNT) -> tuple[torch.Tensor, list[str]]:
+    xi = torch.randn(COUNT, 6, generator=torch.Generator().manual_seed(0)).double()
+    return se3_exp(xi), ['refined'] * believed + ['rejected'] * (COUNT - believed)
+
+
+def records(T_drive, T_answer, statuses):
+    slips = se3_exp(0.003 * torch.randn(COUNT, 6, generator=torch.Generator().manual_seed(1)).double())
+    return [make_record(f'{i}', float(i), truth, answer @ slip, 1.0, status, None, None)
+            for i, (truth, answer, slip, status) in enumerate(zip(T_drive, T_answer, slips, statuses))]
+
+
+def test_a_drive_in_the_maps_frame_is_right(manifest):
+    T, statuses = answers()
+    assert check_drive(records(T, T, statuses), manifest).startswith('drive: 0 of 20 answers')
+
+
+def test_another_map_frame_is_named_with_its_numbers(manifest):
+    T, statuses = answers()
+    other = se3_exp(torch.tensor([0.0, 0, 0, 0, 0, 0.5]).double())
+    other[:3, 3] = torch.tensor([3.0, 4.0, 0.0])
+    with pytest.raises(AprlocError, match=r'20 of 20 answers.*another map frame: .* turned by 28.\d deg and moved by [45]\.'):
+        check_drive(records(other @ T, T, statuses), manifest)
+
+
+def test_another_frame_of_the_robot_is_named(manifest):
+    T, statuses = answers()
+    T_base_cam = se3_exp(torch.tensor([0.3, 0, 0, 0, 0.2, 0]).double())
+    with pytest.raises(AprlocError, match='another frame of the robot'):
+        check_drive(records(T @ invert(T_base_cam), T, statuses), manifest)
+
+
+def test_answers_that_are_wrong_each_in_its_way_are_what_calibration_is_for(manifest):
+    T, statuses = answers()
+    assert 'WARNING' in check_drive(records(T.flip(0), T, statuses), manifest)
+
+
+def test_a_map_that_believes_little_says_nothing(manifest):
+    T, statuses = answers(5)
+    assert 'not checked' in check_drive(records(T.flip(0), T, statuses), manifest)

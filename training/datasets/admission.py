@@ -1,0 +1,54 @@
+"""What every capture must be to be used, whatever its format; looked at once, before anything is built."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from aprloc_ros.bit_depth import used_bits
+from aprloc_ros.intrinsics import check_intrinsics
+from aprloc_ros.recordings.decoding.encoded_images import read_samples
+from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.choice import Choice
+from aprloc_ros.training.datasets.mask_files import with_masks
+from aprloc_ros.training.datasets.sizes import fitted, shapes
+
+_OF_16_BITS = ('.tif', '.tiff', '.pgm', '.ppm')   # formats that may have them, beside PNG
+
+
+def admitted(capture: Capture, choice: Choice) -> Capture:
+    """The capture with cameras of its images' sizes, its masks, and notes of what is not as written.
+
+    Raises AprlocError for impossible intrinsics, images of another aspect than their camera, and doubtful masks.
+    """
+    frames = (*capture.train, *capture.test)
+    if capture.format != 'bag':   # whose cameras are checked as sensors, of which an image may show a region
+        for camera, frame in {frame.camera: frame for frame in reversed(frames)}.items():
+            check_intrinsics(camera, f'{frame.image_path}: its camera')
+    frames, scaled = fitted(frames)
+    count = len(capture.train)
+    frames, bits = with_sample_bits(frames[:count], frames[count:])
+    root = capture.root if capture.root.is_dir() else capture.root.parent
+    frames, masked = with_masks(frames, root, choice.masks_hide)
+    notes = (*capture.notes, *scaled, *shapes(frames), *bits, *masked)
+    return replace(capture, train=frames[:count], test=frames[count:], notes=notes)
+
+
+def with_sample_bits(train: tuple[Frame, ...], test: tuple[Frame, ...]) -> tuple[tuple[Frame, ...], tuple[str, ...]]:
+    """All frames with the bits that 16-bit files use, one number told by those of training, and what to say of it."""
+    deep = [frame.image_path for frame in train if _has_16_bits(frame.image_path)]
+    if not deep:
+        return (*train, *test), ()
+    largest = max(int(read_samples(path).max()) for path in deep)
+    bits = used_bits(largest)
+    said = f'16-bit images: the largest value is {largest}, so {bits} bits are used and scaled to 8'
+    return tuple(replace(frame, sample_bits=bits) for frame in (*train, *test)), (said,)
+
+
+def _has_16_bits(path: Path) -> bool:
+    """By the header of a PNG (PNG specification, section 11.2.2); of other formats by what is decoded."""
+    if path.suffix.lower() in _OF_16_BITS:
+        return read_samples(path).dtype == np.uint16
+    with path.open('rb') as file:
+        start = file.read(25)
+    return start.startswith(b'\x89PNG') and start[24:] == b'\x10'

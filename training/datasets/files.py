@@ -1,0 +1,93 @@
+"""Files that lists name and folders hold, whichever system wrote them."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from PIL import Image
+
+from aprloc_ros.errors import AprlocError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+SMALLER_COPIES = ('images_2', 'images_4', 'images_8')   # where nerfstudio and LLFF put copies of `images`
+_ORIENTATION = 274   # EXIF tag
+
+
+def tidy(written: str) -> str:
+    """A path as POSIX writes it: no backslashes, no `./`."""
+    return PurePosixPath(written.strip().replace('\\', '/')).as_posix()
+
+
+def locate(root: Path, written: str) -> Path:
+    """The file that a list below root names; `root / written` where there is none.
+
+    The list may come from another system or machine: backslashes, a drive letter or a home that is not here, a suffix
+    that was left out or is of another case, a folder `images` of which only smaller copies are there.
+    """
+    return next((path for path in _candidates(root, written) if path.is_file()), root / tidy(written))
+
+
+def _candidates(root: Path, written: str) -> Iterator[Path]:
+    yield root / written
+    parts = PurePosixPath(tidy(written)).parts
+    is_absolute = parts[:1] == ('/',) or PureWindowsPath(written).drive
+    for tail in (parts[i:] for i in range(1, len(parts))) if is_absolute else (parts,):
+        yield from _spellings(root.joinpath(*tail))
+        if 'images' in tail:
+            at = tail.index('images')
+            for copy in SMALLER_COPIES:
+                path = root.joinpath(*tail[:at], copy, *tail[at + 1:])
+                yield from _spellings(path)
+                yield from (path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES if path.suffix)
+
+
+def _spellings(path: Path) -> Iterator[Path]:
+    yield path
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        yield path.with_suffix(path.suffix.lower())
+        yield path.with_suffix(path.suffix.upper())
+    elif path.name:
+        for suffix in IMAGE_SUFFIXES:
+            yield path.with_name(path.name + suffix)
+            yield path.with_name(path.name + suffix.upper())
+
+
+def visible(folder: Path, pattern: str = '*') -> list[Path]:
+    """What lies in a folder, sorted, without what systems leave there (`._NAME`, `.DS_Store`)."""
+    return [path for path in sorted(folder.glob(pattern)) if not path.name.startswith('.')]
+
+
+def image_files(folder: Path) -> list[Path]:
+    return [path for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def unposed(paths: Iterable[Path], depths: Iterable[Path | None] = ()) -> tuple[str, ...]:
+    """What to say of images that lie beside those with poses and have none. depths: files that are no such images."""
+    posed, other = set(paths), set(depths)
+    notes = []
+    for folder in sorted({path.parent for path in posed}):
+        kinds = {path.suffix.lower() for path in posed if path.parent == folder}
+        images = [path for path in image_files(folder) if path.suffix.lower() in kinds and path not in other
+                  and not re.search(r'depth|mask', path.stem)]
+        count = sum(path not in posed for path in images)
+        if count:
+            notes.append(f'{count} of {len(images)} images in {folder} have no pose and are not used')
+    return tuple(notes)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image file's pixels as stored, from its header."""
+    return _header(path, lambda image: image.size)
+
+
+def is_stored_turned(path: Path) -> bool:
+    """Whether an EXIF tag asks viewers to turn the image by a quarter."""
+    return _header(path, lambda image: image.getexif().get(_ORIENTATION, 1)) in (5, 6, 7, 8)
+
+
+def _header(path: Path, read):
+    try:
+        with Image.open(path) as image:
+            return read(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise AprlocError(f'{path}: not a readable image') from None
