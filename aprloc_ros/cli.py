@@ -45,6 +45,13 @@ def _rate(text: str) -> float:
     return rate
 
 
+def _domain(text: str) -> int:
+    domain = int(text)
+    if not 0 <= domain <= 232:
+        raise argparse.ArgumentTypeError(f'{text} is outside 0 to 232')
+    return domain
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='aprloc', description='Where is the camera? Build maps from posed images and '
                                                                 'localise single images in them.')
@@ -160,6 +167,8 @@ def _add_play(subparsers) -> None:
     parser.add_argument('--map', required=True, metavar='NAME')
     parser.add_argument('--report', type=Path, default=Path('report'), metavar='DIR', help='default: report')
     parser.add_argument('--rate', type=_rate, default=1.0, help='times the pace of the bag (default: 1)')
+    parser.add_argument('--domain', type=_domain, metavar='ID',
+                        help='ROS domain to play in; it must be empty (default: one that nobody on this machine uses)')
     _map_dir(parser)
 
 

@@ -38,7 +38,7 @@ def _held_out_drive():
 def play(options: argparse.Namespace) -> int:
     from aprloc_ros.demo import run_play
 
-    return 0 if run_play(options.bag, options.map, options.map_dir, options.report, options.rate, _say) else 1
+    return 0 if run_play(options.bag, options.map, options.map_dir, options.report, options.rate, _say, options.domain) else 1
 
 
 def build(options: argparse.Namespace) -> int:

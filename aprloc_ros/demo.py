@@ -14,6 +14,7 @@ from aprloc_ros.manifest import read_manifest
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.recordings.bag_images import BagImage, choose_topics, frame_name, read_images
 from aprloc_ros.recordings.bags import BagFrame, write_bag
+from aprloc_ros.recordings.playable import check_playable
 from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.recordings.truth import OURS, read_poses
 from aprloc_ros.scoring.comparison import compare_views
@@ -42,14 +43,18 @@ def run_demo(frames: Iterable[BagFrame], map_name: str, map_dir: Path | None, re
 
 
 def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, rate: float,
-             say: Callable[[str], None] = print) -> bool:
-    """Play a bag with `truth` through the node, print the table and the verdict, write the report -> good or not."""
+             say: Callable[[str], None] = print, domain: int | None = None) -> bool:
+    """Play a bag with `truth` through the node, print the table and the verdict, write the report -> good or not.
+
+    domain: of ROS; None: one that nobody on this machine uses.
+    """
+    check_playable(bag)
     directory = find_map(map_name, map_dir)
     manifest = read_manifest(directory / FILE_NAME)
     truth = read_poses(bag, OURS)
     report_dir.mkdir(parents=True, exist_ok=True)
     say(f'playing {len(truth)} frames over DDS into the relocalize node, map {directory}')
-    result = drive(bag, truth, directory, rate, report_dir / 'node.log', say)
+    result = drive(bag, truth, directory, rate, report_dir / 'node.log', say, domain)
     ours = score_records(result.records)
     T_truth = torch.stack([record.T_truth for record in result.records])
     scores = {f'node, map {map_name}': ours,

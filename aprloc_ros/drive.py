@@ -1,7 +1,5 @@
 """A bag driven through the real node over DDS, compared with its truth and judged by what the map promises."""
 
-import os
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from aprloc_ros.domain import free_domain, inside
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import BODY_FROM_CV
 from aprloc_ros.manifest import Manifest
@@ -16,6 +15,7 @@ from aprloc_ros.recordings.bag_images import frame_name
 from aprloc_ros.refinement.refined import OUT_OF_TIME
 from aprloc_ros.scoring.evaluation import FrameRecord, PoseScores, Verdict, latency_p50_p95_ms, make_record
 from aprloc_ros.scoring.replay import OPTIONS
+from aprloc_ros.starter import starter_lives
 
 TOO_SLOW_SHARE = 0.1     # of the frames without time is worth a word
 # A bag may be another sample of the place than the frames that the map's accuracy was measured on (the demo's are the
@@ -55,29 +55,31 @@ class DriveResult:
 
 
 def drive(bag: Path, truth: dict[int, Tensor], map_directory: Path, rate: float, log_path: Path,
-          say: Callable[[str], None] = print) -> DriveResult:
+          say: Callable[[str], None] = print, domain: int | None = None) -> DriveResult:
     """Play the bag into a node of its own process and compare its answers with the truth (stamp in ns -> [4, 4]).
 
-    The node stays invisible to other robots: it is heard on this machine alone, on a ROS domain of its own unless
-    ROS_DOMAIN_ID names one.
+    Node and player meet no robot: they are heard on this machine alone, and in a ROS domain that nobody uses, whatever
+    ROS_DOMAIN_ID says, unless domain names one.
     """
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
+    domain = free_domain() if domain is None else domain
+    say(f'in ROS domain {domain}: to look at it, ROS_DOMAIN_ID={domain} rviz2')
     from aprloc_ros.ros.player import node_process, play
 
     parameters = {'map': map_directory.name, 'map_dir': str(map_directory.parent), 'reliability': 'reliable',
                   'publish_tf': 'none', 'extrinsics': 'parameters', 'diagnostics_period_s': 0.2,
                   'confirmations': OPTIONS.confirmations}
-    with node_process(parameters, log_path) as process:
+    with inside(domain), node_process(parameters, log_path) as process:
         def check_alive() -> None:
             if process.poll() is not None:
                 raise AprlocError(f'the node ended with exit code {process.returncode}: {_last_line(log_path)}')
+            if not starter_lives():
+                raise AprlocError('the launch that started this replay is gone')
 
         def progress(sent: int) -> None:
             if sent % max(1, len(truth) // 10) == 0:
                 say(f'  {sent} of {len(truth)} frames sent')
 
-        playback = play(bag, rate, check_alive=check_alive, on_sent=progress)
+        playback = play(bag, rate, check_alive=check_alive, on_sent=progress, pid=process.pid)
     if not playback.answers:
         reason = playback.diagnostics.get('last rejection') or _last_line(log_path)
         raise AprlocError(f'the node answered none of {playback.sent} frames: {reason}')

@@ -83,11 +83,13 @@ def camera_info_message(camera):
     return message
 
 
-def start_node(log_path, parameters, script=None):
+def start_node(log_path, parameters, script=None, remappings=()):
     """The node as its own process, logging to a file; script: Python that changes it before it runs."""
     command = [sys.executable, *(['-c', script] if script else ['-m', 'aprloc_ros.relocalize']), '--ros-args']
     for name, value in parameters.items():
         command += ['-p', f'{name}:={value}']
+    for remapping in remappings:
+        command += ['-r', remapping]
     with open(log_path, 'wb') as log:
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
@@ -107,13 +109,13 @@ def running_nodes(directory, peer, tiny_map):
     """Yields what starts a node with the tiny map, which publishes its first answer; each must leave quietly at the end."""
     running = []
 
-    def start(script=None, **parameters):
+    def start(script=None, remappings=(), **parameters):
         peer.wait_for(lambda: not peer.hears_a_node(), 'the end of the node before')
         peer.forget()
         log = directory / f'node{len(running)}.log'
         defaults = {'map': 'tiny', 'map_dir': tiny_map.parent, 'device': 'cpu', 'reliability': 'reliable',
                     'diagnostics_period_s': 0.1, 'extrinsics': 'parameters', 'confirmations': 1}
-        running.append((start_node(log, {**defaults, **parameters}, script), log))
+        running.append((start_node(log, {**defaults, **parameters}, script, remappings), log))
         return log
 
     start.process = lambda: running[-1][0]
@@ -126,12 +128,13 @@ def running_nodes(directory, peer, tiny_map):
 
 
 class Peer:
-    """Publishes to the node and remembers its poses by stamp and its diagnostics."""
+    """Publishes to the node of its namespace and remembers its poses by stamp and its diagnostics."""
 
-    def __init__(self):
+    def __init__(self, namespace=''):
         self._context = rclpy.Context()
         rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node('peer', context=self._context)
+        self._node = rclpy.create_node('peer', context=self._context, namespace=namespace)
+        self._name = f'{namespace}/relocalize'.lstrip('/')
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._publishers = {}
@@ -155,7 +158,7 @@ class Peer:
         self.full_poses[stamp_ns(message.header.stamp)] = message
 
     def _on_diagnostics(self, message):
-        self.diagnostics.extend(message.status)
+        self.diagnostics.extend(status for status in message.status if status.name == self._name)
 
     def forget(self):
         """Also what a node that has ended said last and has not been heard yet."""

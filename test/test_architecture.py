@@ -10,7 +10,8 @@ PACKAGE = ROOT / 'aprloc_ros'
 ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geometry_msgs', 'launch', 'launch_ros',
        'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs',
        'tf2_ros', 'visualization_msgs'}
-ROS_ROOMS = {'messages', 'transforms', 'odometry', 'parameters', 'inputs', 'frames', 'rate', 'initial_pose', 'services',
+ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters',
+             'inputs', 'frames', 'rate', 'initial_pose', 'services',
              'tf_output', 'display', 'stream', 'node', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
               'scene', 'points'}
@@ -22,9 +23,9 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'bit_depth': set(), 'catalogue': {'errors'}, 'histogram': set(), 'distributions': set(),
-    'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'}, 'scene': {'errors', 'geometry'},
-    'points': {'errors'},
+    'bit_depth': set(), 'catalogue': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
+    'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
+    'scene': {'errors', 'geometry'}, 'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
@@ -45,31 +46,34 @@ MAY_IMPORT = {
     'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},
     'pose_messages': {'errors', 'message_fields', 'skipped', 'stamp_order', 'trajectory'},
     'tf_tree': {'errors', 'geometry', 'message_fields', 'pose_messages', 'skipped', 'trajectory'},
-    'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_topic': BAG | {'truth'}, 'bags': BAG,
+    'playable': {'errors', 'recording'}, 'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_topic': BAG | {'truth'}, 'bags': BAG,
     'bag_images': BAG | {'camera_info', 'decoding'},
     # What is shown.
     'overlay': set(), 'cloud': {'camera', 'fields', 'histogram', 'scene'},
     'viewer': {'camera', 'cloud', 'errors', 'geometry'},
     # What is believed.
-    'motion': {'geometry'}, 'tracker': {'geometry', 'distributions', 'motion'},
+    'motion': {'geometry'}, 'odometry_check': {'geometry', 'motion'},
+    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check'},
     'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': set(),
     'parameters': {'errors', 'catalogue', 'config', 'motion', 'tracker'},
-    'messages': MESSAGES, 'services': set(),
+    'messages': MESSAGES, 'services': set(), 'clocks': set(), 'listener': set(), 'launch_checks': {'errors'},
+    'frame_order': {'stamp_order'},
     'initial_pose': MESSAGES,
     'transforms': MESSAGES,
     'odometry': MESSAGES | {'stamp_order', 'transforms'},
-    'inputs': {'errors', 'odometry', 'parameters'},
+    'inputs': {'clocks', 'errors', 'listener', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
     'rate': set(),
     'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'decoding', 'localizer', 'odometry', 'parameters',
                                        'transforms'},
-    'display': {'answer', 'camera', 'cloud', 'fields', 'map_bundle', 'overlay', 'messages', 'worker'},
-    'stream': MESSAGES | {'answer', 'frames', 'initial_pose', 'inputs', 'odometry', 'parameters', 'rate', 'services',
-                          'stamp_order', 'tf_output', 'tracker', 'transforms', 'worker'},
-    'node': MESSAGES | {'catalogue', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace', 'parameters',
-                        'refinement', 'services', 'stream', 'transforms'},
+    'display': {'answer', 'camera', 'clocks', 'cloud', 'fields', 'map_bundle', 'overlay', 'message_fields', 'messages',
+                'worker'},
+    'stream': MESSAGES | {'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
+                          'parameters', 'rate', 'services', 'tf_output', 'tracker', 'transforms', 'worker'},
+    'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace',
+                        'parameters', 'refinement', 'services', 'starter', 'stream', 'transforms'},
     'relocalize': {'node'},
 }
 # The rooms that the command line is made of may reach for training and for ROS, inside functions alone.

@@ -1,6 +1,10 @@
 """The launch files with the real launch, where a ROS distribution has it."""
 
 import logging
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +62,49 @@ def test_a_map_that_is_not_there_starts_nothing_and_says_how_to_build_it(caplog)
     assert service.run() == 1 and EXIT_CODES == []
     said, = caplog.messages[-1:]
     assert 'aprloc build kings --data PATH' in said and 'KingsCollege' in said and '\n' not in said
+
+
+def refused(name, **arguments):
+    """Launch ends with an error, and nothing has started."""
+    service = LaunchService(noninteractive=True, argv=[f'{key}:={value}' for key, value in arguments.items()])
+    service.include_launch_description(LaunchDescription(description(name, **arguments)))
+    assert service.run() == 1 and EXIT_CODES == []
+
+
+@pytest.mark.parametrize('arguments, words', [
+    ({'rviz': 'true'}, 'rviz:=true needs the package rviz2'), ({'params_file': 'absent.yaml'}, 'absent.yaml: No such file'),
+    ({'image': '/a//b'}, 'image:=/a//b'), ({'namespace': 'my robot'}, 'namespace:=my robot'), ({'rviz': 'perhaps'}, 'perhaps'),
+    ({'autostart': 'no'}, 'no')])
+def test_what_cannot_work_starts_nothing_and_is_one_line(caplog, tiny_map, monkeypatch, arguments, words):
+    if arguments.get('rviz') == 'true' and shutil.which('rviz2', path=':'.join(
+            f'{prefix}/lib/rviz2' for prefix in os.environ['AMENT_PREFIX_PATH'].split(':'))):
+        pytest.skip('rviz2 is installed here')
+    monkeypatch.setenv('APRLOC_MAP_PATH', str(tiny_map.parent))
+    logging.getLogger('launch').addHandler(caplog.handler)
+    refused('relocalize', map='tiny', **arguments)
+    said, = caplog.messages[-1:]
+    assert words in said and '\n' not in said
+
+
+def test_a_launch_that_is_killed_leaves_no_node(tiny_map, monkeypatch, peer):
+    monkeypatch.setenv('APRLOC_MAP_PATH', str(tiny_map.parent))
+    launch = subprocess.Popen([sys.executable, '-c', LAUNCH, str(SHARE / 'launch/relocalize.launch.py')])
+    peer.wait_until_active()
+    launch.kill()
+    launch.wait()
+    peer.wait_for(lambda: peer._node.count_publishers('pose') == 0, 'the end of the node')
+
+
+LAUNCH = '''
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+service = LaunchService()
+service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
+    PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments={'map': 'tiny'}.items())]))
+service.run()
+'''
 
 
 def test_replay_writes_its_report_and_ends_by_itself(tiny_map, tmp_path, monkeypatch):

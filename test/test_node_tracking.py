@@ -1,5 +1,7 @@
 """One real node over real DDS on a line whose truth is known: what it believes, when it is lost, what one may ask of it."""
 
+import re
+
 import pytest
 import torch
 from tiny_map import CAMERA, save_tiny_map
@@ -97,6 +99,16 @@ def test_after_a_kidnapping_no_pose_is_published_until_the_new_place_is_confirme
     assert float(peer.values()['score']) == pytest.approx(4.0, abs=0.1)
 
 
+def test_after_the_drive_it_is_the_silence_that_is_told_and_not_the_last_rejection(searching):
+    peer = localized_at(searching, 1.0)
+    send(peer, 4.0)   # a jump
+    assert peer.set_parameter('lost_after_s', 0.5).successful
+    status = peer.wait_for_diagnostic(lambda status: 'no image' in status.message, 'the silence')
+    assert status.message.startswith('lost; no image for ') and status.level == status.WARN
+    assert 'no image for' in peer.trigger('relocalize').message
+    assert peer.set_parameter('lost_after_s', 60.0).successful
+
+
 def test_a_single_outlier_is_a_jump_and_changes_nothing(searching):
     peer = localized_at(searching, 1.0)
     outlier, good = send(peer, 4.0), send(peer, 1.0)
@@ -129,7 +141,9 @@ def test_relocalize_waits_for_a_pose_and_says_it(searching):
 def test_relocalize_says_when_no_pose_came(searching):
     assert searching.set_parameter('relocalize_timeout_s', 0.2).successful
     response = searching.trigger('relocalize')
-    assert not response.success and response.message.startswith('no pose within 0.2 s: searching')
+    assert not response.success
+    assert re.fullmatch(r'no pose within 0.2 s: searching; no image for \d+\.\d s on /image: peer publishes it, but nothing '
+                        r'arrives', response.message), response.message
 
 
 def initial_pose(x_m, frame_id='map'):
@@ -164,7 +178,9 @@ def test_the_pose_is_published_for_amcl_on_request_and_not_taken_for_another_one
     subscription = peer._node.create_subscription(PoseWithCovarianceStamped, 'initialpose', heard.append, 10)
 
     def published():
-        return heard or (peer.trigger('publish_initialpose').success and False)
+        response = peer.trigger('publish_initialpose')
+        assert response.success and response.message.startswith('published on /initialpose: localized at 2.0')
+        return heard
 
     peer.wait_for(published, 'the pose')   # which DDS tells nobody whom it has not matched yet
     send(peer, 2.0)

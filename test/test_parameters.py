@@ -55,6 +55,21 @@ def test_every_parameter_is_described_and_ranged(make_node):
             assert all(choice in descriptor.additional_constraints for choice in parameter.metadata['choices'])
 
 
+def test_the_prefix_goes_before_the_frames_of_the_robot_and_not_of_the_map(make_node):
+    node = make_node('-p', 'frame_prefix:=robot1/', '-p', 'base_frame:=base', '-p', 'map_frame:=hall')
+    declare_parameters(node)
+    parameters = read_parameters(node)
+    assert (parameters.base_frame, parameters.odom_frame, parameters.map_frame) == ('robot1/base', 'robot1/odom', 'hall')
+
+
+@pytest.mark.parametrize('override', ['frame_prefix:=/robot1/', 'base_frame:=/base', 'map_frame:=/map', "base_frame:=''"])
+def test_a_frame_that_tf_does_not_take_is_refused(make_node, override):
+    node = make_node('-p', override)
+    declare_parameters(node)
+    with pytest.raises(AprlocError, match='leading slash'):
+        read_parameters(node)
+
+
 @pytest.mark.parametrize('override', ['diagnostics_period_s:=0.0', 'max_image_bytes:=10', 'map:=3', 'rectified:=1'])
 def test_an_override_that_is_not_allowed_is_one_line(make_node, override):
     with pytest.raises(AprlocError, match=override.split(':')[0]) as caught:

@@ -19,7 +19,7 @@ NODE = '/relocalize'
 RAW, COMPRESSED = {('subscribe', '/image')}, {('subscribe', '/image/compressed')}
 SHOWN = {('publish', f'/relocalize/{topic}') for topic in ('overlay', 'path', 'map_cloud', 'map_cameras')}
 # Only where tf2_ros is installed, which PyPI's wheels lack.
-WITH_TF2 = {('subscribe', '/tf'), ('subscribe', '/tf_static'), ('publish', '/tf')}
+WITH_TF2 = {('subscribe', '/tf'), ('subscribe', '/tf_static'), ('publish', '/tf'), ('reply', '/tf2_frames')}
 
 
 def policy():

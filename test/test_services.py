@@ -24,7 +24,7 @@ def test_all_that_wait_are_answered_once():
 def test_only_overdue_calls_are_told_so():
     calls = PendingCalls()
     short, long = calls.add(0.0), calls.add(600.0)
-    calls.settle_overdue(LATE)
+    calls.settle_overdue(lambda: LATE)
     assert short.result() == LATE and not long.done() and calls
 
 

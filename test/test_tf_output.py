@@ -106,3 +106,14 @@ def test_to_the_base_only_answers_are_sent_and_at_the_images_time():
     (time_ns, parent, child, T), = map(heard, sent)
     assert (time_ns, parent, child) == (5 * SECOND, 'map', 'base')
     torch.testing.assert_close(T @ invert(T_MAP_BASE), torch.eye(4, dtype=torch.float64))
+
+
+def test_when_time_is_set_back_nothing_is_sent_until_the_next_answer():
+    tf, clock, sent = output(transform_tolerance_s=0.0)
+    tf.update(time_message(clock.now_ns), clock.now_ns, T_MAP_BASE, ODOMETRY)
+    tf.forget()
+    clock.now_ns -= 100 * SECOND
+    clock.pass_time(SECOND)
+    assert len(sent) == 1
+    tf.update(time_message(clock.now_ns), clock.now_ns, T_MAP_BASE, ODOMETRY)
+    assert heard(sent[-1])[0] == clock.now_ns

@@ -226,3 +226,16 @@ def test_options_may_change_on_the_way():
     assert not robot.see(ELSEWHERE).accepted
     robot.tracker.options = replace(EXACT, gate_probability=1.0)
     assert robot.see(ELSEWHERE).accepted
+
+
+def test_odometry_that_stands_still_is_named_in_the_verdict():
+    robot = localized(TrackingOptions())
+    stands = torch.eye(4, dtype=torch.float64)
+    for _ in range(120):
+        robot.drive()
+        robot.tracker.judge(robot.tracker.begin(robot.time_s, stands), robot.T_map_base, COVARIANCE)
+    assert robot.tracker.contradiction.startswith('odometry contradicts the images')
+    robot.tracker.expect(robot.T_map_base @ ELSEWHERE, COVARIANCE)   # so that there is a pose to jump from
+    robot.drive()
+    verdict = robot.tracker.judge(robot.tracker.begin(robot.time_s, stands), robot.T_map_base, COVARIANCE)
+    assert verdict.reason == 'jump' and verdict.text.endswith(robot.tracker.contradiction)

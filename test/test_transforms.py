@@ -67,16 +67,18 @@ def test_without_tf2_ros_the_parameters_count_and_it_is_said(no_tf):
 def tf2_ros(monkeypatch):
     """A stand-in with the calls of tf2_ros that we use, answering from a dictionary and recording what is sent."""
     module = types.ModuleType('tf2_ros')
-    module.known, module.asked, module.sent = {}, [], []
+    module.known, module.asked, module.sent, module.nodes, module.cleared = {}, [], [], [], []
     module.TransformException = type('TransformException', (Exception,), {})
 
     def lookup_transform(self, target, source, time, timeout):
         module.asked.append((time.nanoseconds, timeout.nanoseconds))
         if (target, source) not in module.known:
-            raise module.TransformException(f'"{source}" does not exist')
+            raise module.TransformException(f'"{source}" does not exist. ')
         return module.known[target, source]
 
-    module.Buffer = type('Buffer', (), {'lookup_transform': lookup_transform})
+    module.Buffer = type('Buffer', (), {
+        '__init__': lambda self, node: module.nodes.append(node), 'lookup_transform': lookup_transform,
+        'clear': lambda self: module.cleared.append(self)})
     module.TransformListener = lambda buffer, node: SimpleNamespace(buffer=buffer, node=node)
     module.TransformBroadcaster = lambda node: SimpleNamespace(sendTransform=module.sent.append)
     monkeypatch.setitem(sys.modules, 'tf2_ros', module)
@@ -92,8 +94,15 @@ def test_tf2_ros_gives_the_transform_at_the_images_stamp(tf2_ros, choice):
     torch.testing.assert_close(lookup('camera', STAMP), T_base_cam)
     assert tf2_ros.asked == [(7 * 10**9, 10**8)]
     torch.testing.assert_close(lookup('base_link', STAMP), torch.eye(4, dtype=torch.float64))
-    with pytest.raises(AprlocError, match="no transform from 'other' to 'base_link'"):
+    with pytest.raises(AprlocError, match='^no transform from \'other\' to \'base_link\': "other" does not exist; publish it'):
         lookup('other', STAMP)
+
+
+def test_the_buffer_follows_the_clock_of_the_node_and_can_forget(tf2_ros):
+    lookup = transforms.make_lookup('node')
+    assert tf2_ros.nodes == ['node'] and not tf2_ros.cleared   # without a node it would follow the machine's clock
+    lookup.forget()
+    assert len(tf2_ros.cleared) == 1
 
 
 def test_broadcasting_through_tf2_ros(tf2_ros):

@@ -20,6 +20,8 @@ from aprloc_ros.cloud import VIEWS, Cloud, cloud_parts, evenly, frustum_lines, j
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.overlay import overlay_image
+from aprloc_ros.recordings.message_fields import stamp_ns
+from aprloc_ros.ros.clocks import THROTTLED
 from aprloc_ros.ros.messages import pose_stamped
 from aprloc_ros.ros.worker import NewestFrameWorker
 from aprloc_ros.tracking.answer import Answer
@@ -28,7 +30,6 @@ PATH_POSES = 2000            # a longer path keeps every second pose
 _OVERLAY_PIXELS = 120        # shorter side of the rendering
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _CAMERA_SIZE = 0.03          # of the unit of the map's positions
-_LOG_EVERY_S = 5.0
 
 
 class Display:
@@ -52,6 +53,8 @@ class Display:
         camera: what took it; None: the map's own, scaled to the image. A picture that is not done when the next
         answer comes is not repeated: only the newest waits.
         """
+        if self._poses and stamp_ns(header.stamp) < stamp_ns(self._poses[-1].header.stamp):
+            self._poses.clear()   # time was set back: another way
         self._poses.append(pose_stamped(header.stamp, self._frame_id, answer.T_map_base))
         if len(self._poses) > PATH_POSES:
             self._poses = self._poses[::2]
@@ -81,8 +84,7 @@ class Display:
             draw()
         except Exception as error:  # noqa: BLE001  what is only to look at never stops the node
             text = (str(error).splitlines() or [''])[0]
-            self._node.get_logger().warning(f'no {what}: {type(error).__name__}: {text}',
-                                            throttle_duration_sec=_LOG_EVERY_S)
+            self._node.get_logger().warning(f'no {what}: {type(error).__name__}: {text}', **THROTTLED)
 
     def _paint(self, pixels: np.ndarray, answer: Answer, header: Header, camera: Camera | None,
                poses: list[PoseStamped]) -> None:

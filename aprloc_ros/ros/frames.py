@@ -11,13 +11,12 @@ from std_msgs.msg import Header
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.device import resolve_device
-from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.recordings.camera_info import camera_from_info
 from aprloc_ros.recordings.decoding.image_messages import decode_image
 from aprloc_ros.ros.odometry import OdometrySource
 from aprloc_ros.ros.parameters import NodeParameters
-from aprloc_ros.ros.transforms import Extrinsics
+from aprloc_ros.ros.transforms import Extrinsics, TfLookup
 from aprloc_ros.tracking.answer import Answer, Picture, check_picture, rejecting
 
 
@@ -38,6 +37,7 @@ class Setup:
     map_frame: str
     extrinsics: Extrinsics
     odometry: OdometrySource | None
+    transforms: TfLookup | None
     send_transform: Callable[[TransformStamped], None] | None
     display: Display | None = None
 
@@ -53,19 +53,10 @@ class Setup:
 def read_picture(image: Image | CompressedImage, info: CameraInfo | None, setup: Setup) -> Picture:
     """Raises FrameRejected with the reason 'camera_info', 'image' or 'extrinsics'."""
     with rejecting('camera_info'):
-        camera = _camera(info, setup.parameters)
+        camera = None if info is None else camera_from_info(info, setup.parameters.rectified)
     with rejecting('image'):
         pixels = decode_image(image, setup.parameters.max_image_bytes)
     check_picture(pixels, camera, setup.parameters.min_contrast)
     with rejecting('extrinsics'):
         T_base_cam = setup.extrinsics(image.header.frame_id, image.header.stamp)
     return Picture(pixels, camera, T_base_cam)
-
-
-def _camera(info: CameraInfo | None, parameters: NodeParameters) -> Camera | None:
-    if info is not None:
-        return camera_from_info(info, parameters.rectified)
-    if parameters.require_camera_info:
-        raise AprlocError('none has arrived on the topic camera_info; publish it, or set the parameter '
-                          'require_camera_info to false to use the camera of the map')
-    return None

@@ -28,6 +28,11 @@ class InitialPose:
         self._publisher = node.create_publisher(PoseWithCovarianceStamped, TOPIC, 1)
         self._subscription = node.create_subscription(PoseWithCovarianceStamped, TOPIC, self._on_message, 10)
 
+    @property
+    def topic(self) -> str:
+        """Its full name."""
+        return self._publisher.topic_name
+
     def close(self) -> None:
         """Neither listen nor publish any more."""
         self._node.destroy_subscription(self._subscription)

@@ -9,10 +9,12 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.ros.clocks import THROTTLED
+from aprloc_ros.ros.listener import Listener
 from aprloc_ros.ros.odometry import OdometryBuffer, OdometrySource
 from aprloc_ros.ros.parameters import NodeParameters
 
-_LOG_EVERY_S = 5.0
+_CAMERA_INFO_WAIT_S = 1.0   # how long a frame waits for the very first camera_info
 # Messages that may wait for the callbacks on a busy machine: a second of images at 30 Hz. What overflows is lost to the
 # counts; what is taken is superseded at once by what is newer.
 _QUEUE = 30
@@ -23,31 +25,48 @@ class Inputs:
 
     def __init__(self, node: Node, parameters: NodeParameters, odometry: OdometrySource | None,
                  on_image: Callable[[Image | CompressedImage], None]):
-        self._node, self._odometry = node, odometry
+        self._node, self._parameters = node, parameters
         self._camera_info: CameraInfo | None = None
         self._has_camera_info = threading.Event()
         reliable = parameters.reliability == 'reliable'
         qos = QoSProfile(depth=_QUEUE,
                          reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT)
         # camera_info first: of two topics with messages, an executor serves the older subscription first.
-        self._subscriptions = [node.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, qos)]
-        if isinstance(odometry, OdometryBuffer):
-            self._subscriptions.append(
-                node.create_subscription(Odometry, 'odom', self._on_odometry, qos_profile_sensor_data))
+        self._camera_info_topic = Listener(node, 'camera_info', CameraInfo, 'camera_info', self._on_camera_info, qos)
+        self._odometry = odometry if isinstance(odometry, OdometryBuffer) else None
+        self._odometry_topic, self._odometry_refusal = None, ''
+        if self._odometry is not None:
+            self._odometry_topic = Listener(node, 'odometry', Odometry, 'odom', self._on_odometry,
+                                            qos_profile_sensor_data)
         image_type, topic = Image, 'image'
         if parameters.image_transport == 'compressed':
             image_type, topic = CompressedImage, node.resolve_topic_name('image') + '/compressed'
-        self._subscriptions.append(node.create_subscription(image_type, topic, on_image, qos))
+        self.images = Listener(node, 'image', image_type, topic, on_image, qos)
 
     def close(self) -> None:
         """Stop listening."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        for topic in (self._camera_info_topic, self._odometry_topic, self.images):
+            if topic is not None:
+                topic.close()
 
-    def camera_info(self, wait_s: float) -> CameraInfo | None:
-        """The newest; waits so long for the very first."""
-        self._has_camera_info.wait(wait_s)
+    def forget(self) -> None:
+        """What moved: time was set back."""
+        if self._odometry is not None:
+            self._odometry.forget()
+
+    def camera_info(self) -> CameraInfo | None:
+        """The newest; waits for the very first where one is needed. Raises AprlocError if it does not come."""
+        if not self._parameters.require_camera_info:
+            return self._camera_info
+        if not self._has_camera_info.wait(_CAMERA_INFO_WAIT_S):
+            raise AprlocError(f'none has arrived: {self._camera_info_topic.silence()}; publish it, or set the parameter '
+                              'require_camera_info to false to use the camera of the map')
         return self._camera_info
+
+    def odometry_problem(self) -> str:
+        """Why the topic of odometry says nothing, or nothing of use; empty while it does, and where it is not listened to."""
+        silence = '' if self._odometry_topic is None else self._odometry_topic.silence()
+        return silence or self._odometry_refusal
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
@@ -57,4 +76,7 @@ class Inputs:
         try:
             self._odometry.add(message)
         except AprlocError as error:
-            self._node.get_logger().warning(str(error), throttle_duration_sec=_LOG_EVERY_S)
+            self._odometry_refusal = str(error)
+            self._node.get_logger().warning(self._odometry_refusal, **THROTTLED)
+        else:
+            self._odometry_refusal = ''

@@ -40,6 +40,14 @@ def pose_with_covariance(stamp: Time, frame_id: str, T_map_base: Tensor, covaria
     return message
 
 
+def pose_in_words(message: PoseWithCovarianceStamped) -> str:
+    """Where, and how sure: x y z in metres, quaternion x y z w, standard deviations of x y z."""
+    p, q, covariance = message.pose.pose.position, message.pose.pose.orientation, message.pose.covariance
+    std_m = ' '.join(f'{covariance[index] ** 0.5:.3f}' for index in (0, 7, 14))
+    return (f'localized at {p.x:.3f} {p.y:.3f} {p.z:.3f} m, quaternion {q.x:.4f} {q.y:.4f} {q.z:.4f} {q.w:.4f}, '
+            f'standard deviations {std_m} m')
+
+
 def covariance_in_base_axes(covariance: Tensor, T_map_base: Tensor) -> Tensor:
     """The inverse of covariance_about_map_axes. [6, 6], [4, 4] -> [6, 6]."""
     R = torch.block_diag(T_map_base[:3, :3], T_map_base[:3, :3])

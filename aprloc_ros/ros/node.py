@@ -1,6 +1,7 @@
 """`relocalize`: a lifecycle node around the Localizer. Configuring loads the map, activating opens the stream."""
 
 import dataclasses
+import os
 import signal
 import sys
 import threading
@@ -10,8 +11,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -26,6 +25,7 @@ from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.pace import Effort
 from aprloc_ros.refinement.refined import Budget
+from aprloc_ros.ros.clocks import STEADY
 from aprloc_ros.ros.display import Display
 from aprloc_ros.ros.frames import Setup
 from aprloc_ros.ros.messages import diagnostics
@@ -34,6 +34,7 @@ from aprloc_ros.ros.parameters import NodeParameters, check_changes, declare_par
 from aprloc_ros.ros.services import Services
 from aprloc_ros.ros.stream import FrameStream
 from aprloc_ros.ros.transforms import TfLookup, make_broadcaster, make_extrinsics, make_lookup
+from aprloc_ros.starter import starter_lives
 
 _SPIN_S = 0.1
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -146,7 +147,7 @@ class RelocalizeNode(LifecycleNode):
                                               parameters.camera_xyz_m, parameters.camera_rpy_rad)
         self._say_once(missing)
         self._setup = Setup(parameters, localizer, parameters.map_frame or bundle.manifest.frame_id, extrinsics,
-                            self._odometry(parameters), self._broadcaster(parameters))
+                            self._odometry(parameters), self._lookup, self._broadcaster(parameters))
         self._bundle = bundle
         self._report_every(parameters.diagnostics_period_s)
         self.get_logger().info(f'map {bundle.manifest.name} of {bundle.directory} on {localizer.device_name}')
@@ -208,8 +209,8 @@ class RelocalizeNode(LifecycleNode):
     def _report_every(self, period_s: float) -> None:
         if self._timer is not None:
             self.destroy_timer(self._timer)
-        # Real time: diagnostics also come while a simulation's clock stands still.
-        self._timer = self.create_timer(period_s, self.report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        # Diagnostics also come while a simulation's clock stands still.
+        self._timer = self.create_timer(period_s, self.report, clock=STEADY)
 
     def report(self) -> None:
         """Publish what the node is doing and what it did with its frames. From any thread."""
@@ -221,7 +222,7 @@ class RelocalizeNode(LifecycleNode):
                 level, text, values = stream.status()
             else:
                 level, text, values = DiagnosticStatus.OK, self._state, {}
-            values = {'state': self._state, 'status': 'unconfigured', **values}
+            values = {'state': self._state, 'status': 'unconfigured', 'pid': str(os.getpid()), **values}
             name = self.get_fully_qualified_name().lstrip('/')
             self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), name, level, text, values))
             if values['status'] != self._said_status:
@@ -230,7 +231,7 @@ class RelocalizeNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs the node until SIGINT or SIGTERM -> exit code."""
+    """Runs the node until SIGINT, SIGTERM or the end of a launch that started it -> exit code."""
     # A list, not an Event: its lock would be taken twice where a second signal interrupts the first one's handler.
     interrupts = []
     for interrupt in (signal.SIGINT, signal.SIGTERM):  # ours, not rclpy's: the worker still needs the context
@@ -245,7 +246,7 @@ def main(args: list[str] | None = None) -> int:
     executor.add_node(node)
     if node.get_parameter('autostart').value and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
         node.trigger_activate()
-    while not interrupts:
+    while not interrupts and starter_lives():
         executor.spin_once(timeout_sec=_SPIN_S)
     node.close()
     node.destroy_node()

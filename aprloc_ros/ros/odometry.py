@@ -68,6 +68,12 @@ class OdometryBuffer:
             self._frame_id = message.header.frame_id
             self._poses.append((now_ns, T_odom_base))
 
+    def forget(self) -> None:
+        """Time was set back: what comes next is older."""
+        with self._lock:
+            self._order = StampOrder()
+            self._poses.clear()
+
     def at(self, stamp: Time) -> OdometryPose:
         """At constant velocity between the messages and shortly after the last one."""
         time_ns = stamp_ns(stamp)
@@ -76,7 +82,7 @@ class OdometryBuffer:
         gap_s = min((abs(time_ns - t) for t, _ in poses), default=float('inf')) / 1e9
         if gap_s > MAX_GAP_S:
             raise AprlocError(f'no odometry within {MAX_GAP_S} s of the image' +
-                              (f', the nearest is {gap_s:.2f} s away' if poses else ': nothing on the topic odom'))
+                              (f', the nearest is {gap_s:.2f} s away' if poses else ': none has come'))
         if len(poses) == 1:
             return OdometryPose(frame_id, poses[0][1])
         after = next((i for i, (t, _) in enumerate(poses) if t >= time_ns), len(poses) - 1)

@@ -49,6 +49,8 @@ class NodeParameters(TrackingOptions):
 
     map_frame: str = option('', 'Frame of the poses; empty: the name that the map gives')
     base_frame: str = option('base_link', 'Frame of the robot whose pose is published')
+    frame_prefix: str = option(
+        '', 'Goes before base_frame and odom_frame, such as robot1/ where several robots share one tree of frames')
     extrinsics: str = option(
         'auto', 'Where the camera sits on base_frame: tf, parameters, or auto (tf where tf2_ros is installed)',
         choices=('auto', 'tf', 'parameters'))
@@ -95,10 +97,18 @@ def declare_parameters(node: Node) -> None:
 
 
 def read_parameters(node: Node) -> NodeParameters:
-    """The node's parameters as they are now. Raises AprlocError for a value that is not allowed."""
+    """The node's parameters as they are now, frames with their prefix. Raises AprlocError for a value that is not allowed."""
     values = {parameter.name: _plain(node.get_parameter(parameter.name).value)
               for parameter in dataclasses.fields(NodeParameters)}
-    return from_mapping(NodeParameters, values, node.get_name())
+    parameters = from_mapping(NodeParameters, values, node.get_name())
+    prefix = parameters.frame_prefix
+    parameters = dataclasses.replace(parameters, base_frame=prefix + parameters.base_frame,
+                                     odom_frame=prefix + parameters.odom_frame)
+    for name in ('map_frame', 'base_frame', 'odom_frame'):
+        frame = getattr(parameters, name)
+        if frame.startswith('/') or not (frame or name == 'map_frame'):
+            raise AprlocError(f'{node.get_name()}: {name} is {frame!r}; TF takes no frame without a name or with a leading slash')
+    return parameters
 
 
 def check_changes(changes: Iterable[Parameter], node_name: str, active: bool) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_messages import CAMERA_INFO, IMAGE
 from aprloc_ros.recordings.bags import read_raw
 from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
+from aprloc_ros.starter import ending_with_us
 
 _RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # DDS matches the answers' topics on its own time.
@@ -74,7 +76,7 @@ def node_process(parameters: dict[str, str | float], log_path: Path) -> Iterator
     for name, value in parameters.items():
         command += ['-p', f'{name}:={json.dumps(value)}']   # quoted, so that a map called 12 stays a text
     with open(log_path, 'wb') as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **ending_with_us()})
         try:
             yield process
         finally:
@@ -96,12 +98,14 @@ def stop_process(process: subprocess.Popen) -> None:
 
 
 def play(bag: Path, rate: float = 1.0, match_timeout_s: float = 180.0, settle_s: float = 15.0,
-         check_alive: Callable[[], None] = lambda: None, on_sent: Callable[[int], None] | None = None) -> Playback:
+         check_alive: Callable[[], None] = lambda: None, on_sent: Callable[[int], None] | None = None,
+         pid: int | None = None) -> Playback:
     """Publish the bag's `image` and `camera_info` at `rate` times its pace and record the node's answers.
 
     Waits until an active node listens. check_alive() may raise to stop. on_sent(count) is called after each image.
-    Returns when every frame is accounted for or nothing was heard for settle_s. Raises AprlocError for a bag without
-    images and if no node is found within match_timeout_s.
+    pid: of the node; None: whoever calls itself so. Returns when every frame is accounted for or nothing was heard for
+    settle_s. Raises AprlocError for a bag without images, if no node is found within match_timeout_s, and if there is
+    another one or another source of images.
     """
     if not 0 < rate <= 100:
         raise AprlocError(f'rate {rate} is outside 0 to 100')
@@ -115,7 +119,7 @@ def play(bag: Path, rate: float = 1.0, match_timeout_s: float = 180.0, settle_s:
         context = rclpy.Context()
         rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
         try:
-            player = _Player(context, check)
+            player = _Player(context, check, pid)
             player.wait_for_node(match_timeout_s)
             player.send(bag, rate, on_sent)
             player.settle(settle_s)
@@ -147,8 +151,8 @@ def _interrupt_between_calls() -> Iterator[Callable[[], None]]:
 
 
 class _Player:
-    def __init__(self, context: rclpy.Context, check: Callable[[], None]):
-        self._check = check
+    def __init__(self, context: rclpy.Context, check: Callable[[], None], pid: int | None):
+        self._check, self._pid, self._stranger = check, pid, ''
         self._node = rclpy.create_node('aprloc_player', context=context)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self._node)
@@ -164,6 +168,7 @@ class _Player:
         end_s = time.perf_counter() + timeout_s
         while not self._node_listens():
             self._check()
+            self._refuse_company()
             if self._problem:
                 raise AprlocError(f'the node is {self._diagnostics.get("state")}: {self._problem}')
             if time.perf_counter() > end_s:
@@ -171,6 +176,15 @@ class _Player:
                                   'see its log, and whether ROS_DOMAIN_ID is the same')
             self._executor.spin_once(timeout_sec=_SLICE_S)
         self._spin_until(time.perf_counter() + _AFTER_MATCH_S)
+        self._refuse_company()
+
+    def _refuse_company(self) -> None:
+        """Raises AprlocError where somebody else would hear what is played, or be taken for the node."""
+        doubled = [topic for topic in ('image', 'camera_info', 'pose', 'pose_with_covariance')
+                   if self._node.count_publishers(topic) > 1]
+        if self._stranger or doubled:
+            who = self._stranger or f'somebody else publishes {self._node.resolve_topic_name(doubled[0])}'
+            raise AprlocError(f'{who} in this ROS domain: nothing is played to a robot; stop it, or play in another domain')
 
     def _node_listens(self) -> bool:
         return (self._diagnostics.get('state') == 'active' and self._image.get_subscription_count() > 0
@@ -226,7 +240,11 @@ class _Player:
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             values = {item.key: item.value for item in status.values}
-            if status.name.rpartition('/')[2] == 'relocalize':
+            if status.name.rpartition('/')[2] != 'relocalize':
+                continue
+            if self._pid is not None and values.get('pid') != str(self._pid):
+                self._stranger = f'there is another relocalize node, {status.name},'
+            else:
                 self._diagnostics = values
                 self._problem = status.message if status.level == DiagnosticStatus.ERROR else ''
 

@@ -28,14 +28,13 @@ class Answerer(Protocol):
     def publish_initialpose(self) -> Outcome: ...
 
 
-_INACTIVE = Outcome(False, 'the node is not active; activate it first: ros2 lifecycle set /relocalize activate')
-
-
 class Services:
     """The services, which exist as long as the node."""
 
     def __init__(self, node: Node, active: Callable[[], Answerer | None]):
         self._active = active
+        self._inactive = Outcome(False, 'the node is not active; activate it first: '
+                                        f'ros2 lifecycle set {node.get_fully_qualified_name()} activate')
         # Reentrant: a call waits for its outcome without holding up the callbacks of others.
         group = ReentrantCallbackGroup()
         node.create_service(Trigger, '~/relocalize', self._relocalize, callback_group=group)
@@ -43,11 +42,11 @@ class Services:
 
     async def _relocalize(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         answerer = self._active()
-        return _said(_INACTIVE if answerer is None else await answerer.relocalize(), response)
+        return _said(self._inactive if answerer is None else await answerer.relocalize(), response)
 
     def _publish_initialpose(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         answerer = self._active()
-        return _said(_INACTIVE if answerer is None else answerer.publish_initialpose(), response)
+        return _said(self._inactive if answerer is None else answerer.publish_initialpose(), response)
 
 
 def _said(outcome: Outcome, response: Trigger.Response) -> Trigger.Response:
@@ -76,10 +75,11 @@ class PendingCalls:
         """Answer all that wait."""
         self._answer(lambda deadline_s: True, outcome)
 
-    def settle_overdue(self, outcome: Outcome) -> None:
+    def settle_overdue(self, outcome: Callable[[], Outcome]) -> None:
         """Answer those whose time is over."""
         now_s = time.monotonic()
-        self._answer(lambda deadline_s: deadline_s <= now_s, outcome)
+        if any(deadline_s <= now_s for deadline_s, _ in self._calls):
+            self._answer(lambda deadline_s: deadline_s <= now_s, outcome())
 
     def _answer(self, is_due: Callable[[float], bool], outcome: Outcome) -> None:
         with self._lock:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecyclePublisher
 from rclpy.node import Node
 from rclpy.task import Future
@@ -17,23 +15,23 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.message_fields import stamp_ns
-from aprloc_ros.recordings.stamp_order import StampOrder
+from aprloc_ros.ros.clocks import STEADY, THROTTLED
+from aprloc_ros.ros.frame_order import FrameOrder
 from aprloc_ros.ros.frames import Setup, read_picture
-from aprloc_ros.ros.initial_pose import TOPIC, InitialPose
+from aprloc_ros.ros.initial_pose import InitialPose
 from aprloc_ros.ros.inputs import Inputs
-from aprloc_ros.ros.messages import pose_stamped, pose_with_covariance
+from aprloc_ros.ros.listener import QUIET_S
+from aprloc_ros.ros.messages import pose_in_words, pose_stamped, pose_with_covariance
 from aprloc_ros.ros.odometry import OdometryPose
 from aprloc_ros.ros.parameters import NodeParameters
 from aprloc_ros.ros.rate import CameraRate
 from aprloc_ros.ros.services import Outcome, PendingCalls
 from aprloc_ros.ros.tf_output import TfOutput
 from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker
-from aprloc_ros.tracking.answer import FrameRejected, answer_picture
-from aprloc_ros.tracking.tracker import LOCALIZED, LOST, Tracker
+from aprloc_ros.tracking.answer import FrameRejected, answer_picture, rejecting
+from aprloc_ros.tracking.tracker import LOCALIZED, LOST, SEARCHING, Tracker
 
-_LOG_EVERY_S = 5.0
-_CAMERA_INFO_WAIT_S = 1.0   # how long a frame waits for the very first camera_info
-_WATCH_PERIOD_S = 0.1       # between two looks for a robot that is lost and for calls that waited too long
+_WATCH_PERIOD_S = 0.1   # between two looks for a robot that is lost and for calls that waited too long
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +49,12 @@ class FrameStream:
         """report is called, from any thread, when something worth a diagnostic happened."""
         self._node, self._setup, self._report = node, setup, report
         self._pose, self._pose_with_covariance = pose, pose_with_covariance
-        self._counts, self._order, self._calls = FrameCounts(), StampOrder(), PendingCalls()
+        self._counts, self._calls = FrameCounts(), PendingCalls()
+        self._order = FrameOrder(node, self._start_anew)
         self._tracker = Tracker(setup.parameters)
         self._state = self._tracker.state   # as it was reported last
         self._odometry_problem, self._on_cpu_instead = '', setup.on_cpu_instead
+        self._contradiction = ''            # as it was reported last
         self._facts: dict[str, str] = {}    # of the last pose
         self._oldest_ms = 0.0
         self._rate = CameraRate()
@@ -64,8 +64,8 @@ class FrameStream:
         if setup.send_transform is not None:
             self._tf = TfOutput(node, setup.parameters, setup.map_frame, setup.send_transform)
         self._initial_pose = InitialPose(node, setup.map_frame, self._expect)
-        # Real time: a call waits no longer while a simulation's clock stands still.
-        self._watch = node.create_timer(_WATCH_PERIOD_S, self._look_after, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        # A call waits no longer while a simulation's clock stands still.
+        self._watch = node.create_timer(_WATCH_PERIOD_S, self._look_after, clock=STEADY)
         self._worker = NewestFrameWorker(self._answer, self._counts.supersede)
         self._inputs = Inputs(node, setup.parameters, setup.odometry, self._on_image)
 
@@ -76,6 +76,7 @@ class FrameStream:
 
     def close(self) -> None:
         """Stop listening, finish the frame in hand, drop the one that waits."""
+        self._order.close()
         self._inputs.close()
         self._node.destroy_timer(self._watch)
         self._worker.stop()
@@ -101,9 +102,10 @@ class FrameStream:
     def publish_initialpose(self) -> Outcome:
         """Tell AMCL or Nav2 the last pose, once."""
         if self.state != LOCALIZED or self._last is None:
-            return Outcome(False, f'the robot is {self.state}: there is no pose to publish; wait, or call ~/relocalize')
+            return Outcome(False, f'the robot is {self.state}: there is no pose to publish; wait, or call '
+                           f'{self._node.resolve_service_name("~/relocalize")}')
         self._initial_pose.publish(self._last)
-        return Outcome(True, f'published on {TOPIC}: {_described(self._last)}')
+        return Outcome(True, f'published on {self._initial_pose.topic}: {pose_in_words(self._last)}')
 
     def status(self) -> tuple[bytes, str, dict[str, str]]:
         """Level, text and values of a diagnostic."""
@@ -111,16 +113,21 @@ class FrameStream:
                   'device': self._setup.localizer.device_name, **self._counts.values(), **self._facts}
         if self._rate.problem:
             values['pace'] = self._rate.problem
+        silence = self._inputs.images.silence()
+        if self._tracker.contradiction and not silence:
+            return DiagnosticStatus.WARN, self._tracker.contradiction, values
         if self.state == LOST:
-            return DiagnosticStatus.WARN, f'lost; the last rejection was {self._counts.last_rejection or "none"}', values
+            return DiagnosticStatus.WARN, f'lost; {self._why_no_pose(self._setup.parameters.lost_after_s)}', values
+        if silence:
+            waiting = '' if self._counts.received else 'waiting for the first image: '
+            return DiagnosticStatus.WARN, waiting + silence, values
         if self._counts.rejected_last:
             return DiagnosticStatus.WARN, self._counts.last_rejection, values
         if self._setup.on_cpu_instead:
             return DiagnosticStatus.WARN, self._setup.on_cpu_instead, values
         if self._odometry_problem and self._tf is not None and self._setup.parameters.publish_tf == 'map_to_odom':
-            return DiagnosticStatus.WARN, f'no transform is published: {self._odometry_problem}', values
-        if not self._counts.received:
-            return DiagnosticStatus.WARN, 'waiting for the first image', values
+            why = self._inputs.odometry_problem() or self._odometry_problem
+            return DiagnosticStatus.WARN, f'no transform is published: {why}', values
         return DiagnosticStatus.OK, self.state, values
 
     def _on_image(self, message: Image | CompressedImage) -> None:
@@ -138,14 +145,31 @@ class FrameStream:
         self._tracker.expect(T_map_base, covariance)
         self._say_state()
 
+    def _start_anew(self) -> None:
+        if self.state != SEARCHING:
+            self._node.get_logger().info('time was set back: searching anew')
+        self._tracker.search()
+        self._inputs.forget()
+        if self._setup.transforms is not None:
+            self._setup.transforms.forget()
+        if self._tf is not None:
+            self._tf.forget()
+        self._say_state()
+
     def _look_after(self) -> None:
         parameters = self._setup.parameters
+        self._good_ns = min(self._good_ns, self._now_ns())   # the clock may have been set back
         unseen_s = (self._now_ns() - self._good_ns) / 1e9
         if self._state == LOCALIZED and parameters.mode == 'continuous' and unseen_s > parameters.lost_after_s:
             self._tracker.lose()
             self._say_state()
-        self._calls.settle_overdue(Outcome(False, f'no pose within {parameters.relocalize_timeout_s:g} s: {self.state}; '
-                                           f'the last rejection was {self._counts.last_rejection or "none"}'))
+        self._calls.settle_overdue(lambda: Outcome(
+            False, f'no pose within {parameters.relocalize_timeout_s:g} s: {self.state}; '
+            f'{self._why_no_pose(parameters.relocalize_timeout_s)}'))
+
+    def _why_no_pose(self, waited_s: float) -> str:
+        return (self._inputs.images.silence(min(QUIET_S, waited_s))
+                or f'the last rejection was {self._counts.last_rejection or "none"}')
 
     def _now_ns(self) -> int:
         return self._node.get_clock().now().nanoseconds
@@ -165,12 +189,14 @@ class FrameStream:
         if self._rate.answer(time.perf_counter() - start_s):
             self._node.get_logger().warning(self._rate.problem)
         self._say_state()
+        self._say_contradiction()
         self._say_if_on_cpu()
 
     def _localize(self, frame: _Frame) -> dict[str, str]:
         """Answer the frame and publish the pose, if it is believed -> what a diagnostic says of it."""
         setup, header = self._setup, frame.image.header
-        info = self._inputs.camera_info(_CAMERA_INFO_WAIT_S if setup.parameters.require_camera_info else 0.0)
+        with rejecting('camera_info'):
+            info = self._inputs.camera_info()
         start_s = time.perf_counter()
         picture = read_picture(frame.image, info, setup)
         decoded_s = time.perf_counter()
@@ -188,7 +214,7 @@ class FrameStream:
         if setup.display is not None:
             setup.display.show(picture.pixels, answer, header, picture.camera)
         if self.state == LOCALIZED:   # otherwise somebody called just now: the call is for the frames to come
-            self._calls.settle(Outcome(True, _described(self._last)))
+            self._calls.settle(Outcome(True, pose_in_words(self._last)))
         self._oldest_ms = max(self._oldest_ms, 1e3 * (end_s - frame.arrived_s))
         timings_ms = {'decode': 1e3 * (decoded_s - start_s), **answer.estimate.timings_ms,
                       'publish': 1e3 * (end_s - judged_s), 'answer': 1e3 * (end_s - start_s),
@@ -220,6 +246,12 @@ class FrameStream:
             self._node.get_logger().info(self._state)
         self._report()
 
+    def _say_contradiction(self) -> None:
+        before, self._contradiction = self._contradiction, self._tracker.contradiction
+        if self._contradiction and not before:
+            self._node.get_logger().warning(self._contradiction)
+            self._report()
+
     def _say_if_on_cpu(self) -> None:
         if self._setup.on_cpu_instead and not self._on_cpu_instead:
             self._on_cpu_instead = self._setup.on_cpu_instead
@@ -228,14 +260,6 @@ class FrameStream:
 
     def _reject(self, reason: str, text: str) -> None:
         is_news = self._counts.reject(reason, text)
-        self._node.get_logger().warning(f'frame rejected, {reason}: {text}', throttle_duration_sec=_LOG_EVERY_S)
+        self._node.get_logger().warning(f'frame rejected, {reason}: {text}', **THROTTLED)
         if is_news:
             self._report()
-
-
-def _described(message: PoseWithCovarianceStamped) -> str:
-    """Where, and how sure: x y z in metres, quaternion x y z w, standard deviations of x y z."""
-    p, q, covariance = message.pose.pose.position, message.pose.pose.orientation, message.pose.covariance
-    std_m = ' '.join(f'{covariance[index] ** 0.5:.3f}' for index in (0, 7, 14))
-    return (f'localized at {p.x:.3f} {p.y:.3f} {p.z:.3f} m, quaternion {q.x:.4f} {q.y:.4f} {q.z:.4f} {q.w:.4f}, '
-            f'standard deviations {std_m} m')

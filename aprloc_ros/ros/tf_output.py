@@ -35,6 +35,11 @@ class TfOutput:
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
 
+    def forget(self) -> None:
+        """Time was set back: send nothing until the next answer."""
+        with self._lock:
+            self._map_to_odom, self._sent_ns = None, 0
+
     def update(self, stamp: Time, arrived_ns: int, T_map_base: Tensor, odometry: OdometryPose | None) -> None:
         """The robot is at T_map_base [4, 4] at the image's stamp; arrived_ns: the node's clock when the image came."""
         if self.parameters.publish_tf == 'map_to_base':

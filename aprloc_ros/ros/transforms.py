@@ -45,7 +45,8 @@ class TfLookup:
     def __init__(self, node: Node):
         import tf2_ros
         self._no_transform = tf2_ros.TransformException
-        self._buffer = tf2_ros.Buffer()
+        # With the node it follows the node's clock, and forgets what moved when a simulation's time is set back.
+        self._buffer = tf2_ros.Buffer(node=node)
         self._listener = tf2_ros.TransformListener(self._buffer, node)
 
     def __call__(self, target: str, source: str, stamp: object) -> Tensor:
@@ -55,8 +56,12 @@ class TfLookup:
                 target, source, Time.from_msg(stamp), Duration(seconds=TF_WAIT_S)).transform
         except self._no_transform as error:
             raise AprlocError(f'no transform from {source[:_NAME_LENGTH]!r} to {target!r}: '
-                              f'{(str(error).splitlines() or [""])[0]}') from None
+                              f'{(str(error).splitlines() or [""])[0].rstrip(". ")}') from None
         return rigid_transform(found.translation, found.rotation, f'TF {target} <- {source[:_NAME_LENGTH]}')
+
+    def forget(self) -> None:
+        """What moves; static transforms stay."""
+        self._buffer.clear()
 
 
 def make_lookup(node: Node) -> TfLookup | None:

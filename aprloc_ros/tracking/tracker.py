@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aprloc_ros.distributions import chi2_quantile
 from aprloc_ros.tracking.motion import Belief, MotionOptions, option, squared_distance
+from aprloc_ros.tracking.odometry_check import OdometryCheck
 
 SEARCHING, LOCALIZED, LOST = 'searching', 'localized', 'lost'
 # A belief that is lost was wrong beyond its covariance, so its standard deviations are doubled.
@@ -69,12 +70,18 @@ class Tracker:
     def __init__(self, options: TrackingOptions):
         self.options = options   # may be replaced at any time
         self._lock = threading.Lock()
+        self._odometry = OdometryCheck()
         self._era = 0            # of attempts; those of an older one were answered under other circumstances
         self._forget()
 
     @property
     def state(self) -> str:
         return self._state
+
+    @property
+    def contradiction(self) -> str:
+        """How odometry contradicts the images, in one line; empty while it does not."""
+        return self._odometry.problem
 
     def search(self) -> None:
         """Forget all, so that the next answers are global."""
@@ -106,6 +113,7 @@ class Tracker:
             if attempt.era != self._era:
                 return Verdict(False, 'overtaken', 'a new search began while the frame was being answered')
             seen = Belief(attempt.time_s, T_map_base, covariance, attempt.T_odom_base)
+            self._odometry.see(seen, self.options)
             if self._belief is not None and self._agree(self._belief, seen):
                 return self._accept(seen)
             return self._contradicted(seen) if self._held else self._confirm(seen)
@@ -157,6 +165,8 @@ class Tracker:
         gap_m = (seen.T_map_base[:3, 3] - self._belief.T_map_base[:3, 3]).norm().item()
         text = (f'the answer lies {gap_m:.2f} m from where the robot must be: squared distance {distance:.1f}, at most '
                 f'{gate_threshold(self.options.gate_probability):.1f} (gate_probability)')
+        if self.contradiction:
+            text = f'{text}; {self.contradiction}'
         if self._rejections >= self.options.lost_after_rejections:
             self._lose()
         return Verdict(False, 'jump', text)

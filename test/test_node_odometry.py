@@ -1,0 +1,83 @@
+"""What the real node says of odometry that contradicts its images, and of inputs that are elsewhere."""
+
+import pytest
+from tiny_map import CAMERA
+
+pytest.importorskip('rclpy', reason='ROS is not installed')
+from nav_msgs.msg import Odometry
+from ros_peer import (
+    LINE,
+    assert_answers,
+    camera_info_message,
+    frame_counts,
+    image_message,
+    line_pixels,
+    next_stamp,
+    running_nodes,
+    set_stamp,
+)
+from test_node_tf import RECORD_TF
+
+
+@pytest.fixture
+def run(tmp_path, peer, tiny_map):
+    with running_nodes(tmp_path, peer, tiny_map) as start:
+        yield start
+
+
+def test_odometry_that_stands_still_is_named_once_in_the_log_and_in_every_diagnostic(run, peer):
+    log = run(LINE, publish_tf='none')
+    peer.wait_until_active()
+    peer.publish('camera_info', camera_info_message(CAMERA))
+
+    def drive(index):
+        stamp = next_stamp()
+        odometry = set_stamp(Odometry(child_frame_id='base_link'), stamp)
+        odometry.header.frame_id = 'odom'
+        peer.publish('odom', odometry)
+        done = sum(frame_counts(peer)[1:])
+        peer.publish('image', image_message(line_pixels(0.6 + 0.04 * index), stamp))
+        peer.wait_for(lambda: sum(frame_counts(peer)[1:]) > done, 'an answer, and the diagnostic that tells of it')
+
+    for index in range(90):
+        drive(index)
+        if 'odometry contradicts the images' in (peer.diagnostics[-1].message if peer.diagnostics else ''):
+            break
+    status = peer.wait_for_diagnostic(lambda status: True, 'a diagnostic')
+    assert 'odometry contradicts the images: in ' in status.message and 'odometry 0.00 m' in status.message
+    assert status.level == status.WARN
+    assert log.read_text().count('odometry contradicts the images') == 1
+
+
+def test_odometry_of_another_body_is_told_in_the_diagnostics(run, peer):
+    run(RECORD_TF, base_frame='footprint')
+    peer.wait_until_active()
+    odometry = set_stamp(Odometry(child_frame_id='base_link'), next_stamp())
+    peer.publish('odom', odometry)
+    assert_answers(peer)
+    peer.wait_for_diagnostic(lambda status: status.message == (
+        "no transform is published: odom is of 'base_link', not of the base_frame 'footprint'"), 'the reason')
+
+
+def test_a_camera_that_publishes_compressed_images_alone_is_told_so(run, peer):
+    run()   # the peer publishes on image and on image/compressed
+    peer.wait_until_active()
+    publisher = peer._publishers.pop('image')
+    peer._node.destroy_publisher(publisher)
+    try:
+        status = peer.wait_for_diagnostic(lambda status: 'compressed' in status.message, 'the silence')
+        assert status.level == status.WARN
+        assert status.message == ('waiting for the first image: no image yet on /image: nobody publishes it, but there are '
+                                  'publishers on /image/compressed: set compressed:=true (image_transport: compressed)')
+    finally:
+        peer._publishers['image'] = peer._node.create_publisher(type(image_message(line_pixels(1.0))), 'image', 100)
+
+
+def test_camera_info_on_another_topic_is_told_so(run, peer):
+    run(remappings=['camera_info:=elsewhere'])
+    peer.wait_for(lambda: peer.values().get('state') == 'active' and peer._node.count_subscribers('image') == 1, 'a node')
+    peer.publish('image', image_message(line_pixels(1.0), next_stamp()))
+    peer.wait_for(lambda: 'none has arrived' in peer.values().get('last rejection', ''), 'a rejection')
+    assert peer.values()['last rejection'].startswith(
+        'camera_info: none has arrived: no camera_info yet on /elsewhere: nobody publishes it; '
+        'sensor_msgs/msg/CameraInfo is on /camera_info; publish it, or set')
