@@ -18,7 +18,8 @@ _OWN_OFF = 1e-4      # of the camera that the map was built with: what it is off
 _ANYTHING = 0.03     # of a camera in another mode
 _OTHER_MODE = 0.1    # how often a camera is declared wrongly, before any image: to believe it too soon is the worse fault
 _BIAS = 1.5e-3       # of what images say, however many: standard deviation
-_INDEPENDENT = 0.25  # share of a frame's information that the frames before it have not given
+_FIRST = 0.5         # share of the first image's information that is believed: single images have heavy tails
+_INDEPENDENT = 0.25  # of the others', whose neighbours have said part of it
 _FORGETTING = 0.98   # a frame: a camera may change its mode on the way
 _SURE = 0.999        # that the mode is another one: so sure must one be to publish nothing
 _LEAST_INFORMATION = 1e-6
@@ -52,7 +53,7 @@ class LensWatch:
 
     def note(self, evidence: LensEvidence, scale: float) -> LensVerdict:
         """Another image's word; scale: factor on the standard deviations that its residuals promise."""
-        news = _INDEPENDENT if self._information.any() else 1.0
+        news = _INDEPENDENT if self._information.any() else _FIRST
         share = news / scale ** 2 * evidence.information.numpy()
         self._information = _FORGETTING * self._information + share
         self._weighted = _FORGETTING * self._weighted + share @ evidence.offsets.numpy()
