@@ -155,9 +155,11 @@ def test_exposure_compares_histograms(tmp_path, capsys, tiny_yaml):
         assert float(row[3]) == pytest.approx(float(row[1]) - float(row[2]), abs=0.011)
 
 
-def test_contradictions_are_a_row_each(tmp_path, capsys):
+def test_contradictions_are_a_row_each(tmp_path, capsys, monkeypatch):
+    few = {name: CONTRADICTIONS[name] for name in ('OpenGL axes', 'world-to-camera', 'frames shifted by 1')}
+    monkeypatch.setattr('aprloc_ros.training.benchmark_contradictions.CONTRADICTIONS', few)
     table = {row[0]: row[2:] for row in rows(run(capsys, 'contradictions', '--data', write_wall(tmp_path / 'wall')))[1:]}
-    assert list(table)[:-4] == [*HARMLESS, *CONTRADICTIONS]
+    assert list(table)[:-4] == [*HARMLESS, *few]
     assert all(table[name][0] == 'no' and table[name][1].startswith('poses: ') for name in HARMLESS)
-    for name in ('OpenGL axes', 'world-to-camera', 'frames shifted by 1'):
-        assert table[name][0] == 'yes' and CONTRADICTIONS[name][1] in table[name][1]
+    for name, (_, text) in few.items():
+        assert table[name][0] == 'yes' and text in table[name][1]

@@ -97,11 +97,11 @@ def test_evaluate_poses_scores_each_array(tmp_path, capsys):
     (['evaluate', '--poses', '{tmp}/text.png'], 'missing or not an npz'),
     (['evaluate', '--poses', '{tmp}/empty.npz'], 'must hold an array named truth'),
     (['bag', '--data', '{tmp}/nowhere', '--out', '{tmp}/bag'], 'nowhere'),
-    (['play', '{tmp}/nowhere', '--map', 'tiny'], 'no such bag'),
+    (['play', '{tmp}/nowhere', '--map', 'tiny'], 'nowhere does not exist; write one with: aprloc bag'),
     (['replay', '{tmp}/nowhere', '--map', 'tiny'], 'no such bag'),
     (['replay', '{tmp}/text.png', '--map', 'tiny'], 'not a readable bag'),
     (['replay', '{tmp}/nowhere', '--map', 'nowhere'], 'no map nowhere'),
-    (['play', '{tmp}/nowhere', '--map', 'nowhere'], 'no map nowhere'),
+    (['play', '{tmp}/nowhere', '--map', 'nowhere'], 'nowhere does not exist; write one with: aprloc bag'),
     (['demo', '--map', 'nowhere'], 'no map nowhere'),
     (['build', 'x', '--data', '{tmp}/nowhere', '--map-dir', '{tmp}/built'], 'nowhere')])
 def test_mistakes_get_one_line(maps, image, tmp_path, monkeypatch, capsys, arguments, says):

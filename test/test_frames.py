@@ -34,7 +34,7 @@ class Localizer:
 
 
 def setup(localizer, **parameters):
-    return Setup(NodeParameters(**parameters), localizer, 'map', lambda frame_id, stamp: T_BASE_CAM, None, None)
+    return Setup(NodeParameters(**parameters), localizer, 'map', lambda frame_id, stamp: T_BASE_CAM, None, None, None)
 
 
 def picture(localizer, pixels=PIXELS, **parameters):

@@ -105,8 +105,10 @@ def test_after_the_drive_it_is_the_silence_that_is_told_and_not_the_last_rejecti
     assert peer.set_parameter('lost_after_s', 0.5).successful
     status = peer.wait_for_diagnostic(lambda status: 'no image' in status.message, 'the silence')
     assert status.message.startswith('lost; no image for ') and status.level == status.WARN
+    assert peer.set_parameter('relocalize_timeout_s', 1.0).successful
     assert 'no image for' in peer.trigger('relocalize').message
     assert peer.set_parameter('lost_after_s', 60.0).successful
+    assert peer.set_parameter('relocalize_timeout_s', 60.0).successful
 
 
 def test_a_single_outlier_is_a_jump_and_changes_nothing(searching):
