@@ -14,7 +14,7 @@ from torch import Tensor
 from aprloc_ros.refinement.lens_evidence import LensEvidence
 
 _OFF = 2e-3          # usual error of a calibration: of the focal length, relative, and of the centre, in focal lengths
-_OWN_OFF = 1e-4      # of the camera that the map was built with: what it is off by is in the map
+_OWN_OFF = 0.0       # of the camera that the map was built with: what it is off by is in its calibrated covariances
 _ANYTHING = 0.03     # of a camera in another mode
 _OTHER_MODE = 0.1    # how often a camera is declared wrongly, before any image: to believe it too soon is the worse fault
 _BIAS = 1.5e-3       # of what images say, however many: standard deviation
@@ -24,7 +24,7 @@ _FORGETTING = 0.98   # a frame: a camera may change its mode on the way
 _SURE = 0.999        # that the mode is another one: so sure must one be to publish nothing
 _LEAST_INFORMATION = 1e-6
 _LARGEST_EXPONENT = 700.0
-_PESSIMISM = 100.0   # a doubt counts so many times in the covariance
+_PESSIMISM = 30.0    # a doubt counts so many times in the covariance
 _CURVED = 0.3        # of how far an offset moves the pose: to all sides, as the way is no straight line
 
 

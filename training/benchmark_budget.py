@@ -112,7 +112,7 @@ def _errors(published: list[tuple[Estimate, torch.Tensor]]) -> tuple[torch.Tenso
 
 def _plot(rows: dict[str, list[Row]], path: Path) -> Path:
     """Two panels over the budget: how many are answered, and how well. Returns the written file."""
-    figure, (share, error) = plt.subplots(1, 2, figsize=(10, 3.6), constrained_layout=True)
+    figure, (share, error) = plt.subplots(1, 2, figsize=(10, 4.2), constrained_layout=True)
     for name, part in rows.items():
         x = [row.budget_ms for row in part]
         line, = share.plot(x, [100 * row.answered / row.frames for row in part], marker='o', label=name)
@@ -127,7 +127,7 @@ def _plot(rows: dict[str, list[Row]], path: Path) -> Path:
         axis.set(xlabel='refine_ms', xscale='log', xticks=BUDGETS_MS, xticklabels=[f'{ms:g}' for ms in BUDGETS_MS])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc='upper center', bbox_to_anchor=(0.5, -0.18), ncol=2)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
