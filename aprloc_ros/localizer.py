@@ -134,7 +134,7 @@ class Localizer:
     def _minding_the_lens(self, estimate: Estimate, source: Camera) -> Estimate:
         """A refined estimate with what the run's images say of the camera: rejected, or as uncertain as that makes it."""
         spec, refined = self.manifest.refiners.get(estimate.refiner), estimate.refined
-        if spec is None or estimate.status != 'refined' or refined.lens is None or not refined.lens.is_finite:
+        if spec is None or estimate.status != 'refined' or refined.lens is None or not refined.lens.is_usable:
             return estimate
         if source not in self._watches and len(self._watches) >= _MOST_CAMERAS:
             self._watches.clear()

@@ -177,6 +177,13 @@ def test_a_camera_that_the_images_contradict_is_refused_with_both_numbers(monkey
     assert localizer.localize(IMAGE, QUERY_CAMERA).status == 'refined'
 
 
+@pytest.mark.parametrize('focal', [-1.5, float('nan')])
+def test_evidence_of_a_camera_that_cannot_be_is_left_aside(monkeypatch, focal):
+    localizer, refiner = make(monkeypatch, 0.9)
+    refiner.lens = evidence(focal)
+    assert localizer.localize(IMAGE, QUERY_CAMERA).status == 'refined'
+
+
 def test_another_camera_than_the_maps_is_less_certain_until_images_have_told(monkeypatch):
     localizer, refiner = make(monkeypatch, 0.9)
     refiner.lens = evidence(0.0)

@@ -20,7 +20,7 @@ _STEPS = 20          # at most
 _NEAR = 1e-4         # a step within it ends them
 _STRETCH = 2.0       # steps on feature maps are too short, see levenberg.LevenbergSettings
 _DAMPING = 1e-3      # share of the Hessian's diagonal
-_FARTHEST = 0.5      # of an offset, in one step: beyond, nothing is linear
+_FARTHEST = 0.5      # of an offset: beyond, nothing is linear
 
 # A grid and a pose [4, 4] -> residuals of one start.
 ResidualsAt = Callable[[FeatureGrid, Tensor], Residuals]
@@ -35,8 +35,10 @@ class LensEvidence:
     shift: Tensor         # [6, 3] float64: xi of T_true = T_map_cam @ exp(xi) is shift @ the true offsets
 
     @property
-    def is_finite(self) -> bool:
-        return all(bool(torch.isfinite(part).all()) for part in (self.offsets, self.information, self.shift))
+    def is_usable(self) -> bool:
+        """Finite, and of a camera that can be: an offset below -1 would turn the focal length round."""
+        return (all(bool(torch.isfinite(part).all()) for part in (self.offsets, self.information, self.shift))
+                and self.offsets.abs().max().item() <= _FARTHEST)
 
 
 def offset_camera(camera: Camera, offsets: Tensor) -> Camera:
