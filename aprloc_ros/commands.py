@@ -170,7 +170,7 @@ def view(options: argparse.Namespace) -> int:
 
 def masks(options: argparse.Namespace) -> int:
     from aprloc_ros.training.datasets import read_capture
-    from aprloc_ros.training.masks import write_masks
+    from aprloc_ros.training.images.masks import write_masks
 
     print(f'{write_masks(read_capture(options.data), options.model, options.device)} masks written')
     return 0
@@ -189,7 +189,7 @@ def maps(options: argparse.Namespace) -> int:
 
 
 def benchmark(options: argparse.Namespace) -> int:
-    from aprloc_ros.training.benchmark import main as run
+    from aprloc_ros.training.benchmarks.command import main as run
 
     return run([options.what, *options.rest]) or 0
 

@@ -12,16 +12,22 @@ import torch
 from agreement_fixtures import COUNT, photographed, walk
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.training import agreement
-from aprloc_ros.training.agreement import check_poses
-from aprloc_ros.training.contradictions import CONTRADICTIONS, HARMLESS, T_BASE_CAM, with_focal_length, with_poses
+from aprloc_ros.training.checks import agreement
+from aprloc_ros.training.checks.agreement import check_poses
+from aprloc_ros.training.checks.contradictions import (
+    CONTRADICTIONS,
+    HARMLESS,
+    T_BASE_CAM,
+    with_focal_length,
+    with_poses,
+)
+from aprloc_ros.training.checks.evidence import Evidence, gather
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.parsing import in_order
 from aprloc_ros.training.datasets.splits import calibration_split
-from aprloc_ros.training.evidence import Evidence, gather
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.place.drive import camera_poses
-from aprloc_ros.training.two_views import ViewPair
+from aprloc_ros.training.structure.two_views import ViewPair
 
 pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
 DATA = Path(os.environ.get('APRLOC_TEST_DATA') or Path(__file__).resolve().parents[2] / 'shared' / 'data')

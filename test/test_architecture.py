@@ -158,3 +158,20 @@ def test_there_is_no_cycle():
 
     for start in below:
         visit(start, [])
+
+
+# Rooms of training/, and what of it each may import besides itself; the benchmarks may import any.
+GROUND = {'datasets', 'images'}
+TRAINING_MAY_IMPORT = {
+    'datasets': set(), 'place': set(), 'images': {'datasets'}, 'structure': GROUND, 'checks': GROUND | {'structure'},
+    'stages': GROUND | {'structure'}, 'calibration': GROUND}
+TRAINING = ROOT / 'training'
+
+
+@pytest.mark.parametrize('name', [str(path.relative_to(TRAINING)) for path in sorted(TRAINING.glob('*/*.py'))])
+def test_a_room_of_training_imports_only_what_it_may(name):
+    own = name.split('/')[0]
+    used = {parts[2] for parts in (imported.split('.') for imported in imports(ast.parse((TRAINING / name).read_text())))
+            if parts[:2] == ['aprloc_ros', 'training']} - {own}
+    assert used <= TRAINING_MAY_IMPORT.get(own, used), f'{name} imports {used - TRAINING_MAY_IMPORT[own]}'
+    assert 'benchmarks' not in used, f'{name} imports the benchmarks'

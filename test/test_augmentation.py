@@ -6,8 +6,8 @@ import torch
 from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import invert, pose_errors, se3_exp, so3_exp
 from aprloc_ros.scene import SceneNormalisation
-from aprloc_ros.training.augmentation import cover, jitter_colours, random_rotations, rotate_views
-from aprloc_ros.training.regressor import RegressorTraining, ViewSource
+from aprloc_ros.training.images.augmentation import cover, jitter_colours, random_rotations, rotate_views
+from aprloc_ros.training.stages.regressor import RegressorTraining, ViewSource
 
 CAMERA = Camera(80, 60, 70.0, 75.0, 41.3, 27.9)
 SCENE = SceneNormalisation(se3_exp(torch.tensor([1.0, -2.0, 0.5, 0.4, 0.1, -0.7]).double()), 4.0, 2.0, 0.5, 20.0,

@@ -16,10 +16,10 @@ from aprloc_ros.cli import main
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.map_bundle import load_map, save_map
-from aprloc_ros.training import benchmark
-from aprloc_ros.training.benchmark import REGRESSOR_VARIANTS
+from aprloc_ros.training.benchmarks import command as benchmark
+from aprloc_ros.training.benchmarks.command import REGRESSOR_VARIANTS
 from aprloc_ros.training.build_map import build
-from aprloc_ros.training.contradictions import CONTRADICTIONS, HARMLESS
+from aprloc_ros.training.checks.contradictions import CONTRADICTIONS, HARMLESS
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.presets import load_preset
 
@@ -157,7 +157,7 @@ def test_exposure_compares_histograms(tmp_path, capsys, tiny_yaml):
 
 def test_contradictions_are_a_row_each(tmp_path, capsys, monkeypatch):
     few = {name: CONTRADICTIONS[name] for name in ('OpenGL axes', 'world-to-camera', 'frames shifted by 1')}
-    monkeypatch.setattr('aprloc_ros.training.benchmark_contradictions.CONTRADICTIONS', few)
+    monkeypatch.setattr('aprloc_ros.training.benchmarks.contradictions.CONTRADICTIONS', few)
     table = {row[0]: row[2:] for row in rows(run(capsys, 'contradictions', '--data', write_wall(tmp_path / 'wall')))[1:]}
     assert list(table)[:-4] == [*HARMLESS, *few]
     assert all(table[name][0] == 'no' and table[name][1].startswith('poses: ') for name in HARMLESS)

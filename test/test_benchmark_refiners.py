@@ -7,9 +7,9 @@ from tiny_capture import TEST, write_settings, write_wall
 
 from aprloc_ros.cli import main
 from aprloc_ros.geometry import pose_errors, se3_exp
-from aprloc_ros.training import benchmark_budget
-from aprloc_ros.training.benchmark_nefes import VARIANTS
-from aprloc_ros.training.benchmark_refine import displaced
+from aprloc_ros.training.benchmarks import budget as benchmark_budget
+from aprloc_ros.training.benchmarks.nefes import VARIANTS
+from aprloc_ros.training.benchmarks.refine import displaced
 from aprloc_ros.training.build_map import build
 
 pytestmark = pytest.mark.usefixtures('one_thread')

@@ -162,7 +162,7 @@ import os, signal, sys
 sys.path.insert(0, 'test')
 from aprloc_ros import map_bundle
 from aprloc_ros.cli import main
-from aprloc_ros.training.loop import Loop
+from aprloc_ros.training.stages.loop import Loop
 moment, command = sys.argv[1], sys.argv[2:]
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -12,8 +12,8 @@ from aprloc_ros.gate import Gate
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.refinement.refined import Refined, kept
 from aprloc_ros.scoring.uncertainty import score_covariances
-from aprloc_ros.training.calibration import calibrate
-from aprloc_ros.training.trials import Trial, outcomes, run_trials
+from aprloc_ros.training.calibration.from_trials import calibrate
+from aprloc_ros.training.calibration.trials import Trial, outcomes, run_trials
 
 PRIOR = torch.diag(torch.tensor([0.1, 0.1, 0.1, 0.03, 0.03, 0.03], dtype=torch.float64) ** 2)
 

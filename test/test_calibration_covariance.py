@@ -18,7 +18,7 @@ from aprloc_ros.covariance import (
 )
 from aprloc_ros.geometry import nearest_rotation, pose, pose_errors
 from aprloc_ros.scoring.uncertainty import auroc, score_covariances
-from aprloc_ros.training.covariance_fit import fit_hessian_covariance
+from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
 
 DATA = Path(os.environ.get('APRLOC_TEST_DATA', Path(__file__).parents[2] / 'shared/data')) / 'published_poses'
 SCENES = ('KingsCollege', 'OldHospital', 'ShopFacade', 'StMarysChurch', 'chess', 'fire', 'heads', 'office', 'pumpkin',

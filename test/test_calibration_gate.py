@@ -8,8 +8,8 @@ import torch
 from scipy.optimize import minimize
 from scipy.stats import binom
 
-from aprloc_ros.training.gate_fit import allowed_violations, choose_threshold, fit_signal_score
-from aprloc_ros.training.negatives import NEGATIVES, negatives
+from aprloc_ros.training.calibration.gate_fit import allowed_violations, choose_threshold, fit_signal_score
+from aprloc_ros.training.images.negatives import NEGATIVES, negatives
 
 
 def drawn(count, seed):

@@ -19,13 +19,13 @@ from aprloc_ros.recordings.bag_images import BagImage
 from aprloc_ros.refinement.refined import make_query
 from aprloc_ros.refiners import fine_features, query_camera
 from aprloc_ros.scoring.replay import ANSWERED, Robot, replay
+from aprloc_ros.training.calibration.refiner_calibration import calibrate_refiner
+from aprloc_ros.training.images.views import Views
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.place.court import build_court
 from aprloc_ros.training.place.drive import COURSES, plan_drive
 from aprloc_ros.training.place.raycast import Renderer
 from aprloc_ros.training.place.sensor import Sensor, develop
-from aprloc_ros.training.refiner_calibration import calibrate_refiner
-from aprloc_ros.training.views import Views
 
 HERE, ELSEWHERE = (0, 1, 2), tuple(range(90, 100))   # frames of the held-out drive, ten a second
 

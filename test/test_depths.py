@@ -12,7 +12,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
-from aprloc_ros.training.depths import from_depth_images, from_points
+from aprloc_ros.training.structure.depths import from_depth_images, from_points
 
 UNIT_M = 1e-4
 CAMERAS = {

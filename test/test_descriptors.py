@@ -9,10 +9,11 @@ from tiny_capture import write_wall
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
-from aprloc_ros.training.augmentation import rotate_views
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import SparsePoints
-from aprloc_ros.training.descriptors import (
+from aprloc_ros.training.images.augmentation import rotate_views
+from aprloc_ros.training.images.views import common_camera, load_views
+from aprloc_ros.training.stages.descriptors import (
     Augmented,
     DescriptorTraining,
     PairSource,
@@ -20,8 +21,7 @@ from aprloc_ros.training.descriptors import (
     step_loss,
     train_extractor,
 )
-from aprloc_ros.training.loop import Loop, make_fabric, step_generator
-from aprloc_ros.training.views import common_camera, load_views
+from aprloc_ros.training.stages.loop import Loop, make_fabric, step_generator
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 CONFIG = DescriptorTraining(arguments={'width': 0.34, 'coarse_channels': 16, 'fine_channels': 8}, short_side=32, steps=60,

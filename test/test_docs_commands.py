@@ -74,7 +74,7 @@ def test_every_aprloc_command_is_one_that_the_command_line_takes(page, words, ca
     try:
         options = cli._parser().parse_args(words[1:])
         if words[1] == 'benchmark' and '--help' not in words:
-            from aprloc_ros.training.benchmark import _parser
+            from aprloc_ros.training.benchmarks.command import _parser
             _parser().parse_args([options.what, *options.rest])
     except SystemExit as end:
         if end.code:

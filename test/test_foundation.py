@@ -11,14 +11,14 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.lens import Lens
 from aprloc_ros.training import foundation
-from aprloc_ros.training.agreement import Agreement
-from aprloc_ros.training.contradictions import CONTRADICTIONS, with_poses
+from aprloc_ros.training.checks.agreement import Agreement
+from aprloc_ros.training.checks.contradictions import CONTRADICTIONS, with_poses
+from aprloc_ros.training.checks.depth_unit import depth_factor
 from aprloc_ros.training.datasets.capture import Capture, SparsePoints
-from aprloc_ros.training.depth_unit import depth_factor
 from aprloc_ros.training.foundation import Foundation, find_foundation
-from aprloc_ros.training.lens import check_lens
 from aprloc_ros.training.place.capture import CAMERA
-from aprloc_ros.training.triangulation import Structure, TooFewPoints
+from aprloc_ros.training.structure.lens import check_lens
+from aprloc_ros.training.structure.triangulation import Structure, TooFewPoints
 
 DECLARED = Camera(640, 480, 525.0, 525.0, 320.0, 240.0)
 
@@ -36,7 +36,7 @@ def frames(tmp_path_factory):
 def points(frames) -> SparsePoints:
     """On the ray casted surfaces: 30 pixels of every frame, each seen by it alone."""
     random, xyz, observations = np.random.default_rng(0), [], []
-    from aprloc_ros.training.depths import read_depth
+    from aprloc_ros.training.structure.depths import read_depth
     for index, frame in enumerate(frames):
         depth_m = read_depth(frame) * frame.depth_unit_m
         v, u = (axis[chosen] for chosen in [random.permutation((depth_m > 0).sum())[:30]] for axis in np.nonzero(depth_m))

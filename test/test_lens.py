@@ -18,10 +18,10 @@ from aprloc_ros.training import foundation
 from aprloc_ros.training.build_map import Build
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import SparsePoints
-from aprloc_ros.training.lens import moved_px, to_colmap
 from aprloc_ros.training.presets import load_preset
 from aprloc_ros.training.request import Request
-from aprloc_ros.training.triangulation import Structure, TooFewPoints
+from aprloc_ros.training.structure.lens import moved_px, to_colmap
+from aprloc_ros.training.structure.triangulation import Structure, TooFewPoints
 
 DECLARED = Camera(640, 480, 525.0, 525.0, 320.0, 240.0)
 FOUND = replace(DECLARED, fx=524.2, fy=524.0, cx=319.0, model='opencv', distortion=(0.01, -0.05, 0.0, 0.0))

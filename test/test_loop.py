@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.training import clock
-from aprloc_ros.training.clock import Clock
-from aprloc_ros.training.loop import Loop, average_gradients, make_fabric, step_generator, write_atomically
+from aprloc_ros.training.stages import clock
+from aprloc_ros.training.stages.clock import Clock
+from aprloc_ros.training.stages.loop import Loop, average_gradients, make_fabric, step_generator, write_atomically
 
 STEPS = 45
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -111,7 +111,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, 'test')
 import test_loop
-from aprloc_ros.training import loop
+from aprloc_ros.training.stages import loop
 directory, moment = Path(sys.argv[1]), sys.argv[2]
 saves = []
 def die(*_):

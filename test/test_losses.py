@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from aprloc_ros.fields.rendering import Rendering, Weights
-from aprloc_ros.training.field import colour_loss, depth_loss, proposal_loss
-from aprloc_ros.training.losses import TRIPLET_MARGIN, feature_distance, pose_loss, triplet_loss
+from aprloc_ros.training.stages.field import colour_loss, depth_loss, proposal_loss
+from aprloc_ros.training.stages.losses import TRIPLET_MARGIN, feature_distance, pose_loss, triplet_loss
 
 
 def maps(seed: int, batch: int = 4) -> torch.Tensor:

@@ -7,7 +7,7 @@ from tiny_map import tiny_manifest
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp
 from aprloc_ros.scoring.evaluation import make_record
-from aprloc_ros.training.map_agreement import check_drive
+from aprloc_ros.training.checks.map_agreement import check_drive
 
 COUNT = 20
 

@@ -16,7 +16,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, Frame, Mask
 from aprloc_ros.training.datasets.mask_files import own_place, with_masks
-from aprloc_ros.training.masks import load_mask, moving_pixels, write_masks
+from aprloc_ros.training.images.masks import load_mask, moving_pixels, write_masks
 
 PINHOLE = Camera(80, 60, 70.0, 70.0, 39.5, 29.5)
 BARREL = Camera(80, 60, 60.0, 60.0, 40.1, 29.0, 'opencv', (-0.25, 0.06, 0.001, 0.0))

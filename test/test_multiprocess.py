@@ -12,7 +12,7 @@ from torch import nn
 
 from aprloc_ros.catalogue import list_maps
 from aprloc_ros.map_bundle import load_map
-from aprloc_ros.training.loop import average_buffers, average_gradients, make_fabric
+from aprloc_ros.training.stages.loop import average_buffers, average_gradients, make_fabric
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -28,9 +28,9 @@ SHARE = '''
 import sys
 import torch
 from torch import nn
-from aprloc_ros.training import regressor
-from aprloc_ros.training.loop import Loop, average_buffers, average_gradients, make_fabric, step_generator
-from aprloc_ros.training.regressor import RegressorTraining
+from aprloc_ros.training.stages import regressor
+from aprloc_ros.training.stages.loop import Loop, average_buffers, average_gradients, make_fabric, step_generator
+from aprloc_ros.training.stages.regressor import RegressorTraining
 fabric = make_fabric('cpu')
 rank = fabric.global_rank
 model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))

@@ -15,11 +15,11 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields import build_field
 from aprloc_ros.fields.rendering import render_rays
 from aprloc_ros.fields.views import render_features, render_view
-from aprloc_ros.training import features as stage
-from aprloc_ros.training import normalisation
 from aprloc_ros.training.datasets import read_capture
-from aprloc_ros.training.depths import from_depth_images
-from aprloc_ros.training.features import (
+from aprloc_ros.training.images.views import common_camera, load_views
+from aprloc_ros.training.stages import features as stage
+from aprloc_ros.training.stages import normalisation
+from aprloc_ros.training.stages.features import (
     FeatureTraining,
     PixelSource,
     feature_cosine,
@@ -28,9 +28,9 @@ from aprloc_ros.training.features import (
     fuse,
     train_features,
 )
-from aprloc_ros.training.field import FieldTraining, field_arguments, train_field
-from aprloc_ros.training.loop import Loop, make_fabric
-from aprloc_ros.training.views import common_camera, load_views
+from aprloc_ros.training.stages.field import FieldTraining, field_arguments, train_field
+from aprloc_ros.training.stages.loop import Loop, make_fabric
+from aprloc_ros.training.structure.depths import from_depth_images
 
 PLANES = {'plane_sizes': [16, 32], 'grid_size': 8, 'proposal_size': 16, 'features': 4, 'hidden': 32,
           'coarse_samples': 24, 'fine_samples': 10, 'feature_channels': 6, 'feature_plane_sizes': [32],

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from aprloc_ros.geometry import se3_exp
-from aprloc_ros.training.depths import SparseDepths
-from aprloc_ros.training.normalisation import derive
+from aprloc_ros.training.stages.normalisation import derive
+from aprloc_ros.training.structure.depths import SparseDepths
 
 FLOAT = torch.float64
 

@@ -10,9 +10,9 @@ from aprloc_ros.geometry import invert, pose, se3_exp
 from aprloc_ros.networks.extractor import Extractor
 from aprloc_ros.points import MapPoints, pack_points, unpack_points
 from aprloc_ros.training.datasets.capture import SparsePoints
-from aprloc_ros.training.depth_points import points_from_depths
-from aprloc_ros.training.points import build_points
-from aprloc_ros.training.views import Views
+from aprloc_ros.training.images.views import Views
+from aprloc_ros.training.stages.points import build_points
+from aprloc_ros.training.structure.depth_points import points_from_depths
 
 CAMERA = Camera(64, 48, 60.0, 60.0, 31.5, 23.5)
 

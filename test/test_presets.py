@@ -11,9 +11,9 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields import build_field
 from aprloc_ros.networks import build_regressor
 from aprloc_ros.scene import SceneNormalisation
-from aprloc_ros.training.field import FieldTraining, field_arguments
 from aprloc_ros.training.presets import PRESETS, Preset, load_preset
-from aprloc_ros.training.regressor import RegressorTraining
+from aprloc_ros.training.stages.field import FieldTraining, field_arguments
+from aprloc_ros.training.stages.regressor import RegressorTraining
 
 SCENE = SceneNormalisation(torch.eye(4).double(), 2.0, 1.0, 0.5, 6.0, torch.tensor([[-1.0, -1, -1], [1.0, 1, 1]]))
 

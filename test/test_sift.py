@@ -7,11 +7,11 @@ import torch
 from nre_fixtures import CAMERA, cloud, truth
 
 from aprloc_ros.geometry import invert, pose_errors
-from aprloc_ros.training.benchmark_nre import damages
+from aprloc_ros.training.benchmarks.nre import damages
+from aprloc_ros.training.benchmarks.sift import SiftMap, solve_pnp
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.place import write_capture
-from aprloc_ros.training.sift import SiftMap, solve_pnp
-from aprloc_ros.training.triangulation import triangulate
+from aprloc_ros.training.structure.triangulation import triangulate
 
 
 def test_pnp_finds_a_known_pose_among_outliers():

@@ -11,8 +11,8 @@ from aprloc_ros.fields import build_field
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.scene import SceneNormalisation
-from aprloc_ros.training.synthesis import Renderer, nearest_histograms, random_poses
-from aprloc_ros.training.views import Views
+from aprloc_ros.training.images.synthesis import Renderer, nearest_histograms, random_poses
+from aprloc_ros.training.images.views import Views
 
 CAMERA = Camera(24, 16, 20.0, 20.0, 11.5, 7.5)
 SCENE = SceneNormalisation(se3_exp(torch.tensor([1.0, 2.0, 3.0, 0.3, 0.2, 0.1]).double()), 2.0, 1.0, 0.5, 6.0,

@@ -16,16 +16,16 @@ from capture_fixtures import pixels
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp
 from aprloc_ros.lens import Lens
-from aprloc_ros.training import triangulation
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
-from aprloc_ros.training.depths import from_points
-from aprloc_ros.training.lens import moved_px
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.place.court import build_court
 from aprloc_ros.training.place.drive import camera_poses
 from aprloc_ros.training.place.raycast import Renderer
-from aprloc_ros.training.triangulation import triangulate, view_pairs
+from aprloc_ros.training.structure import triangulation
+from aprloc_ros.training.structure.depths import from_points
+from aprloc_ros.training.structure.lens import moved_px
+from aprloc_ros.training.structure.triangulation import triangulate, view_pairs
 
 COUNT = 12
 
@@ -183,7 +183,7 @@ def test_images_of_twelve_bits_are_seen_as_those_of_eight(court, tmp_path):
 
 def test_pictures_can_be_written_after_colmap_was_loaded(tmp_path):
     pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
-    code = ('import sys; from aprloc_ros.training.colmap import load_pycolmap; load_pycolmap(); from PIL import Image; '
+    code = ('import sys; from aprloc_ros.training.structure.colmap import load_pycolmap; load_pycolmap(); from PIL import Image; '
             'Image.effect_noise((640, 480), 50).save(sys.argv[1])')
     subprocess.run([sys.executable, '-c', code, str(tmp_path / 'a.png')], check=True, timeout=60)
     assert cv2.imread(str(tmp_path / 'a.png')).shape == (480, 640, 3)
@@ -193,9 +193,9 @@ INTERRUPTED = """
 import os, sys, torch
 from pathlib import Path
 from aprloc_ros.camera import Camera
-from aprloc_ros.training.colmap import ends_at_once, load_pycolmap
+from aprloc_ros.training.structure.colmap import ends_at_once, load_pycolmap
 from aprloc_ros.training.datasets.capture import Frame
-from aprloc_ros.training.triangulation import triangulate
+from aprloc_ros.training.structure.triangulation import triangulate
 images, work, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 if what == 'native':
     load_pycolmap()

@@ -12,7 +12,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.sizes import shapes
-from aprloc_ros.training.views import common_camera, load_views
+from aprloc_ros.training.images.views import common_camera, load_views
 
 PINHOLE = Camera(80, 60, 70.0, 70.0, 39.5, 29.5)
 BARREL = Camera(80, 60, 60.0, 60.0, 40.1, 29.0, 'opencv', (-0.25, 0.06, 0.001, 0.0))

@@ -15,24 +15,24 @@ from aprloc_ros.lens import Lens
 from aprloc_ros.map_bundle import check_target
 from aprloc_ros.networks.compact import Compact
 from aprloc_ros.networks.extractor import FINE_STRIDE
-from aprloc_ros.training import normalisation
-from aprloc_ros.training.clock import Clock
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 from aprloc_ros.training.datasets.splits import calibration_split
-from aprloc_ros.training.depth_points import points_from_field
-from aprloc_ros.training.depths import SparseDepths, from_depth_images, from_points
-from aprloc_ros.training.descriptors import descriptor_camera, fine_maps, train_extractor
-from aprloc_ros.training.features import train_features
-from aprloc_ros.training.field import train_field
 from aprloc_ros.training.finish import write_map
 from aprloc_ros.training.foundation import Foundation, find_foundation
-from aprloc_ros.training.loop import make_fabric, write_atomically
+from aprloc_ros.training.images.synthesis import Renderer
+from aprloc_ros.training.images.views import Views, common_camera, load_views
 from aprloc_ros.training.presets import load_preset
-from aprloc_ros.training.regressor import train_regressor
 from aprloc_ros.training.request import Request
-from aprloc_ros.training.synthesis import Renderer
-from aprloc_ros.training.views import Views, common_camera, load_views
+from aprloc_ros.training.stages import normalisation
+from aprloc_ros.training.stages.clock import Clock
+from aprloc_ros.training.stages.descriptors import descriptor_camera, fine_maps, train_extractor
+from aprloc_ros.training.stages.features import train_features
+from aprloc_ros.training.stages.field import train_field
+from aprloc_ros.training.stages.loop import make_fabric, write_atomically
+from aprloc_ros.training.stages.regressor import train_regressor
+from aprloc_ros.training.structure.depth_points import points_from_field
+from aprloc_ros.training.structure.depths import SparseDepths, from_depth_images, from_points
 
 _STAGES = {'field': 'field', 'regressor': 'regressor', 'descriptors': 'extractor', 'features': 'feature_field'}
 

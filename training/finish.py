@@ -14,13 +14,13 @@ from aprloc_ros.manifest import BuildFacts, DescriptorSpec, Manifest, ModelSpec,
 from aprloc_ros.map_bundle import MapBundle, load_map, save_map
 from aprloc_ros.scoring.evaluation import FrameRecord, evaluate_map, measure_records, score_records
 from aprloc_ros.scoring.uncertainty_table import uncertainty_table
-from aprloc_ros.training.features import feature_cosine
-from aprloc_ros.training.field import field_arguments
+from aprloc_ros.training.calibration.refiner_calibration import with_refiners
 from aprloc_ros.training.hardware import describe_hardware
-from aprloc_ros.training.points import build_points
-from aprloc_ros.training.quality import field_psnr_db
-from aprloc_ros.training.refiner_calibration import with_refiners
-from aprloc_ros.training.regressor import predict_poses
+from aprloc_ros.training.stages.features import feature_cosine
+from aprloc_ros.training.stages.field import field_arguments
+from aprloc_ros.training.stages.points import build_points
+from aprloc_ros.training.stages.quality import field_psnr_db
+from aprloc_ros.training.stages.regressor import predict_poses
 
 if TYPE_CHECKING:
     from aprloc_ros.training.build_map import Build

@@ -7,12 +7,12 @@ import torch
 
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.lens import Lens
-from aprloc_ros.training.agreement import check_poses
+from aprloc_ros.training.checks.agreement import check_poses
+from aprloc_ros.training.checks.depth_unit import depth_factor
 from aprloc_ros.training.datasets.capture import Capture, Frame, SparsePoints
 from aprloc_ros.training.datasets.parsing import in_order
-from aprloc_ros.training.depth_unit import depth_factor
-from aprloc_ros.training.triangulation import TooFewPoints, triangulate
-from aprloc_ros.training.views import with_lenses
+from aprloc_ros.training.images.views import with_lenses
+from aprloc_ros.training.structure.triangulation import TooFewPoints, triangulate
 
 
 @dataclass(frozen=True, eq=False)

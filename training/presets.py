@@ -8,10 +8,10 @@ import yaml
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.networks.extractor import FINE_CHANNELS
-from aprloc_ros.training.descriptors import DescriptorTraining
-from aprloc_ros.training.features import FeatureTraining
-from aprloc_ros.training.field import FieldTraining
-from aprloc_ros.training.regressor import RegressorTraining
+from aprloc_ros.training.stages.descriptors import DescriptorTraining
+from aprloc_ros.training.stages.features import FeatureTraining
+from aprloc_ros.training.stages.field import FieldTraining
+from aprloc_ros.training.stages.regressor import RegressorTraining
 
 
 @dataclass(frozen=True)

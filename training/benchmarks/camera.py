@@ -1,0 +1,66 @@
+"""`aprloc benchmark camera`: cameras that are declared in another mode than they are in, and what a map says of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from tqdm import tqdm
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.catalogue import find_map
+from aprloc_ros.covariance import residuals
+from aprloc_ros.localizer import OTHER_CAMERA, Estimate, Localizer
+from aprloc_ros.map_bundle import MapBundle, load_map
+from aprloc_ros.scoring.uncertainty import squared_mahalanobis
+from aprloc_ros.training.benchmarks.budget import FIVE_SIGMA
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Frame
+
+
+def _modes(camera: Camera) -> dict[str, Camera]:
+    """Right, and wrong in ways that drivers and users are."""
+    def zoomed(factor: float) -> Camera:
+        return replace(camera, fx=factor * camera.fx, fy=factor * camera.fy)
+    return {'as it is': camera, **{f'focal length x {factor:g}': zoomed(factor) for factor in (0.99, 0.98, 1.05, 0.9, 1.3)},
+            'centre 3 % of the width to the right': replace(camera, cx=camera.cx + 0.03 * camera.width),
+            'centre 3 % of the height up': replace(camera, cy=camera.cy - 0.03 * camera.height)}
+
+
+def benchmark_camera(options):
+    """Declared cameras of another mode: how many images until it is noticed, what is said, what is published before."""
+    bundle = load_map(find_map(options.name, options.map_dir), options.device)
+    frames = read_capture(options.data).test[::options.every]
+    print(f'{options.name}: {len(frames)} held-out frames, in their order, and each as if it were the only one')
+    print('| declared | refused, of all | from frame | alone: refused | published, beyond 5 sigma: in order; alone | in the end it says |'
+          '\n|' + '---|' * 6)
+    for name in _modes(frames[0].camera):
+        run, alone = (_estimates(bundle, frames, name, options.device, forget) for forget in (False, True))
+        refused = [estimate.reason == OTHER_CAMERA for estimate in run]
+        said = next((e.text.split(':')[0] for e in reversed(run) if e.reason == OTHER_CAMERA), '-')
+        print(f'| {name} | {_share(refused)} | {refused.index(True) + 1 if any(refused) else "-"} '
+              f'| {_share([e.reason == OTHER_CAMERA for e in alone])} | {_beyond(run, frames)}; {_beyond(alone, frames)} | {said} |',
+              flush=True)
+
+
+def _estimates(bundle: MapBundle, frames: Sequence[Frame], mode: str, device: str, forget: bool) -> list[Estimate]:
+    localizer = Localizer(bundle, device)
+    found = []
+    for frame in tqdm(frames, desc=mode, leave=False, mininterval=2.0):
+        if forget:
+            localizer = Localizer(bundle, device)
+        found.append(localizer.localize(frame.read_image(), _modes(frame.camera)[mode]))
+    return found
+
+
+def _share(these: list[bool]) -> str:
+    return f'{sum(these) / len(these):.0%}'
+
+
+def _beyond(estimates: list[Estimate], frames: Sequence[Frame]) -> str:
+    """Published poses, and how many of them are farther off than their covariance allows."""
+    published = [(e, f.T_map_cam) for e, f in zip(estimates, frames, strict=True) if e.status != 'rejected']
+    if not published:
+        return '0'
+    T_estimate, T_truth = (torch.stack(poses) for poses in zip(*((e.T_map_cam, T) for e, T in published), strict=True))
+    squared = squared_mahalanobis(residuals(T_estimate, T_truth), torch.stack([e.covariance for e, _ in published]))
+    return f'{int((squared > FIVE_SIGMA).sum())} of {len(published)}'

@@ -1,0 +1,247 @@
+"""`aprloc benchmark`: the figures of the README, each printed by one command."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from aprloc_ros.catalogue import find_map, list_maps
+from aprloc_ros.fields.views import render_view
+from aprloc_ros.geometry import pose_errors
+from aprloc_ros.histogram import BINS
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.map_bundle import MapBundle, load_map
+from aprloc_ros.refiners import REFINERS
+from aprloc_ros.training.benchmarks.budget import benchmark_budget
+from aprloc_ros.training.benchmarks.camera import benchmark_camera
+from aprloc_ros.training.benchmarks.contradictions import benchmark_contradictions
+from aprloc_ros.training.benchmarks.curves import plot_histories
+from aprloc_ros.training.benchmarks.descriptors import benchmark_descriptors
+from aprloc_ros.training.benchmarks.nefes import benchmark_nefes
+from aprloc_ros.training.benchmarks.nre import benchmark_nre
+from aprloc_ros.training.benchmarks.refine import benchmark_refine
+from aprloc_ros.training.build_map import Build, Request
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.splits import calibration_split
+from aprloc_ros.training.hardware import describe_hardware
+from aprloc_ros.training.images.synthesis import Renderer
+from aprloc_ros.training.images.views import load_views, with_lenses
+from aprloc_ros.training.presets import load_preset
+from aprloc_ros.training.stages.field import train_field
+from aprloc_ros.training.stages.quality import field_psnr_db
+from aprloc_ros.training.stages.regressor import predict_poses, train_regressor
+from aprloc_ros.training.structure.depths import from_depth_images
+
+_QUERIES, _WARM_UP, _VIEWS = 60, 5, 10
+_EXPOSURE_VIEWS = 30
+
+
+def benchmark_maps(options):
+    """Every map: size, build, held-out accuracy, the field's speed and the regressor's latency."""
+    found = {name: find_map(name, options.map_dir) for name in options.names or list_maps(options.map_dir)}
+    bundles = {name: load_map(path, options.device) for name, path in found.items()}
+    print(f'measured now on {_here(options.device)}')
+    print('| map | field | held-out frames | PSNR dB | refiner | median m / deg | p95 m / deg | regressor alone m / deg '
+          '| build s (preset) | peak MB | map MB | rays/s | regress p50 / p95 ms | query p50 / p95 ms |')
+    print('|' + '---|' * 14)
+    for name, bundle in bundles.items():
+        m, a = bundle.manifest, bundle.manifest.accuracy
+        laps = _laps_ms(bundle, options.device)
+        print(f'| {name} | {m.field.kind} | {_shown(a, "frames", 0)} | {_shown(a, "psnr_db", 1)} | {m.refiner} '
+              f'| {_shown(a, "median_m", 4)} / {_shown(a, "median_deg", 2)} '
+              f'| {_shown(a, "p95_m", 4)} / {_shown(a, "p95_deg", 2)} '
+              f'| {_shown(a, "regressor_median_m", 3)} / {_shown(a, "regressor_median_deg", 2)} '
+              f'| {m.build.seconds:.0f} ({m.build.preset}) | {m.build.peak_memory_mb:.0f} | {bundle.size_bytes / 1e6:.2f} '
+              f'| {_rays_per_s(bundle):.0f} | {_quantiles(laps["regress"])} | {_quantiles(laps["total"])} |')
+    for name, bundle in bundles.items():
+        print(f'{name} was built on {bundle.manifest.build.hardware}')
+    if options.plot:
+        print(f'curves over training time: {plot_histories(bundles, options.plot)}')
+
+
+def _shown(accuracy: dict[str, float], key: str, digits: int) -> str:
+    return f'{accuracy[key]:.{digits}f}' if key in accuracy else '-'
+
+
+def _here(device: str) -> str:
+    return describe_hardware(torch.device('cuda' if device != 'cpu' and torch.cuda.is_available() else 'cpu'))
+
+
+def _laps_ms(bundle: MapBundle, device: str) -> dict[str, list[float]]:
+    """What each part of a query took, on renderings of the place, which a refiner can work with."""
+    localizer, m = Localizer(bundle, device), bundle.manifest
+    poses = m.scene.T_map_scene[None] if bundle.points is None else bundle.points.view_poses
+    views = [render_view(bundle.field, m.scene, m.camera, T, torch.full((BINS,), 1 / BINS))[0]
+             for T in poses[torch.linspace(0, len(poses) - 1, _VIEWS).long()]]
+    images = [(255 * view).byte().permute(1, 2, 0).contiguous().cpu().numpy() for view in views]
+    timings = [localizer.localize(images[i % _VIEWS]).timings_ms for i in range(_WARM_UP + _QUERIES)]
+    return {name: [timing[name] for timing in timings[_WARM_UP:]] for name in ('regress', 'total')}
+
+
+def _quantiles(times_ms: list[float]) -> str:
+    return f'{statistics.median(times_ms):.1f} / {sorted(times_ms)[int(0.95 * len(times_ms))]:.1f}'
+
+
+def _rays_per_s(bundle: MapBundle) -> float:
+    m = bundle.manifest
+    start = time.perf_counter()
+    for _ in range(3):
+        render_view(bundle.field, m.scene, m.camera, m.scene.T_map_scene, torch.full((BINS,), 1 / BINS))[0].sum().item()
+    return 3 * m.camera.width * m.camera.height / (time.perf_counter() - start)
+
+
+def benchmark_exposure(options):
+    """PSNR of images that trained nothing: at each image's own histogram, and at the first drive's mean for all."""
+    bundle = load_map(find_map(options.name, options.map_dir), options.device)
+    capture, camera = read_capture(options.data), bundle.manifest.camera
+    train, test = (with_lenses(frames, bundle.manifest.lenses) for frames in (capture.train, capture.test))
+    _, calibration = calibration_split(train, capture.name)
+    drives = {frame.sequence: [f for f in calibration if f.sequence == frame.sequence] for frame in calibration}
+    first = tuple(frame for frame in train if frame.sequence == train[0].sequence)
+    fixed = load_views(first, camera).histograms.mean(0)
+    print('| images | own histogram dB | fixed histogram dB | gain dB |\n|---|---|---|---|')
+    for name, frames in {**{f'{k}, held-out blocks': v for k, v in drives.items()}, 'held-out drive': test}.items():
+        chosen = [frames[i] for i in torch.linspace(0, len(frames) - 1, min(_EXPOSURE_VIEWS, len(frames))).long()]
+        views = load_views(tuple(chosen), camera)
+        own, other = (field_psnr_db(bundle.field, bundle.manifest.scene, views, h) for h in (None, fixed))
+        print(f'| {name} ({len(chosen)} of {len(frames)}) | {own:.2f} | {other:.2f} | {own - other:+.2f} |')
+
+
+REGRESSOR_VARIANTS: dict[str, Callable] = {
+    'full loss (Eq. 5)': lambda r: r,
+    'without RVS': lambda r: replace(r, rvs_weight=0.0),
+    'without triplet': lambda r: replace(r, triplet_weight=0.0),
+    'pose loss on real images alone': lambda r: replace(
+        r, kind='posenet', arguments={k: v for k, v in r.arguments.items() if not k.startswith('feature_')}),
+}
+
+
+def benchmark_ablation(options):
+    """What depth supervision does for the field, RVS and triplet for the regressor: one table, seeds named."""
+    preset = load_preset(options.preset, options.config)
+    capture = read_capture(options.data)
+    # In a folder of its own: a build empties its work directory when the request has changed.
+    base = Build(Request('ablation', capture, options.preset, preset, options.seeds[0], 'none'),
+                 options.work / 'ablation', options.device)
+    test = base.views(base.test, preset.regressor.short_side)
+    print(f'on {describe_hardware(base.fabric.device)}; {len(capture.test)} held-out frames; seeds {options.seeds}')
+    print('| field | PSNR dB | sparse-point depth error |\n|---|---|---|')
+    for label, weight in (('with depth supervision', preset.field.depth_weight), ('without', 0.0)):
+        config = replace(preset.field, depth_weight=weight)
+        field = _field(base, config, options, label)
+        psnr = field_psnr_db(field, base.scene, base.views(base.test[::5], config.short_side))
+        error = _depth_error(base, field)
+        print(f'| {label} | {psnr:.2f} | {"-" if error is None else f"{error:.1%}"} |', flush=True)
+    print('| regressor | ' + ' | '.join(f'seed {s}: median m / deg' for s in options.seeds) + ' | mean m / deg |\n|'
+          + '---|' * (len(options.seeds) + 2))
+    for label, change in REGRESSOR_VARIANTS.items():
+        errors = [_regressor_errors(base, change(preset.regressor), options, label, seed, test)
+                  for seed in options.seeds]
+        mean = [statistics.mean(column) for column in zip(*errors)]
+        print(f'| {label} | ' + ' | '.join(f'{m:.3f} / {d:.2f}' for m, d in [*errors, mean]) + ' |', flush=True)
+
+
+def _directory(base: Build, label: str, seed: int) -> Path:
+    path = base.work_dir / f'{"".join(c if c.isalnum() else "-" for c in label)}-{seed}'
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def _field(base: Build, config, options, label: str):
+    views, calibration = (base.views(frames, config.short_side) for frames in (base.fit, base.calibration))
+    return train_field(base.fabric, views, calibration, base.depths, base.scene, config, options.seeds[0],
+                       _directory(base, label, options.seeds[0]))
+
+
+def _depth_error(base: Build, field) -> float | None:
+    """Median relative depth error of the rendered depth at points of the calibration frames, which trained nothing.
+
+    None for a capture without depth images.
+    """
+    frames = tuple(f for f in base.calibration if f.depth_path)[:10]
+    if not frames:
+        return None
+    depths = from_depth_images(frames, 0)
+    views = base.views(frames, base.preset.field.short_side)
+    errors = []
+    for i, frame in enumerate(frames):
+        mine = depths.frame == i
+        _, rendered = render_view(field, base.scene, views.camera, frame.T_map_cam, views.histograms[i])
+        cam = (depths.xyz[mine] - frame.T_map_cam[:3, 3]) @ frame.T_map_cam[:3, :3]
+        pixels, inside = views.camera.project(cam)
+        u, v = pixels[inside].round().long().T
+        errors.append((rendered[v, u] / depths.depth_m[mine][inside] - 1).abs())
+    return torch.cat(errors).median().item()
+
+
+def _regressor_errors(base: Build, config, options, label: str, seed: int, test) -> tuple[float, float]:
+    field = _field(base, base.preset.field, options, 'with depth supervision')
+    views, calibration = (base.views(frames, config.short_side) for frames in (base.fit, base.calibration))
+    renderer = Renderer(field, base.scene, views.camera, config.synthetic_short_side)
+    model = train_regressor(base.fabric, views, calibration, renderer, config, seed,
+                            _directory(base, label, seed))
+    error_m, error_deg = pose_errors(predict_poses(model, test.images, base.scene, base.fabric.device), test.T_map_cam)
+    return error_m.quantile(0.5).item(), error_deg.quantile(0.5).item()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='aprloc benchmark')
+    commands = parser.add_subparsers(metavar='WHAT', required=True)
+
+    def command(name, run):
+        sub = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        sub.set_defaults(run=run)
+        sub.add_argument('--device', default='auto', help='auto, cpu or cuda')
+        return sub
+    maps = command('maps', benchmark_maps)
+    maps.add_argument('names', nargs='*', help='default: all')
+    maps.add_argument('--map-dir', type=Path)
+    maps.add_argument('--plot', type=Path, metavar='FILE.png', help='draw how the scores moved with training time')
+
+    def of_a_map(name, run):
+        sub = command(name, run)
+        sub.add_argument('name')
+        sub.add_argument('--data', type=Path, required=True)
+        sub.add_argument('--map-dir', type=Path)
+        return sub
+
+    def of_frames(name, run, work=None, slow=None):
+        sub = of_a_map(name, run)
+        sub.add_argument('--every', type=int, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
+        if slow:
+            sub.add_argument('--every-slow', type=int, default=10, metavar='N', help=f'the same for {slow}')
+        if work:
+            sub.add_argument('--work', type=Path, required=True, help=work)
+        return sub
+    of_a_map('exposure', benchmark_exposure)
+    refine = of_frames('refine', benchmark_refine, slow='nefes and photometric')
+    refine.add_argument('--refiners', nargs='+', choices=REFINERS[1:], help='default: all')
+    refine.add_argument('--plot', type=Path, metavar='FILE.png', help='draw convergence, on the frames of --every-slow')
+    budget = of_frames('budget', benchmark_budget)
+    budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
+    of_frames('camera', benchmark_camera)
+    of_frames('nre', benchmark_nre, work='folder for the SIFT map')
+    checkpoints = 'folder for checkpoints: an interrupted run goes on'
+    for sub in (of_frames('nefes', benchmark_nefes, work=checkpoints, slow='nefes_pose'),
+                of_frames('descriptors', benchmark_descriptors, work=checkpoints)):
+        sub.add_argument('--preset', default='small')
+        sub.add_argument('--config', type=Path)
+    command('contradictions', benchmark_contradictions).add_argument('--data', type=Path, required=True)
+    ablation = command('ablation', benchmark_ablation)
+    ablation.add_argument('--data', type=Path, required=True)
+    ablation.add_argument('--preset', default='small')
+    ablation.add_argument('--config', type=Path)
+    ablation.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
+    ablation.add_argument('--work', type=Path, required=True, help=checkpoints)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run one benchmark; AprlocError for a mistake in its options."""
+    options = _parser().parse_args(argv)
+    options.run(options)
+    return 0

@@ -1,0 +1,53 @@
+"""From trials on held-out frames to what a map stores of its refiner: the gate and the covariance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aprloc_ros.covariance import HessianCovariance, residuals
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.gate import Gate, Judgement
+from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
+from aprloc_ros.training.calibration.gate_fit import fit_gate
+from aprloc_ros.training.calibration.trials import Trial, outcomes
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What a map stores of its refiner, and how its own calibration frames fare with it."""
+
+    gate: Gate
+    covariance: HessianCovariance
+    judgements: list[Judgement]   # of the trials, in their order
+
+    def describe(self, trials: Sequence[Trial]) -> str:
+        """Two lines for the report of a build."""
+        statuses = [j.status for j, trial in zip(self.judgements, trials) if not trial.negative]
+        wrong = [j.status for j, trial in zip(self.judgements, trials) if trial.negative]
+        shares = ', '.join(f'{statuses.count(status)} {status}' for status in ('refined', 'prior_kept', 'rejected'))
+        doubt = '' if self.gate.supported else '; too few to support what its thresholds promise'
+        return (f'gate: of {len(statuses)} held-out frames {shares}; of {len(wrong)} images of no place '
+                f'{wrong.count("rejected")} rejected{doubt}\n{self.covariance.describe()}')
+
+
+def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
+    """Gate and covariance of a refiner from its trials; prior_covariance [6, 6] of the regressor.
+
+    The covariance is fitted to the frames whose refined pose the gate lets through, for these are the ones it is
+    claimed of. Raises AprlocError without a trial on a held-out frame.
+    """
+    if all(trial.negative for trial in trials):
+        raise AprlocError('the refiner cannot be calibrated without a held-out frame; give the capture more frames')
+    gate = fit_gate(outcomes(trials, prior_covariance))
+    judgements = [gate.judge(t.refined, t.T_prior, prior_covariance, t.prior_score) for t in trials]
+    passed = [(t, j.score) for t, j in zip(trials, judgements) if not t.negative and j.status == 'refined']
+    if not passed:
+        nothing = torch.zeros(0, 6, dtype=torch.float64)
+        return Calibration(gate, fit_hessian_covariance(nothing, nothing[..., None], prior_covariance, nothing[:, 0]),
+                           judgements)
+    xi = residuals(torch.stack([t.refined.T_map_cam for t, _ in passed]), torch.stack([t.T_truth for t, _ in passed]))
+    covariance = fit_hessian_covariance(xi, torch.stack([t.refined.hessian for t, _ in passed]), prior_covariance,
+                                        torch.tensor([score for _, score in passed], dtype=torch.float64))
+    return Calibration(gate, covariance, judgements)

@@ -1,0 +1,1 @@
+"""What of a capture contradicts itself: poses, extrinsics, units."""

@@ -1,0 +1,1 @@
+"""What a stage learns from: training views, varied, masked, made up."""

@@ -1,0 +1,1 @@
+"""What is trained, a file each, in one loop."""

@@ -1,0 +1,227 @@
+"""Sparse points of a capture, triangulated from its known poses with COLMAP's SIFT pipeline (pycolmap)."""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert
+from aprloc_ros.lens import Lens, found_camera
+from aprloc_ros.training.datasets.capture import Frame, SparsePoints
+from aprloc_ros.training.structure.colmap import ends_at_once, load_pycolmap
+from aprloc_ros.training.structure.lens import calibrate_lenses, check_lens, is_far, moved_px, to_colmap
+
+_PARTNER_RANKS = (1, 2, 3, 5, 8, 12, 18, 27, 40)  # near partners make tracks, far ones make baselines
+_MAX_VIEW_ANGLE_DEG = 60.0
+_MIN_POINTS = 50
+_IMAGES_AT_A_TIME, _PAIRS_AT_A_TIME = 4, 32   # about a second of SIFT, and of matching
+
+
+class TooFewPoints(AprlocError):
+    """Too little texture, or poses that contradict the images."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What images with known poses say of the place, and of the lenses that took them."""
+
+    points: SparsePoints
+    lenses: tuple[Lens, ...]   # of cameras that are not as their frames declare
+
+
+def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300, report=print,
+                verified: bool = True) -> Structure:
+    """Points seen by an even subset of `frames`, from SIFT matches between views that overlap, and the lenses they fit.
+
+    work_dir holds COLMAP's database while it runs and is removed afterwards; verified: the poses are known to agree with
+    the images. Raises TooFewPoints when fewer than 50 come out (too little texture, or poses that contradict the images),
+    AprlocError for lenses that cannot be (see check_lens).
+    """
+    pycolmap = load_pycolmap()
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(max_frames, len(frames))).round().astype(int))
+    shutil.rmtree(work_dir, ignore_errors=True)
+    index_of = _link_images(frames, chosen, work_dir / 'images')
+    root, database = work_dir / 'images', work_dir / 'database.db'
+
+    report(f'triangulation: SIFT on {len(chosen)} of {len(frames)} training frames')
+    _extract(pycolmap, database, root, {name: frames[i].camera for name, i in index_of.items()})
+    pairs = view_pairs(torch.stack([frames[i].T_map_cam for i in index_of.values()]))
+    report(f'triangulation: matching {len(pairs)} pairs of views')
+    _match(pycolmap, database, work_dir / 'pairs.txt', list(index_of), pairs)
+    declared = _declared_cameras(pycolmap, database, frames, index_of)
+
+    def located(lenses: tuple[Lens, ...]):
+        cameras = {number: found_camera(camera, lenses) for number, camera in declared.items()}
+        posed = _posed_reconstruction(pycolmap, database, frames, index_of, cameras)
+        with ends_at_once():
+            return pycolmap.triangulate_points(posed, database, root, work_dir, options=_repeatable(pycolmap))
+    result = located(())
+    points = _checked(_collect(result, index_of))
+    report('triangulation: fitting the lens')
+    with ends_at_once():
+        fitted = calibrate_lenses(pycolmap, result, declared)
+    lenses, doubts = (), []
+    if fitted:
+        again = _collect(located(fitted), index_of)
+        doubts = [check_lens(lens, verified, len(points.xyz), len(again.xyz)) for lens in fitted]
+        lenses = tuple(lens for lens, doubt in zip(fitted, doubts) if not doubt)
+        points = _checked(again if lenses == fitted else _collect(located(lenses), index_of))
+    shutil.rmtree(work_dir)
+    report(f'triangulation: {len(points.xyz)} points, {len(points.observations)} observations')
+    for text in [_description(lens, doubt) for lens, doubt in zip(fitted, doubts)] or ['lens: as declared']:
+        report(text)
+    return Structure(points, lenses)
+
+
+def _checked(points: SparsePoints) -> SparsePoints:
+    if len(points.xyz) < _MIN_POINTS:
+        raise TooFewPoints(f'only {len(points.xyz)} points could be triangulated (at least {_MIN_POINTS} needed): '
+                          'check that the poses belong to the images, or give a capture with points or depth')
+    return points
+
+
+def _description(lens: Lens, doubt: str) -> str:
+    was, found = lens.declared, lens.found
+    distortion = ' '.join(f'{value:.4f}' for value in found.distortion)
+    text = (f'lens: the images say f {found.fx:.2f} {found.fy:.2f}, centre {found.cx:.2f} {found.cy:.2f}, distortion '
+            f'{distortion}; declared f {was.fx:.2f} {was.fy:.2f}, centre {was.cx:.2f} {was.cy:.2f}: '
+            f'{moved_px(lens):.2f} pixels apart')
+    if doubt:
+        return f'WARNING: {text}, which is not believed: {doubt}; the lens stays as declared'
+    return f'WARNING: {text}: check the calibration of this camera' if is_far(lens) else text
+
+
+def _link_images(frames: tuple[Frame, ...], chosen, directory: Path) -> dict[str, int]:
+    """Links to the chosen frames' images by names without spaces, which COLMAP's list of pairs cannot hold.
+
+    Of deep images it takes the upper eight bits, which a sensor of 12 leaves nearly dark: it gets them as they are read.
+    """
+    directory.mkdir(parents=True)
+    index_of = {}
+    for i in map(int, chosen):
+        frame = frames[i]
+        is_deep = frame.sample_bits < 16
+        name = f'{i:06d}{".png" if is_deep else frame.image_path.suffix}'
+        if is_deep:
+            cv2.imwrite(str(directory / name), frame.read_image()[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        else:
+            (directory / name).symlink_to(frame.image_path.absolute())
+        index_of[name] = i
+    return index_of
+
+
+def view_pairs(T_map_cam: torch.Tensor) -> list[tuple[int, int]]:
+    """Pairs of views that look the same way, [N, 4, 4] -> sorted (i, j) with i < j: a few near and a few far each."""
+    centres, axes = T_map_cam[:, :3, 3], T_map_cam[:, :3, 2]
+    angle_deg = torch.rad2deg(torch.acos((axes @ axes.T).clamp(-1, 1)))
+    distance = torch.cdist(centres, centres)
+    cost = distance / distance.median().clamp_min(1e-9) + angle_deg / _MAX_VIEW_ANGLE_DEG
+    cost[angle_deg > _MAX_VIEW_ANGLE_DEG] = torch.inf
+    ranked_cost, ranked = cost.sort(dim=1)
+    pairs = set()
+    for i in range(len(T_map_cam)):
+        for rank in _PARTNER_RANKS:
+            if rank < len(T_map_cam) and torch.isfinite(ranked_cost[i, rank]):
+                pairs.add(tuple(sorted((i, int(ranked[i, rank])))))
+    return sorted(pair for pair in pairs if pair[0] != pair[1])
+
+
+def _extract(pycolmap, database: Path, root: Path, cameras: dict[str, Camera]):
+    """SIFT of the images by name, a few at a time: between them Python answers signals and shows how far it is."""
+    by_camera = defaultdict(list)
+    for name, camera in cameras.items():
+        by_camera[camera].append(name)
+    options = pycolmap.FeatureExtractionOptions()
+    options.max_image_size = 1000
+    options.sift.max_num_features = 2048
+    options.num_threads = 1   # several number the images in the order in which they end
+    with tqdm(total=len(cameras), desc='SIFT', unit='image', leave=False, mininterval=2.0) as bar:
+        for camera, names in by_camera.items():
+            model, parameters = to_colmap(camera)
+            reader = pycolmap.ImageReaderOptions(camera_model=model, camera_params=','.join(map(str, parameters)))
+            for few in _in_parts(names, _IMAGES_AT_A_TIME):
+                pycolmap.extract_features(database, root, image_names=few, camera_mode=pycolmap.CameraMode.SINGLE,
+                                          reader_options=reader, extraction_options=options, device=pycolmap.Device.cpu)
+                reader.existing_camera_id = _newest_camera(pycolmap, database)
+                bar.update(len(few))
+
+
+def _in_parts(items: list, count: int) -> Iterator[list]:
+    return (items[start:start + count] for start in range(0, len(items), count))
+
+
+def _newest_camera(pycolmap, database: Path) -> int:
+    with pycolmap.Database.open(database) as stored:
+        return max(camera.camera_id for camera in stored.read_all_cameras())
+
+
+def _match(pycolmap, database: Path, list_path: Path, names: list[str], pairs: list[tuple[int, int]]):
+    with tqdm(total=len(pairs), desc='matching', unit='pair', leave=False, mininterval=2.0) as bar:
+        for few in _in_parts(pairs, _PAIRS_AT_A_TIME):
+            list_path.write_text(''.join(f'{names[a]} {names[b]}\n' for a, b in few))
+            pycolmap.match_image_pairs(
+                database, pairing_options=pycolmap.ImportedPairingOptions(match_list_path=list_path),
+                matching_options=_one_after_another(pycolmap), verification_options=_seeded_verification(pycolmap),
+                device=pycolmap.Device.cpu)
+            bar.update(len(few))
+
+
+def _declared_cameras(pycolmap, database: Path, frames: tuple[Frame, ...], index_of: dict[str, int]) -> dict[int, Camera]:
+    """By COLMAP's number."""
+    with pycolmap.Database.open(database) as stored:
+        return {image.camera_id: frames[index_of[image.name]].camera for image in stored.read_all_images()}
+
+
+def _posed_reconstruction(pycolmap, database: Path, frames, index_of: dict[str, int], cameras: dict[int, Camera]):
+    reconstruction = pycolmap.Reconstruction()
+    with pycolmap.Database.open(database) as stored:
+        for camera in stored.read_all_cameras():
+            model, parameters = to_colmap(cameras[camera.camera_id])
+            camera.model, camera.params = getattr(pycolmap.CameraModelId, model), parameters
+            reconstruction.add_camera_with_trivial_rig(camera)
+        for image in stored.read_all_images():
+            T_cam_map = invert(frames[index_of[image.name]].T_map_cam)
+            bare = pycolmap.Image(name=image.name, camera_id=image.camera_id, image_id=image.image_id)
+            reconstruction.add_image_with_trivial_frame(bare, pycolmap.Rigid3d(T_cam_map[:3].numpy()))
+    return reconstruction
+
+
+def _one_after_another(pycolmap):
+    """With several threads a pair's random numbers would depend on which pairs its thread had before."""
+    options = pycolmap.FeatureMatchingOptions()
+    options.num_threads = 1
+    return options
+
+
+def _seeded_verification(pycolmap):
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = 0
+    return options
+
+
+def _repeatable(pycolmap):
+    """Sampling by a fixed seed, sums in a fixed order."""
+    options = pycolmap.IncrementalPipelineOptions()
+    for part in (options, options.mapper, options.triangulation):
+        part.random_seed = 0
+    options.num_threads = options.mapper.num_threads = 1
+    return options
+
+
+def _collect(reconstruction, index_of: dict[str, int]) -> SparsePoints:
+    frame_of_image = {image_id: index_of[image.name] for image_id, image in reconstruction.images.items()}
+    xyz, observations = [], []
+    for point in reconstruction.points3D.values():
+        if point.error > 2.0 or point.track.length() < 3:
+            continue
+        observations += [(frame_of_image[element.image_id], len(xyz)) for element in point.track.elements]
+        xyz.append(point.xyz)
+    return SparsePoints(torch.tensor(np.array(xyz).reshape(-1, 3)), torch.tensor(observations).reshape(-1, 2))
