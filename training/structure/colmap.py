@@ -3,7 +3,8 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image  # noqa: F401  Loaded after pycolmap, its libraries crash where a PNG is written
 
@@ -18,9 +19,26 @@ def load_pycolmap():
     return pycolmap
 
 
+def answering_signals(call: Callable, *arguments, **options):
+    """What a call of pycolmap returns that takes a cancellation token; Ctrl-C ends it within its present image or pair.
+
+    It runs in a thread of its own: an interruption that reaches the main thread within the call is lost in C++ for as long
+    as it lasts, or, while arguments are converted, becomes a TypeError about their types.
+    """
+    import pycolmap
+
+    token = pycolmap.CancellationToken()
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(call, *arguments, **options, cancellation_token=token)
+        try:
+            return future.result()
+        finally:
+            token.cancel()
+
+
 @contextlib.contextmanager
 def ends_at_once() -> Iterator[None]:
-    """Ctrl-C ends the process, as SIGTERM does: for calls of many seconds, within which Python cannot answer it."""
+    """Ctrl-C ends the process, as SIGTERM does: for calls of seconds that take no cancellation token."""
     if not _is_main_thread():
         yield
         return

@@ -16,7 +16,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
-from aprloc_ros.training.structure.colmap import ends_at_once, load_pycolmap
+from aprloc_ros.training.structure.colmap import answering_signals, ends_at_once, load_pycolmap
 from aprloc_ros.training.structure.lens import calibrate_lenses, check_lens, is_far, moved_px, to_colmap
 
 _PARTNER_RANKS = (1, 2, 3, 5, 8, 12, 18, 27, 40)  # near partners make tracks, far ones make baselines
@@ -61,8 +61,8 @@ def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300
     def located(lenses: tuple[Lens, ...]):
         cameras = {number: found_camera(camera, lenses) for number, camera in declared.items()}
         posed = _posed_reconstruction(pycolmap, database, frames, index_of, cameras)
-        with ends_at_once():
-            return pycolmap.triangulate_points(posed, database, root, work_dir, options=_repeatable(pycolmap))
+        return answering_signals(pycolmap.triangulate_points, posed, database, root, work_dir,
+                                 options=_repeatable(pycolmap))
     result = located(())
     points = _checked(_collect(result, index_of))
     report('triangulation: fitting the lens')
@@ -148,8 +148,9 @@ def _extract(pycolmap, database: Path, root: Path, cameras: dict[str, Camera]):
             model, parameters = to_colmap(camera)
             reader = pycolmap.ImageReaderOptions(camera_model=model, camera_params=','.join(map(str, parameters)))
             for few in _in_parts(names, _IMAGES_AT_A_TIME):
-                pycolmap.extract_features(database, root, image_names=few, camera_mode=pycolmap.CameraMode.SINGLE,
-                                          reader_options=reader, extraction_options=options, device=pycolmap.Device.cpu)
+                answering_signals(
+                    pycolmap.extract_features, database, root, image_names=few, reader_options=reader,
+                    camera_mode=pycolmap.CameraMode.SINGLE, extraction_options=options, device=pycolmap.Device.cpu)
                 reader.existing_camera_id = _newest_camera(pycolmap, database)
                 bar.update(len(few))
 
@@ -167,8 +168,8 @@ def _match(pycolmap, database: Path, list_path: Path, names: list[str], pairs: l
     with tqdm(total=len(pairs), desc='matching', unit='pair', leave=False, mininterval=2.0) as bar:
         for few in _in_parts(pairs, _PAIRS_AT_A_TIME):
             list_path.write_text(''.join(f'{names[a]} {names[b]}\n' for a, b in few))
-            pycolmap.match_image_pairs(
-                database, pairing_options=pycolmap.ImportedPairingOptions(match_list_path=list_path),
+            answering_signals(
+                pycolmap.match_image_pairs, database, pairing_options=pycolmap.ImportedPairingOptions(match_list_path=list_path),
                 matching_options=_one_after_another(pycolmap), verification_options=_seeded_verification(pycolmap),
                 device=pycolmap.Device.cpu)
             bar.update(len(few))
