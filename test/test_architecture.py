@@ -40,7 +40,7 @@ MAY_IMPORT = {
     'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
     # What was recorded.
-    'repair': set(), 'recording': {'errors', 'repair'}, 'message_fields': {'errors', 'geometry'},
+    'repair': set(), 'recording': {'errors', 'repair', 'skipped'}, 'message_fields': {'errors', 'geometry'},
     'camera_info': {'errors', 'camera', 'intrinsics'},
     'decoding': {'errors', 'bit_depth', 'decoding'}, 'stamp_order': set(), 'bag_messages': {'camera', 'geometry'},
     'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},

@@ -40,6 +40,10 @@ class Drive(DriveBag):
         head = self.header(stamp(index) if stamp_ns is None else stamp_ns, 'map')
         self.write(topic, self.make('geometry_msgs/msg/PoseStamped', head, pose), stamp(index))
 
+    def cut_short(self, index, topic='/pose', count=9):
+        """A message of which the recorder kept some bytes."""
+        self.writer.write(self.connections[topic], stamp(index), bytes(count))
+
 
 IMAGES = {   # what is wrong with an image message -> the words for it
     'truncated': (lambda bag, i: bag.compressed_image(i, jpeg(i)[:-300]), 'image', 'ends early'),
@@ -123,6 +127,28 @@ def test_bad_poses_are_left_out_of_build_and_truth_alike(tmp_path, spoil, reason
     with open_recording(tmp_path / 'worse') as recording, pytest.raises(AprlocError) as too:
         find_truth(recording, read_tf(recording), TruthOptions(), 'map', FRAME, COUNT)
     assert str(too.value) == str(refused.value) and '\n' not in str(too.value)
+
+
+@pytest.mark.parametrize('topic', ['/pose', '/camera/image_raw/compressed'])
+def test_messages_that_cannot_be_decoded_are_left_out_up_to_a_share(tmp_path, tiny_map, capsys, topic):
+    def spoil(bag, index):
+        bag.cut_short(index, topic)
+    kind = {'/pose': 'bad_poses'}.get(topic, 'bad_images')
+    path = write_drive(tmp_path / 'bag', **{kind: spoil}, bad=(4, 7))
+    capture = read_capture(path, tmp_path / 'cache')
+    note, = left_out(capture)
+    assert note.startswith(f'left out: 2 of {COUNT} messages of {topic} cannot be used (2 for content), the first: ')
+    assert f'{topic}, message 4' in note
+    for frame in (*capture.train, *capture.test):
+        index = round((frame.stamp_s - stamp(0) / 1e9) / 0.1)
+        np.testing.assert_allclose(frame.T_map_cam, even_camera_pose(stamp(index)), atol=1e-6)
+    assert replay(path, tiny_map, tmp_path / 'out') == 0
+    assert '2 for content' in capsys.readouterr().out
+    worse = write_drive(tmp_path / 'worse', **{kind: spoil}, bad=MANY)
+    with pytest.raises(AprlocError, match=f'3 of {COUNT} messages of {topic} .*3 for content.*message 5'):
+        read_capture(worse, tmp_path / 'cache')
+    assert replay(worse, tiny_map, tmp_path / 'out') == 1
+    assert capsys.readouterr().err.count('\n') == 1
 
 
 def test_replay_says_once_what_the_truth_lacks(tmp_path, tiny_map, capsys):

@@ -12,6 +12,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.repair import SUFFIXES, bag_files, repair
+from aprloc_ros.recordings.skipped import Skipped
 
 
 class Message(NamedTuple):
@@ -51,16 +52,26 @@ class Recording:
             self.notes.append(text)
 
     def messages(self, topic: str) -> Iterator[Message]:
-        """Of a topic in the order they were written; none for a topic that is not there."""
+        """Of a topic in the order they were written; none for a topic that is not there.
+
+        A message that cannot be decoded is left out, with a note. AprlocError where they are many, or the file is damaged.
+        """
         connections = [connection for connection in self.reader.connections if connection.topic == topic]
         written = self.reader.messages(connections) if connections else iter(())
+        skipped = Skipped(f'messages of {topic}', self.count(topic) if connections else 0)
         for index in itertools.count():
             with _reading(self.path):
                 connection, recorded_ns, data = next(written, (None, 0, b''))
-                body = connection and self.reader.deserialize(data, connection.msgtype)
             if connection is None:
+                self.note(skipped.summary())
                 return
-            yield Message(recorded_ns, body, bytes(data), f'{self.path}: {topic}, message {index}')
+            where = f'{self.path}: {topic}, message {index}'
+            try:
+                body = self.reader.deserialize(data, connection.msgtype)
+            except Exception as error:   # rosbags lets whatever it meets through
+                skipped.add('content', f'{where}: not a readable {connection.msgtype} ({_first_line(error)})')
+            else:
+                yield Message(recorded_ns, body, bytes(data), where)
 
     def first(self, topic: str) -> Message:
         return next(self.messages(topic))
@@ -96,6 +107,10 @@ def open_recording(path: Path) -> Iterator[Recording]:
         yield Recording(path, reader)
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Makes one AprlocError of whatever rosbags lets through when a file is damaged."""
@@ -104,8 +119,7 @@ def _reading(path: Path) -> Iterator[None]:
     except AprlocError:
         raise
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise AprlocError(f'{path}: not a readable bag ({reason}); try "{repair(path)}"') from error
+        raise AprlocError(f'{path}: not a readable bag ({_first_line(error)}); try "{repair(path)}"') from error
 
 
 def _bag(path: Path) -> Path:
