@@ -57,7 +57,7 @@ MAY_IMPORT = {
     'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': set(),
-    'parameters': {'errors', 'catalogue', 'config', 'motion', 'tracker'},
+    'parameters': {'errors', 'camera_info', 'catalogue', 'config', 'motion', 'tracker'},
     'messages': MESSAGES, 'services': set(), 'clocks': set(), 'listener': set(), 'launch_checks': {'errors'},
     'frame_order': {'stamp_order'},
     'initial_pose': MESSAGES,

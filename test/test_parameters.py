@@ -11,6 +11,7 @@ from rclpy.parameter import Parameter
 
 from aprloc_ros.config import to_mapping
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.bag_images import ImageTopics
 from aprloc_ros.ros.parameters import NodeParameters, check_changes, declare_parameters, read_parameters
 
 FILE = Path(__file__).parent.parent / 'config/relocalize.yaml'
@@ -60,6 +61,14 @@ def test_the_prefix_goes_before_the_frames_of_the_robot_and_not_of_the_map(make_
     declare_parameters(node)
     parameters = read_parameters(node)
     assert (parameters.base_frame, parameters.odom_frame, parameters.map_frame) == ('robot1/base', 'robot1/odom', 'hall')
+
+
+@pytest.mark.parametrize('topic, rectified', [
+    ('/cam/image_rect', True), ('/cam/image_rect_color', True), ('/cam/image_raw', False), ('/image_rect/image', False)])
+def test_the_name_of_the_topic_says_that_images_are_rectified_as_it_does_in_a_bag(make_node, topic, rectified):
+    node = make_node('-r', f'image:={topic}')
+    declare_parameters(node)
+    assert read_parameters(node).rectified == ImageTopics(topic, None).rectified == rectified
 
 
 @pytest.mark.parametrize('override', ['frame_prefix:=/robot1/', 'base_frame:=/base', 'map_frame:=/map', "base_frame:=''"])

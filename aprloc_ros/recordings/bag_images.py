@@ -7,7 +7,7 @@ import numpy as np
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.recordings.bag_messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
-from aprloc_ros.recordings.camera_info import camera_from_info
+from aprloc_ros.recordings.camera_info import camera_from_info, names_rectified
 from aprloc_ros.recordings.decoding.encoded_images import MAX_IMAGE_BYTES
 from aprloc_ros.recordings.decoding.image_messages import decode_image, is_depth
 from aprloc_ros.recordings.message_fields import stamp_ns
@@ -23,8 +23,7 @@ class ImageTopics:
 
     @property
     def rectified(self) -> bool:
-        """Whether the images are undistorted already, by the name that image_proc gives them."""
-        return self.image.removesuffix('/compressed').rpartition('/')[2].startswith('image_rect')
+        return names_rectified(self.image)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,11 @@ _DISTORTION_MODELS = {'plumb_bob': ('opencv', 5), 'rational_polynomial': ('openc
 _OR_RECTIFY = 'or rectify the images (image_proc) and use those'
 
 
+def names_rectified(topic: str) -> bool:
+    """Whether a topic's images are undistorted already, by the name that image_proc gives them (image_rect*)."""
+    return topic.removesuffix('/compressed').rpartition('/')[2].startswith('image_rect')
+
+
 def camera_from_info(info, rectified: bool = False) -> Camera:
     """The camera of the image that comes with this CameraInfo, its binning and region of interest applied.
 

@@ -68,7 +68,7 @@ class Recording:
             where = f'{self.path}: {topic}, message {index}'
             try:
                 body = self.reader.deserialize(data, connection.msgtype)
-            except Exception as error:   # rosbags lets whatever it meets through
+            except Exception as error:  # noqa: BLE001  rosbags lets whatever it meets through
                 skipped.add('content', f'{where}: not a readable {connection.msgtype} ({_first_line(error)})')
             else:
                 yield Message(recorded_ns, body, bytes(data), where)

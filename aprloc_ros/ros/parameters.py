@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 from aprloc_ros.catalogue import check_map_name
 from aprloc_ros.config import from_mapping
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.camera_info import names_rectified
 from aprloc_ros.tracking.motion import option
 from aprloc_ros.tracking.tracker import TrackingOptions
 
@@ -43,7 +44,7 @@ class NodeParameters(TrackingOptions):
     require_camera_info: bool = option(
         True, 'Reject images until camera_info arrives; false: take the camera that the map was built with')
     rectified: bool = option(
-        False, 'The images are rectified already (image_rect): use P of camera_info and no distortion')
+        False, 'The images are rectified already: use P of camera_info and no distortion; so it is of topics image_rect*')
     max_image_bytes: int = option(
         100_000_000, 'Largest decoded image, width x height x 3 bytes', range=(1_000, 2_000_000_000))
 
@@ -97,13 +98,17 @@ def declare_parameters(node: Node) -> None:
 
 
 def read_parameters(node: Node) -> NodeParameters:
-    """The node's parameters as they are now, frames with their prefix. Raises AprlocError for a value that is not allowed."""
+    """The node's parameters as they are now, frames with their prefix, and what the image topic's name says.
+
+    Raises AprlocError for a value that is not allowed.
+    """
     values = {parameter.name: _plain(node.get_parameter(parameter.name).value)
               for parameter in dataclasses.fields(NodeParameters)}
     parameters = from_mapping(NodeParameters, values, node.get_name())
     prefix = parameters.frame_prefix
     parameters = dataclasses.replace(parameters, base_frame=prefix + parameters.base_frame,
-                                     odom_frame=prefix + parameters.odom_frame)
+                                     odom_frame=prefix + parameters.odom_frame,
+                                     rectified=parameters.rectified or names_rectified(node.resolve_topic_name('image')))
     for name in ('map_frame', 'base_frame', 'odom_frame'):
         frame = getattr(parameters, name)
         if frame.startswith('/') or not (frame or name == 'map_frame'):
