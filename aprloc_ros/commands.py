@@ -84,6 +84,7 @@ def evaluate(options: argparse.Namespace) -> int:
         return _evaluate_poses(options.poses)
     if not (options.map and options.data):
         raise AprlocError('evaluate needs a map NAME and --data PATH, or --poses PATH')
+    from aprloc_ros.scoring.truth_check import doubt
     from aprloc_ros.scoring.uncertainty_table import uncertainty_table
     from aprloc_ros.training.datasets import read_capture
 
@@ -92,6 +93,9 @@ def evaluate(options: argparse.Namespace) -> int:
     for note in capture.notes:
         _say(note)
     records = evaluation.evaluate_map(localizer, capture.test, _progress(len(capture.test)))
+    contradiction = doubt(records, localizer.manifest)
+    if contradiction:
+        _say(contradiction)
     scores = evaluation.score_with_baselines(records, [f.T_map_cam for f in capture.train], f'map {options.map}')
     p50, p95 = evaluation.latency_p50_p95_ms(records)
     facts = {'localize() p50 / p95': f'{p50:.1f} / {p95:.1f} ms on {localizer.device_name}'}

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     'localizer': LOADED | {'refiners', 'pace', 'lens_watch'},
     # What was estimated, and how sure it was.
     'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
+    'truth_check': {'errors', 'evaluation', 'geometry', 'manifest'},
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
     # What was recorded.
     'repair': set(), 'recording': {'errors', 'repair', 'skipped'}, 'message_fields': {'errors', 'geometry'},

@@ -11,9 +11,9 @@ from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map, save_manifest
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.evaluation import evaluate_map
+from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.calibration.refiner_calibration import with_refiners
 from aprloc_ros.training.checks.agreement import check_poses
-from aprloc_ros.training.checks.map_agreement import check_drive
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.images.views import load_views, with_lenses

@@ -31,6 +31,7 @@ from aprloc_ros.scoring.figures import path_figure, styled, worst_records
 from aprloc_ros.scoring.replay import ANSWERED, ReplayedFrame, Robot, replay
 from aprloc_ros.scoring.replay_scores import ReplayScores, score_replay, true_records
 from aprloc_ros.scoring.report import record_figures, write_page
+from aprloc_ros.scoring.truth_check import doubt
 
 RESULTS_FILE = 'results.json'
 _SAY_EVERY = 50   # frames
@@ -66,6 +67,7 @@ def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, op
         out.mkdir(parents=True, exist_ok=True)
         frames = _localise(recording, topics, localizer, robot, options.realtime, say)
         records = true_records(frames, truth)
+        recording.note(doubt(list(records.values()), bundle.manifest))
         scores = score_replay(frames, records, f'replay, map {bundle.manifest.name}')
         write_tum_file(out / TUM_FILE, frames)
         write_csv(out / CSV_FILE, frames, records)

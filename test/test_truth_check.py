@@ -1,13 +1,18 @@
 """A drive in another frame is told from one that shows a map's own mistakes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny_map import tiny_manifest
 
+from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp
+from aprloc_ros.scoring import evaluation
 from aprloc_ros.scoring.evaluation import make_record
-from aprloc_ros.training.checks.map_agreement import check_drive
+from aprloc_ros.scoring.truth_check import check_drive, doubt
+from aprloc_ros.training import datasets
 
 COUNT = 20
 
@@ -26,7 +31,7 @@ def answers(believed: int = COUNT) -> tuple[torch.Tensor, list[str]]:
 
 def records(T_drive, T_answer, statuses):
     slips = se3_exp(0.003 * torch.randn(COUNT, 6, generator=torch.Generator().manual_seed(1)).double())
-    return [make_record(f'{i}', float(i), truth, answer @ slip, 1.0, status, None, None)
+    return [make_record(f'{i}', float(i), truth, answer @ slip, 1.0, status, torch.eye(6).double(), 1.0)
             for i, (truth, answer, slip, status) in enumerate(zip(T_drive, T_answer, slips, statuses))]
 
 
@@ -58,3 +63,23 @@ def test_answers_that_are_wrong_each_in_its_way_are_what_calibration_is_for(mani
 def test_a_map_that_believes_little_says_nothing(manifest):
     T, statuses = answers(5)
     assert 'not checked' in check_drive(records(T.flip(0), T, statuses), manifest)
+
+
+def test_a_score_says_that_its_truth_contradicts_the_map(manifest):
+    T, statuses = answers()
+    other = se3_exp(torch.tensor([4.0, -1, 0.5, 0.1, 0.6, 0]).double())
+    assert doubt(records(T, T, statuses), manifest) == '' == doubt([], manifest)
+    assert 'WARNING: the drive contradicts the map' in doubt(records(other @ T, T, statuses), manifest)
+    assert doubt(records(T.flip(0), T, statuses), manifest).startswith('WARNING')
+
+
+def test_evaluate_says_it_beside_its_table(tiny_map, monkeypatch, capsys):
+    T, statuses = answers()
+    frames = tuple(SimpleNamespace(T_map_cam=pose) for pose in T)
+    capture = SimpleNamespace(train=frames, test=frames, notes=(), name='drive')
+    monkeypatch.setattr(datasets, 'read_capture', lambda path: capture)
+    other = se3_exp(torch.tensor([4.0, -1, 0.5, 0.1, 0.6, 0]).double())
+    monkeypatch.setattr(evaluation, 'evaluate_map', lambda *_: records(other @ T, T, statuses))
+    assert main(['evaluate', tiny_map.name, '--map-dir', str(tiny_map.parent), '--data', 'drive']) == 0
+    said = capsys.readouterr()
+    assert 'WARNING: the drive contradicts the map' in said.err + said.out

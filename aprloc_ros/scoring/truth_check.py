@@ -1,4 +1,4 @@
-"""Do the poses of another drive agree with a map? The map's own answers tell, before it is calibrated with them."""
+"""Do the poses of another drive agree with a map? The map's own answers tell, before it is scored or calibrated with them."""
 
 from collections.abc import Sequence
 
@@ -45,6 +45,15 @@ def check_drive(records: Sequence[FrameRecord], manifest: Manifest) -> str:
             raise AprlocError(f'the drive contradicts the map: {text}, all alike: its poses are '
                               f'{words.format(turned_deg, moved_m)}; bring them into the map\'s frame')
     return f'WARNING: drive: {text}; the map is wrong there, or these poses are'
+
+
+def doubt(records: Sequence[FrameRecord], manifest: Manifest) -> str:
+    """A warning where poses that a map was scored with contradict it; empty where nothing speaks against them."""
+    try:
+        text = check_drive(records, manifest)
+    except AprlocError as error:
+        return f'WARNING: {error}'
+    return text if text.startswith('WARNING') else ''
 
 
 def _noise(accuracy: dict[str, float], key: str) -> float:
