@@ -12,7 +12,7 @@ demo: venv
 	$(VENV)/bin/aprloc demo
 
 test: venv
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 test-slow: venv
 	$(VENV)/bin/python -m pytest -m slow -s

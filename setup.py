@@ -48,7 +48,7 @@ setup(
         'ros': [wheel + WHEELS for wheel in ROS_WHEELS],
         'eval': ['rosbags', 'evo', 'matplotlib', 'pandas'],
         'train': ['lightning-fabric', 'tqdm', 'pycolmap', 'pillow'],
-        'test': ['pytest<8.4', 'catkin_pkg', 'ruff', 'scipy', 'setuptools', 'xmlschema'],
+        'test': ['pytest<8.4', 'pytest-xdist', 'catkin_pkg', 'ruff', 'scipy', 'setuptools', 'xmlschema'],
     },
     entry_points={'console_scripts': [
         'aprloc = aprloc_ros.cli:main',

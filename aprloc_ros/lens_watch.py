@@ -57,10 +57,10 @@ class LensWatch:
         share = news / scale ** 2 * evidence.information.numpy()
         self._information = _FORGETTING * self._information + share
         self._weighted = _FORGETTING * self._weighted + share @ evidence.offsets.numpy()
-        return self._verdict()
+        return self.verdict()
 
-    def _verdict(self) -> LensVerdict:
-        """Along the principal axes of what was said, both explanations are three independent numbers."""
+    def verdict(self) -> LensVerdict:
+        """By what was noted so far. Along the principal axes of what was said, both explanations are three independent numbers."""
         information, axes = np.linalg.eigh(self._information)
         information = np.maximum(information, _LEAST_INFORMATION)
         said = axes.T @ self._weighted / information

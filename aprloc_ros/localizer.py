@@ -134,12 +134,13 @@ class Localizer:
     def _minding_the_lens(self, estimate: Estimate, source: Camera) -> Estimate:
         """A refined estimate with what the run's images say of the camera: rejected, or as uncertain as that makes it."""
         spec, refined = self.manifest.refiners.get(estimate.refiner), estimate.refined
-        if spec is None or estimate.status != 'refined' or refined.lens is None or not refined.lens.is_usable:
+        if spec is None or estimate.status != 'refined' or refined.lens is None or not refined.lens.has_shift:
             return estimate
         if source not in self._watches and len(self._watches) >= _MOST_CAMERAS:
             self._watches.clear()
         watch = self._watches.setdefault(source, LensWatch(is_same_view(source, self.manifest.camera)))
-        verdict = watch.note(refined.lens, spec.covariance.largest_scale(estimate.score))
+        scale = spec.covariance.largest_scale(estimate.score)
+        verdict = watch.note(refined.lens, scale) if refined.lens.is_usable else watch.verdict()
         if verdict.wrong:
             return replace(estimate, status='rejected', reason=OTHER_CAMERA, text=_contradiction(source, verdict.offsets))
         return replace(estimate, covariance=verdict.widened(estimate.covariance, refined.lens.shift))

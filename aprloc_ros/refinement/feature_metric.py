@@ -11,6 +11,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.refinement import levenberg
 from aprloc_ros.refinement.feature_grid import FeatureGrid
 from aprloc_ros.refinement.lens_evidence import LensEvidence, lens_evidence
+from aprloc_ros.refinement.lens_matches import LensGuess
 
 # Barron's family (CVPR 2019): shape 1 is the smooth form of Huber's loss, -2 Geman and McClure's, which forgets outliers.
 LOSSES = {'huber': levenberg.Kernel(shape=1.0), 'barron': levenberg.Kernel(shape=-2.0)}
@@ -30,11 +31,13 @@ class Aligned:
 
 @torch.no_grad()
 def feature_metric(T_map_cam: Tensor, xyz: Tensor, descriptors: Tensor, feature_map: Tensor, camera: Camera,
-                   loss: str = 'barron', allows: Callable[[int], bool] = lambda done: done < _ITERATIONS) -> Aligned:
+                   loss: str = 'barron', allows: Callable[[int], bool] = lambda done: done < _ITERATIONS,
+                   guess: LensGuess | None = None) -> Aligned:
     """The search from one pose; it stays where it was if nothing is to be gained.
 
     T_map_cam [4, 4] where the search begins; xyz [N, 3], descriptors [N, C]; feature_map [C, H, W] of an image of the
-    rectified camera, all of unit length; loss: one of LOSSES; allows: whether another iteration may follow that many.
+    rectified camera, all of unit length; loss: one of LOSSES; allows: whether another iteration may follow that many;
+    guess: of what the camera is off by.
     """
     if loss not in LOSSES:
         raise AprlocError(f'loss {loss!r} is not one of {", ".join(LOSSES)}')
@@ -48,5 +51,5 @@ def feature_metric(T_map_cam: Tensor, xyz: Tensor, descriptors: Tensor, feature_
                                levenberg.LevenbergSettings(kernel=LOSSES[loss]), allows)
     hessian, _ = levenberg.normal_equations(found.residuals, weights, found.variance, channels, LOSSES[loss])
     likeness = 1 - found.residuals.squared[found.residuals.seen] / 2
-    lens = lens_evidence(found.residuals, residuals_at, grid, found.T_map_cam[0], weights, found.variance, LOSSES[loss])
+    lens = lens_evidence(found.residuals, residuals_at, grid, found.T_map_cam[0], weights, found.variance, LOSSES[loss], guess)
     return Aligned(found.T_map_cam[0].cpu(), hessian[0].cpu(), likeness.cpu(), found.iterations, lens)

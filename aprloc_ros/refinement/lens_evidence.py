@@ -13,13 +13,15 @@ from torch import Tensor
 from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.refinement.feature_grid import FeatureGrid
-from aprloc_ros.refinement.levenberg import Kernel, Residuals, normal_equations
+from aprloc_ros.refinement.lens_matches import LensGuess
+from aprloc_ros.refinement.levenberg import Kernel, Residuals, normal_equations, robust_cost
 
 _SUSPICIOUS = 6.0    # squared distance of a first step from zero: only then are more steps made
 _STEPS = 20          # at most
 _NEAR = 1e-4         # a step within it ends them
 _STRETCH = 2.0       # steps on feature maps are too short, see levenberg.LevenbergSettings
 _DAMPING = 1e-3      # share of the Hessian's diagonal
+_SAME = 0.01         # a guess within it of what was found is no other
 _FARTHEST = 0.5      # of an offset: beyond, nothing is linear
 
 # A grid and a pose [4, 4] -> residuals of one start.
@@ -35,9 +37,14 @@ class LensEvidence:
     shift: Tensor         # [6, 3] float64: xi of T_true = T_map_cam @ exp(xi) is shift @ the true offsets
 
     @property
+    def has_shift(self) -> bool:
+        """Whether it is known what a wrong camera does to the pose."""
+        return bool(torch.isfinite(self.shift).all())
+
+    @property
     def is_usable(self) -> bool:
         """Finite, and of a camera that can be: an offset below -1 would turn the focal length round."""
-        return (all(bool(torch.isfinite(part).all()) for part in (self.offsets, self.information, self.shift))
+        return (bool(torch.isfinite(self.offsets).all() and torch.isfinite(self.information).all())
                 and self.offsets.abs().max().item() <= _FARTHEST)
 
 
@@ -49,30 +56,53 @@ def offset_camera(camera: Camera, offsets: Tensor) -> Camera:
 
 
 def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: FeatureGrid, T_map_cam: Tensor, weights: Tensor,
-                  variance: Tensor, kernel: Kernel) -> LensEvidence:
+                  variance: Tensor, kernel: Kernel, guess: LensGuess | None = None) -> LensEvidence:
     """At the best pose T_map_cam [4, 4] of a search on the grid, with the residuals there; weights [1, N], variance [1].
 
-    One linear step, which costs a fraction of a millisecond; several where that one leads away from zero.
+    One linear step, which costs a fraction of a millisecond; several where that one leads away from zero, and from a guess
+    that is far from where they end: of two minima the lower one counts.
     """
-    found = first = _linearised(residuals, grid, weights, variance, kernel)
-    if first.offsets @ first.information @ first.offsets < _SUSPICIOUS:
+    def linearised(residuals: Residuals, grid: FeatureGrid) -> _Linearised:
+        return _linearised(residuals, grid, weights, variance, kernel)
+
+    def search(offsets: Tensor, T_map_cam: Tensor) -> _Linearised | None:
+        for _ in range(_STEPS):
+            moved = replace(grid, camera=offset_camera(grid.camera, offsets))
+            found = linearised(residuals_at(moved, T_map_cam), moved)
+            step = found.step
+            if step[6:].abs().max() < _NEAR:
+                break
+            offsets, T_map_cam = offsets + step[6:].cpu(), T_map_cam @ se3_exp(step[:6])
+            if not torch.isfinite(offsets).all() or offsets.abs().max() > _FARTHEST:
+                return None
+        return replace(found, offsets=offsets)
+
+    found = first = linearised(residuals, grid)
+    if first.offsets @ first.information @ first.offsets >= _SUSPICIOUS:
+        found = search(first.step[6:].cpu(), T_map_cam @ se3_exp(first.step[:6])) or first
+    if guess is None or _agree(guess, found):
         return found
-    total = torch.zeros(3, dtype=torch.float64)
-    for _ in range(_STEPS):
-        step = found.step
-        total, T_map_cam = total + step[6:].cpu(), T_map_cam @ se3_exp(step[:6])
-        if not torch.isfinite(total).all() or total.abs().max() > _FARTHEST:
-            return first
-        moved = replace(grid, camera=offset_camera(grid.camera, total))
-        found = _linearised(residuals_at(moved, T_map_cam), moved, weights, variance, kernel)
-        if step[6:].abs().max() < _NEAR:
-            break
-    return LensEvidence(total, found.information, found.shift)
+    other = search(guess.offsets, guess.T_map_cam.to(T_map_cam))
+    if other is not None and other.cost < found.cost:
+        found = other
+    return found if _agree(guess, found) else _doubted(found, guess.offsets)
+
+
+def _agree(guess: LensGuess, found: LensEvidence) -> bool:
+    return (guess.offsets - found.offsets).abs().max().item() <= _SAME
+
+
+def _doubted(found: LensEvidence, others: Tensor) -> LensEvidence:
+    """With so little information that what matches say, offsets [3], is one standard deviation away."""
+    apart = others - found.offsets
+    squared = (apart @ found.information @ apart).item() / len(apart)
+    return replace(found, information=found.information / max(1.0, squared))
 
 
 @dataclass(frozen=True, eq=False)
 class _Linearised(LensEvidence):
     step: Tensor   # [9]: of the pose and the offsets together
+    cost: float
 
 
 def _linearised(residuals: Residuals, grid: FeatureGrid, weights: Tensor, variance: Tensor, kernel: Kernel) -> _Linearised:
@@ -83,7 +113,8 @@ def _linearised(residuals: Residuals, grid: FeatureGrid, weights: Tensor, varian
     information = H[6:, 6:] + H[6:, :6] @ shift
     offsets = -_solve(information, g[6:] + shift.T @ g[:6])
     step = -_STRETCH * _solve(H + _DAMPING * torch.diag(H.diagonal()), g)
-    return _Linearised(offsets.cpu(), information.cpu(), shift.cpu(), step)
+    cost = robust_cost(residuals, weights, variance, grid.cells.shape[1], kernel).item()
+    return _Linearised(offsets.cpu(), information.cpu(), shift.cpu(), step, cost)
 
 
 def _solve(A: Tensor, b: Tensor) -> Tensor:

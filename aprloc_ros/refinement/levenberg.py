@@ -149,7 +149,7 @@ def minimise(T_map_cam: Tensor, linearise: Callable[[Tensor], Residuals], weight
         candidate = linearise(T_candidate)
         # A point that leaves the view keeps its cost: to look away from points must neither pay nor cost.
         candidate = replace(candidate, squared=torch.where(candidate.seen, candidate.squared, state.squared))
-        better = _cost(candidate, weights, variance, components, kernel) < _cost(state, weights, variance, components, kernel)
+        better = robust_cost(candidate, weights, variance, components, kernel) < robust_cost(state, weights, variance, components, kernel)
         T_map_cam = torch.where(better[:, None, None], T_candidate, T_map_cam)
         state = candidate.where(better, state)
         # A stretched step that failed says nothing against the step itself.
@@ -174,6 +174,7 @@ def damped_step(hessian: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
     return torch.where((failed == 0)[:, None], xi, 0.0).nan_to_num(0.0, 0.0, 0.0)
 
 
-def _cost(residuals: Residuals, weights: Tensor, variance: Tensor, components: int, kernel: Kernel) -> Tensor:
+def robust_cost(residuals: Residuals, weights: Tensor, variance: Tensor, components: int, kernel: Kernel) -> Tensor:
+    """Of each start [S]: half the robust sum of squared whitened residuals. weights [S, N], variance [S]."""
     z = residuals.squared / (components * variance[:, None])
     return (weights * kernel.cost(z)).sum(-1)

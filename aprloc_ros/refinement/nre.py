@@ -12,6 +12,7 @@ from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, SIZE_MULTI
 from aprloc_ros.points import MapPoints
 from aprloc_ros.refinement.feature_metric import Aligned, feature_metric
 from aprloc_ros.refinement.gnc import Level, Pinhole, minimise
+from aprloc_ros.refinement.lens_matches import guess_lens
 from aprloc_ros.refinement.loss_maps import (
     LossMaps,
     dense_maps,
@@ -161,10 +162,12 @@ class NreRefiner:
         if len(rows) < _FEWEST:
             return
         start, index = _to_map(trace.fine), torch.from_numpy(rows)
+        told = trace.fine_maps.gains.max(1) > 0
+        guess = guess_lens(trace.fine_maps.best[told], trace.xyz[trace.rows[told]], trace.fine_camera, trace.fine)
         before, most = trace.iterations, self.settings.metric_iterations
         trace.final = feature_metric(start.to(fine.device), torch.from_numpy(trace.xyz[rows]).to(fine.device),
                                      fine[index.to(fine.device)], feature_map, query.camera,
-                                     allows=lambda done: done < most and watch.allows(before + done))
+                                     allows=lambda done: done < most and watch.allows(before + done), guess=guess)
         trace.iterations += trace.final.iterations
         trace.steps.append(Step(trace.final.T_map_cam, trace.steps[-1].cost, watch.elapsed_ms))
 

@@ -26,7 +26,7 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.hardware import describe_hardware
 
-BUDGETS_MS = (20.0, 30.0, 40.0, 60.0, 100.0, 150.0, 300.0, 600.0, 1000.0)
+BUDGETS_MS = (20.0, 30.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 300.0, 400.0, 600.0, 800.0, 1000.0)
 BUSY_PROCESSES = 4
 FIVE_SIGMA = chi2_quantile(1 - 5.733e-7, 6)   # squared distance that 6 numbers reach as seldom as one reaches 5 sigma
 _INSIDE_95 = chi2_quantile(0.95, 6)

@@ -1,5 +1,6 @@
 """`aprloc benchmark camera`: cameras that are declared in another mode than they are in, and what a map says of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,8 +14,13 @@ from aprloc_ros.localizer import OTHER_CAMERA, Estimate, Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.scoring.uncertainty import squared_mahalanobis
 from aprloc_ros.training.benchmarks.budget import FIVE_SIGMA
+from aprloc_ros.training.benchmarks.nre import damages
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.presets import PRESETS
+
+_RIGHT_FRAMES = 2000   # at least
+_MOST_NOISE = 8.0      # standard deviation, of 255
 
 
 def _modes(camera: Camera) -> dict[str, Camera]:
@@ -40,6 +46,23 @@ def benchmark_camera(options):
         print(f'| {name} | {_share(refused)} | {refused.index(True) + 1 if any(refused) else "-"} '
               f'| {_share([e.reason == OTHER_CAMERA for e in alone])} | {_beyond(run, frames)}; {_beyond(alone, frames)} | {said} |',
               flush=True)
+    _right_cameras(bundle, frames, options.device)
+
+
+def _right_cameras(bundle: MapBundle, frames: Sequence[Frame], device: str):
+    """The camera is as declared, the images are not as they were: one drive after another, each frame damaged by chance."""
+    generator = torch.Generator().manual_seed(0)
+    by_name = list(damages(PRESETS[bundle.manifest.build.preset].descriptors.blur_px).values())
+    estimates, seen = [], list(frames) * math.ceil(_RIGHT_FRAMES / len(frames))
+    localizer = Localizer(bundle, device)
+    for frame in tqdm(seen, desc='right cameras', leave=False, mininterval=2.0):
+        damage = by_name[int(torch.randint(len(by_name), (1,), generator=generator))]
+        damaged = torch.from_numpy(damage(frame.read_image(), generator).copy())
+        noise = torch.rand(1, generator=generator) * _MOST_NOISE * torch.randn(damaged.shape, generator=generator)
+        estimates.append(localizer.localize((damaged + noise).round().clamp(0, 255).byte().numpy(), frame.camera))
+    refused = sum(estimate.reason == OTHER_CAMERA for estimate in estimates)
+    print(f'\nright cameras, images with blur, noise, other exposure and covered parts by chance: {refused} of {len(seen)} '
+          f'refused; published, beyond 5 sigma: {_beyond(estimates, seen)}')
 
 
 def _estimates(bundle: MapBundle, frames: Sequence[Frame], mode: str, device: str, forget: bool) -> list[Estimate]:
