@@ -293,7 +293,7 @@ def test_an_unknown_preset_is_a_usage_error(capsys):
 
 @pytest.mark.parametrize('stage', ['field', 'regressor', 'descriptors', 'features'])
 def test_a_stage_runs_as_a_module(stage):
-    shown = subprocess.run([sys.executable, '-m', f'aprloc_ros.training.{stage}', '--help'], cwd=REPOSITORY,
+    shown = subprocess.run([sys.executable, '-m', f'aprloc_ros.training.stages.{stage}', '--help'], cwd=REPOSITORY,
                            capture_output=True, text=True, check=False)
     assert shown.returncode == 0 and '--data' in shown.stdout and not shown.stderr
 

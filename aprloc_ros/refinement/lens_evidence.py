@@ -21,7 +21,7 @@ _STEPS = 20          # at most
 _NEAR = 1e-4         # a step within it ends them
 _STRETCH = 2.0       # steps on feature maps are too short, see levenberg.LevenbergSettings
 _DAMPING = 1e-3      # share of the Hessian's diagonal
-_SAME = 0.01         # a guess within it of what was found is no other
+_SAME = 0.01         # a guess within it of what was found is no other: so exact are matches at best
 _FARTHEST = 0.5      # of an offset: beyond, nothing is linear
 
 # A grid and a pose [4, 4] -> residuals of one start.
@@ -80,23 +80,10 @@ def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Feature
     found = first = linearised(residuals, grid)
     if first.offsets @ first.information @ first.offsets >= _SUSPICIOUS:
         found = search(first.step[6:].cpu(), T_map_cam @ se3_exp(first.step[:6])) or first
-    if guess is None or _agree(guess, found):
+    if guess is None or (guess.offsets - found.offsets).abs().max().item() <= _SAME:
         return found
     other = search(guess.offsets, guess.T_map_cam.to(T_map_cam))
-    if other is not None and other.cost < found.cost:
-        found = other
-    return found if _agree(guess, found) else _doubted(found, guess.offsets)
-
-
-def _agree(guess: LensGuess, found: LensEvidence) -> bool:
-    return (guess.offsets - found.offsets).abs().max().item() <= _SAME
-
-
-def _doubted(found: LensEvidence, others: Tensor) -> LensEvidence:
-    """With so little information that what matches say, offsets [3], is one standard deviation away."""
-    apart = others - found.offsets
-    squared = (apart @ found.information @ apart).item() / len(apart)
-    return replace(found, information=found.information / max(1.0, squared))
+    return found if other is None or other.cost >= found.cost else other
 
 
 @dataclass(frozen=True, eq=False)
