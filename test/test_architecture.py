@@ -11,7 +11,7 @@ ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geo
        'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs',
        'tf2_ros', 'visualization_msgs'}
 ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters',
-             'inputs', 'frames', 'rate', 'initial_pose', 'services',
+             'inputs', 'frames', 'announcement', 'rate', 'initial_pose', 'services',
              'tf_output', 'display', 'stream', 'node', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
               'scene', 'points'}
@@ -23,7 +23,7 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'bit_depth': set(), 'catalogue': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
+    'bit_depth': set(), 'catalogue': {'errors', 'table'}, 'table': set(), 'outputs': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
     'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
     'scene': {'errors', 'geometry'}, 'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
@@ -38,7 +38,7 @@ MAY_IMPORT = {
     'localizer': LOADED | {'refiners', 'pace', 'lens_watch'},
     # What was estimated, and how sure it was.
     'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
-    'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
+    'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty', 'table'},
     # What was recorded.
     'repair': set(), 'recording': {'errors', 'repair'}, 'message_fields': {'errors', 'geometry'},
     'camera_info': {'errors', 'camera', 'intrinsics'},
@@ -65,14 +65,14 @@ MAY_IMPORT = {
     'odometry': MESSAGES | {'stamp_order', 'transforms'},
     'inputs': {'clocks', 'errors', 'listener', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
-    'rate': set(),
+    'rate': set(), 'announcement': {'frames', 'parameters'},
     'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'decoding', 'localizer', 'odometry', 'parameters',
                                        'transforms'},
     'display': {'answer', 'camera', 'clocks', 'cloud', 'fields', 'map_bundle', 'overlay', 'message_fields', 'messages',
                 'worker'},
     'stream': MESSAGES | {'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
                           'parameters', 'rate', 'services', 'tf_output', 'tracker', 'transforms', 'worker'},
-    'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace',
+    'node': MESSAGES | {'announcement', 'catalogue', 'clocks', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace',
                         'parameters', 'refinement', 'services', 'starter', 'stream', 'transforms'},
     'relocalize': {'node'},
 }

@@ -68,6 +68,7 @@ class FrameStream:
         self._watch = node.create_timer(_WATCH_PERIOD_S, self._look_after, clock=STEADY)
         self._worker = NewestFrameWorker(self._answer, self._counts.supersede)
         self._inputs = Inputs(node, setup.parameters, setup.odometry, self._on_image)
+        self.listens_to = self._inputs.described()
 
     @property
     def state(self) -> str:

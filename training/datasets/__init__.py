@@ -7,6 +7,7 @@ from aprloc_ros.training.datasets import bag, cambridge, colmap_model, llff, sev
 from aprloc_ros.training.datasets.admission import admitted
 from aprloc_ros.training.datasets.capture import Capture
 from aprloc_ros.training.datasets.choice import read_choice
+from aprloc_ros.training.datasets.files import is_unposed
 
 # In the order of trial: where a folder fits two, the first one says more (a split, lens, points).
 READERS = (transforms_json, cambridge, seven_scenes, colmap_model, llff, tum)
@@ -25,5 +26,7 @@ def read_capture(path: str | Path, cache_dir: str | Path | None = None) -> Captu
             return admitted(reader.read(path), read_choice(path))
     if bag.recognises(path):
         return admitted(bag.read(path, Path(cache_dir).expanduser() if cache_dir else None), read_choice(path))
+    if is_unposed(path):
+        raise AprlocError(f'{path}: images without poses; find them with: aprloc pose {path} --out CAPTURE, and give CAPTURE')
     wanted = '; '.join(reader.LOOKED_FOR for reader in (*READERS, bag))
     raise AprlocError(f'{path}: not a capture of a known format; looked for {wanted}')
