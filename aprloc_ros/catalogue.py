@@ -105,8 +105,8 @@ def describe_map(directory: Path) -> dict[str, str]:
 
 
 def _error(accuracy: dict, which: str) -> str:
-    metres, degrees = accuracy.get(f'{which}_m'), accuracy.get(f'{which}_deg')
-    return '-' if metres is None or degrees is None else f'{metres:.3f} m, {degrees:.2f} deg'
+    known = [(f'{which}_{unit}', unit, digits) for unit, digits in (('m', 3), ('deg', 2)) if f'{which}_{unit}' in accuracy]
+    return ', '.join(f'{accuracy[key]:.{digits}f} {unit}' for key, unit, digits in known) or '-'
 
 
 def read_map_yaml(path: Path) -> object:
