@@ -95,7 +95,7 @@ def describe_map(directory: Path) -> dict[str, str]:
     path = directory / FILE_NAME
     try:
         mapping = read_map_yaml(path)
-        accuracy = mapping['accuracy']
+        accuracy = dict(mapping['accuracy'])
         size_mb = sum(file.stat().st_size for file in directory.iterdir()) / 1e6
         return {'median error': _error(accuracy, 'median'), '95 % below': _error(accuracy, 'p95'),
                 'judged on': f'{accuracy["frames"]:.0f} images' if 'frames' in accuracy else '-',
