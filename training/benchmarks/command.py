@@ -21,6 +21,7 @@ from aprloc_ros.training.benchmarks.camera import benchmark_camera
 from aprloc_ros.training.benchmarks.contradictions import benchmark_contradictions
 from aprloc_ros.training.benchmarks.curves import plot_histories
 from aprloc_ros.training.benchmarks.descriptors import benchmark_descriptors
+from aprloc_ros.training.benchmarks.film import benchmark_film
 from aprloc_ros.training.benchmarks.nefes import benchmark_nefes
 from aprloc_ros.training.benchmarks.nre import benchmark_nre
 from aprloc_ros.training.benchmarks.refine import benchmark_refine
@@ -231,6 +232,12 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument('--preset', default='small')
         sub.add_argument('--config', type=Path)
     command('contradictions', benchmark_contradictions).add_argument('--data', type=Path, required=True)
+    film = command('film', benchmark_film)
+    film.add_argument('name')
+    film.add_argument('--bag', type=Path, required=True, help='with truth, as of aprloc bag')
+    film.add_argument('--out', type=Path, required=True, metavar='FILE.webp|FILE.gif')
+    film.add_argument('--every', type=int, default=2, metavar='N', help='show every Nth frame (default: 2)')
+    film.add_argument('--map-dir', type=Path)
     ablation = command('ablation', benchmark_ablation)
     ablation.add_argument('--data', type=Path, required=True)
     ablation.add_argument('--preset', default='small')
