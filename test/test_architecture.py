@@ -65,7 +65,7 @@ MAY_IMPORT = {
     'odometry': MESSAGES | {'stamp_order', 'transforms'},
     'inputs': {'clocks', 'errors', 'listener', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
-    'rate': set(), 'announcement': {'frames', 'parameters'},
+    'rate': set(), 'announcement': {'frames'},
     'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'decoding', 'localizer', 'odometry', 'parameters',
                                        'transforms'},
     'display': {'answer', 'camera', 'clocks', 'cloud', 'fields', 'map_bundle', 'overlay', 'message_fields', 'messages',

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from rclpy.node import Node
 
 from aprloc_ros.ros.frames import Setup
-from aprloc_ros.ros.parameters import NodeParameters
 
 _ARROWS = {'map_to_odom': 'odom_frame', 'map_to_base': 'base_frame'}   # publish_tf -> the parameter that names its child
 
@@ -14,19 +13,20 @@ def announcement(node: Node, setup: Setup, inputs: Mapping[str, str]) -> Iterato
     """Lines for the log. inputs: 'image', 'camera_info' and perhaps 'odometry' -> topic, type and QoS."""
     parameters = setup.parameters
     for name, where in inputs.items():
-        yield f'waits for {name} on {where}{_remark(name, parameters)}'
+        yield f'waits for {name} on {where}{_remark(name, setup)}'
     pose, full_pose, status, tf = map(node.resolve_topic_name, ('pose', 'pose_with_covariance', '~/status', '/tf'))
     yield (f'will publish the pose of {parameters.base_frame} in {setup.map_frame} on {pose} and {full_pose} (reliable), '
            f'from {parameters.confirmations} consistent answers on; {status} and /diagnostics say how it is')
     yield _transform(setup, tf)
 
 
-def _remark(name: str, parameters: NodeParameters) -> str:
+def _remark(name: str, setup: Setup) -> str:
+    parameters = setup.parameters
     if name == 'image' and parameters.mode == 'one_shot':
         return ': one is answered whenever ~/relocalize is called'
     if name == 'camera_info':
         return ': no image is answered without' if parameters.require_camera_info else ", else takes the map's camera"
-    if name == 'odometry' and parameters.publish_tf == 'map_to_odom':
+    if name == 'odometry' and parameters.publish_tf == 'map_to_odom' and setup.send_transform is not None:
         return ': no transform is published without'
     return ''
 
