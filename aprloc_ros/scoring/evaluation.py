@@ -62,6 +62,7 @@ class Verdict:
 
     checks: dict[str, bool]
     remark: str = ''   # what else its reader must know, good or not
+    failed: str = 'the poses were NOT good'
 
     @property
     def good(self) -> bool:
@@ -74,7 +75,7 @@ class Verdict:
 
     def sentence(self) -> str:
         """The whole in a line."""
-        words, joint = ('the poses were good', ', but ') if self.good else ('the poses were NOT good', '; ')
+        words, joint = ('the poses were good', ', but ') if self.good else (self.failed, '; ')
         return words + (joint + self.remark if self.remark else '')
 
 

@@ -15,10 +15,10 @@ from aprloc_ros.scoring.figures import picture_sheet, spread_out
 from aprloc_ros.scoring.replay import ReplayedFrame
 
 SHOWN = 6   # frames whose pictures are on the page
-UNSURE_ADVICE = ('nothing in the images is where the map has it: another place, another light, or views that it never saw. Look at '
-                 'the pictures below; record this stretch and build again, or check that the camera and the map are the right ones')
+NOT_FOUND = ('the images show nothing that the map has: another place, another light, or views that it never saw. Look at the '
+             'pictures; record this stretch and build again, or check that camera and map are the right ones')
 ADVICE = {
-    'unsure': UNSURE_ADVICE,
+    'unsure': NOT_FOUND, 'out of iterations': NOT_FOUND,
     'camera_info': 'the calibration is not that of these images: name its topic with --camera-info, or calibrate this mode of the '
                    'camera',
     'image': 'the images show nothing or cannot be read: look at one of them, and at the lens',
@@ -36,7 +36,7 @@ def rejection_verdict(frames: Sequence[ReplayedFrame]) -> Verdict:
     texts = {frame.reason: frame.text for frame in reversed(frames)}
     checks = {f'{count} of {len(frames)} frames rejected, {reason}: {texts[reason]}': False
               for reason, count in counts.most_common()}
-    return Verdict(checks or {'the recording holds no image': False}, 'no frame was answered')
+    return Verdict(checks or {'the recording holds no image': False}, failed='no frame was answered')
 
 
 def what_to_do(frames: Sequence[ReplayedFrame]) -> dict[str, str]:

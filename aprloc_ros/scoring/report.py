@@ -25,7 +25,7 @@ _PAGE = """<!DOCTYPE html>
 <title>{title}</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em; color: #212121 }}
 h1 {{ font-size: 1.6em; margin-bottom: .2em }} h2 {{ font-size: 1.15em }}
-h2, li, .facts td {{ overflow-wrap: anywhere }} span {{ white-space: nowrap }}
+h2, li, .facts td:last-child {{ overflow-wrap: anywhere }} span {{ white-space: nowrap }}
 table {{ border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums }}
 th, td {{ padding: .3em .6em; text-align: right; vertical-align: top; border-bottom: 1px solid #e0e0e0 }}
 th {{ color: #616161; font-weight: 600 }}
