@@ -202,7 +202,7 @@ def place(options: argparse.Namespace) -> int:
         if done % PROGRESS_EVERY == 0 or done == total:
             _say(f'{done} of {total} frames rendered')
 
-    write_capture(to_folder(options.directory), options.seed, show)
+    write_capture(options.directory, options.seed, show)
     write_capture(options.directory / SECOND_DRIVE.name, options.seed, show, [SECOND_DRIVE])
     print(f'wrote {options.directory} and, to calibrate with, {options.directory / SECOND_DRIVE.name}')
     return 0

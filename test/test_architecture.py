@@ -11,8 +11,8 @@ ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geo
        'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs',
        'tf2_ros', 'visualization_msgs'}
 ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters',
-             'inputs', 'frames', 'announcement', 'rate', 'initial_pose', 'services',
-             'tf_output', 'display', 'stream', 'node', 'player'}
+             'inputs', 'frames', 'rate', 'initial_pose', 'services',
+             'tf_output', 'display', 'announcement', 'stream', 'node', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
               'scene', 'points'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
@@ -38,9 +38,10 @@ MAY_IMPORT = {
     'localizer': LOADED | {'refiners', 'pace', 'lens_watch'},
     # What was estimated, and how sure it was.
     'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
+    'truth_check': {'errors', 'evaluation', 'geometry', 'manifest'},
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty', 'table'},
     # What was recorded.
-    'repair': set(), 'recording': {'errors', 'repair'}, 'message_fields': {'errors', 'geometry'},
+    'repair': set(), 'recording': {'errors', 'repair', 'skipped'}, 'message_fields': {'errors', 'geometry'},
     'camera_info': {'errors', 'camera', 'intrinsics'},
     'decoding': {'errors', 'bit_depth', 'decoding'}, 'stamp_order': set(), 'bag_messages': {'camera', 'geometry'},
     'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},
@@ -56,8 +57,8 @@ MAY_IMPORT = {
     'tracker': {'geometry', 'distributions', 'motion', 'odometry_check'},
     'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
     # The node.
-    'worker': set(),
-    'parameters': {'errors', 'catalogue', 'config', 'motion', 'tracker'},
+    'worker': set(), 'announcement': {'frames'},
+    'parameters': {'errors', 'camera_info', 'catalogue', 'config', 'motion', 'tracker'},
     'messages': MESSAGES, 'services': set(), 'clocks': set(), 'listener': set(), 'launch_checks': {'errors'},
     'frame_order': {'stamp_order'},
     'initial_pose': MESSAGES,
@@ -65,14 +66,14 @@ MAY_IMPORT = {
     'odometry': MESSAGES | {'stamp_order', 'transforms'},
     'inputs': {'clocks', 'errors', 'listener', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
-    'rate': set(), 'announcement': {'frames'},
+    'rate': set(),
     'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'decoding', 'localizer', 'odometry', 'parameters',
                                        'transforms'},
     'display': {'answer', 'camera', 'clocks', 'cloud', 'fields', 'map_bundle', 'overlay', 'message_fields', 'messages',
                 'worker'},
-    'stream': MESSAGES | {'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
+    'stream': MESSAGES | {'announcement', 'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
                           'parameters', 'rate', 'services', 'tf_output', 'tracker', 'transforms', 'worker'},
-    'node': MESSAGES | {'announcement', 'catalogue', 'clocks', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace',
+    'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace',
                         'parameters', 'refinement', 'services', 'starter', 'stream', 'transforms'},
     'relocalize': {'node'},
 }

@@ -113,10 +113,10 @@ def test_evaluate_poses_scores_each_array(tmp_path, capsys):
     (['demo', '--map', 'tiny', '--report', '{tmp}/text.png'], 'text.png is a file; name a folder'),
     (['play', '{tmp}/nowhere', '--map', 'tiny', '--report', '{tmp}/text.png/in'], 'text.png is a file; name a folder'),
     (['evaluate', 'tiny', '--data', '{tmp}', '--report', '{tmp}/text.png'], 'text.png is a file; name a folder'),
-    (['place', '{tmp}/text.png'], 'text.png is a file; name a folder'),
+    (['place', '{tmp}/text.png'], 'text.png: cannot write the demo place there'),
     (['replay', '{tmp}', '--map', 'tiny'], 'images, not a bag; .*aprloc localize IMAGE --map NAME.*aprloc evaluate'),
-    (['evaluate', 'tiny', '--data', '{tmp}'], 'images without poses; find them with: aprloc pose {tmp} --out CAPTURE'),
-    (['calibrate', 'tiny', '--data', '{tmp}/drive.MOV'], 'without poses; find them with: aprloc pose .*drive.MOV --out CAPTURE')])
+    (['evaluate', 'tiny', '--data', '{tmp}'], 'images or a video without poses get them by: aprloc pose {tmp} --out CAPTURE'),
+    (['calibrate', 'tiny', '--data', '{tmp}/drive.MOV'], 'without poses get them by: aprloc pose .*drive.MOV --out CAPTURE')])
 def test_mistakes_get_one_line(maps, image, tmp_path, monkeypatch, capsys, arguments, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'text.png').write_text('not a picture')

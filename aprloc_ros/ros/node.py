@@ -25,7 +25,6 @@ from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.pace import Effort
 from aprloc_ros.refinement.refined import Budget
-from aprloc_ros.ros.announcement import announcement
 from aprloc_ros.ros.clocks import STEADY
 from aprloc_ros.ros.display import Display
 from aprloc_ros.ros.frames import Setup
@@ -84,8 +83,7 @@ class RelocalizeNode(LifecycleNode):
         setup = dataclasses.replace(self._setup, display=self._display)
         self._stream = FrameStream(self, setup, self._pose, self._pose_with_covariance, self.report)
         self._enter('active')
-        for line in announcement(self, setup, self._stream.listens_to):
-            self.get_logger().info(line)
+        self._stream.announce()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

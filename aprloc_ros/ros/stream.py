@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.message_fields import stamp_ns
+from aprloc_ros.ros.announcement import announcement
 from aprloc_ros.ros.clocks import STEADY, THROTTLED
 from aprloc_ros.ros.frame_order import FrameOrder
 from aprloc_ros.ros.frames import Setup, read_picture
@@ -68,12 +69,16 @@ class FrameStream:
         self._watch = node.create_timer(_WATCH_PERIOD_S, self._look_after, clock=STEADY)
         self._worker = NewestFrameWorker(self._answer, self._counts.supersede)
         self._inputs = Inputs(node, setup.parameters, setup.odometry, self._on_image)
-        self.listens_to = self._inputs.described()
 
     @property
     def state(self) -> str:
         """'searching', 'localized' or 'lost'."""
         return self._tracker.state
+
+    def announce(self) -> None:
+        """Say in the log what is waited for and what will be published."""
+        for line in announcement(self._node, self._setup, self._inputs.described()):
+            self._node.get_logger().info(line)
 
     def close(self) -> None:
         """Stop listening, finish the frame in hand, drop the one that waits."""

@@ -9,7 +9,6 @@ from PIL import Image
 from aprloc_ros.errors import AprlocError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
-VIDEO_SUFFIXES = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v')
 SMALLER_COPIES = ('images_2', 'images_4', 'images_8')   # where nerfstudio and LLFF put copies of `images`
 _ORIENTATION = 274   # EXIF tag
 
@@ -74,13 +73,6 @@ def unposed(paths: Iterable[Path], depths: Iterable[Path | None] = ()) -> tuple[
         if count:
             notes.append(f'{count} of {len(images)} images in {folder} have no pose and are not used')
     return tuple(notes)
-
-
-def is_unposed(path: Path) -> bool:
-    """Whether it is a video, or a folder of images, here or in a folder `images`."""
-    if path.is_file():
-        return path.suffix.lower() in VIDEO_SUFFIXES
-    return any(image_files(folder) for folder in (path, path / 'images') if folder.is_dir())
 
 
 def image_size(path: Path) -> tuple[int, int]:
