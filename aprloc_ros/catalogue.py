@@ -1,5 +1,6 @@
 """The maps that there are: where they are looked for, what they may be called, what `aprloc maps` lists. No torch."""
 
+import difflib
 import os
 import re
 import sys
@@ -8,12 +9,14 @@ from pathlib import Path
 import yaml
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.table import aligned
 
 FILE_NAME = 'map.yaml'
 USER_MAPS = Path('~/.ros/aprloc/maps')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}')
 _MAX_BYTES = 256 * 1024
 _CURE = 'rebuild the map with aprloc build'
+_NAMED = 12   # maps that a message names
 _PUBLIC_SCENES = {
     'Cambridge Landmarks': ('kings', 'KingsCollege', 'OldHospital', 'ShopFacade', 'StMarysChurch', 'GreatCourt'),
     '7-Scenes': ('chess', 'fire', 'heads', 'office', 'pumpkin', 'redkitchen', 'stairs')}
@@ -57,22 +60,53 @@ def find_map(name: str, map_dir: str | Path | None = None) -> Path:
     for directory in places:
         if (directory / name / FILE_NAME).is_file():
             return directory / name
-    raise AprlocError(f'no map {name} in {", ".join(map(str, places))}; build it with: aprloc build {name} --data PATH'
-                      + _download_hint(name))
+    raise AprlocError(f'no map {name} in {", ".join(map(str, places))}; {_others(name, list(list_maps(map_dir)))}'
+                      f'build it with: aprloc build {name} --data PATH{_download_hint(name)}')
 
 
-def describe_map(directory: Path) -> str:
-    """Size, preset, field and accuracy, in a line; or why its map.yaml cannot be read. Loading checks the rest."""
+def _others(name: str, there: list[str]) -> str:
+    """The maps that there are, the one first that may be meant."""
+    if not there:
+        return ''
+    meant = [f'did you mean {alike}? ' for alike in difflib.get_close_matches(name, there, 1)]
+    more = ' ...' if len(there) > _NAMED else ''
+    return f'{"".join(meant)}there are: {", ".join(there[:_NAMED])}{more}; '
+
+
+def maps_table(map_dir: str | Path | None = None) -> str:
+    """Every map on the search path, a row each, with units; then those that cannot be read, and why."""
+    found, rows, broken = list_maps(map_dir), [], []
+    if not found:
+        return f'no map in {", ".join(map(str, search_path(map_dir)))}; build one with: aprloc build NAME --data PATH'
+    for name, directory in found.items():
+        try:
+            rows.append({'map': name, **describe_map(directory), 'folder': str(directory)})
+        except AprlocError as error:
+            broken.append(f'{name} is BROKEN: {error}')
+    table = [aligned([list(rows[0]), *(list(row.values()) for row in rows)])] if rows else []
+    return '\n'.join([*table, *broken])
+
+
+def describe_map(directory: Path) -> dict[str, str]:
+    """What a map says of itself, column of `aprloc maps` -> text. Loading checks the rest.
+
+    Raises AprlocError for a map.yaml that cannot be read or does not say it.
+    """
     path = directory / FILE_NAME
     try:
         mapping = read_map_yaml(path)
-        accuracy = ', '.join(f'{name} {value:.3g}' for name, value in mapping['accuracy'].items())
+        accuracy = dict(mapping['accuracy'])
         size_mb = sum(file.stat().st_size for file in directory.iterdir()) / 1e6
-        return f'{size_mb:5.1f} MB  {mapping["build"]["preset"]}, field {mapping["field"]["kind"]}  {accuracy}'
-    except AprlocError as error:
-        return f'BROKEN: {error}'
+        return {'median error': _error(accuracy, 'median'), '95 % below': _error(accuracy, 'p95'),
+                'judged on': f'{accuracy["frames"]:.0f} images' if 'frames' in accuracy else '-',
+                'size': f'{size_mb:.1f} MB', 'preset': str(mapping['build']['preset']), 'field': str(mapping['field']['kind'])}
     except (KeyError, TypeError, ValueError, AttributeError):
-        return f'BROKEN: {path}: does not say what it is (build, field, accuracy); {_CURE}'
+        raise AprlocError(f'{path}: does not say what it is (build, field, accuracy); {_CURE}') from None
+
+
+def _error(accuracy: dict, which: str) -> str:
+    known = [(f'{which}_{unit}', unit, digits) for unit, digits in (('m', 3), ('deg', 2)) if f'{which}_{unit}' in accuracy]
+    return ', '.join(f'{accuracy[key]:.{digits}f} {unit}' for key, unit, digits in known) or '-'
 
 
 def read_map_yaml(path: Path) -> object:

@@ -223,7 +223,7 @@ def _add_maps(subparsers) -> None:
 
 
 def _add_benchmark(subparsers) -> None:
-    parser = _command(subparsers, 'benchmark', commands.benchmark, 'measure what the README shows')
+    parser = _command(subparsers, 'benchmark', commands.benchmark, 'measure what README and docs/figures.md show')
     parser.add_argument('what', metavar='WHAT', help='see aprloc benchmark list')
     parser.add_argument('rest', nargs=argparse.REMAINDER, help='options of that benchmark')
 

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.outputs import to_file, to_folder
 
 PROGRESS_EVERY = 25   # frames
 VIEW_RAYS = 60_000
@@ -14,7 +15,7 @@ VIEW_RAYS = 60_000
 def demo(options: argparse.Namespace) -> int:
     from aprloc_ros.demo import run_demo
 
-    return 0 if run_demo(_held_out_drive(), options.map, options.map_dir, options.report, options.rate, _say) else 1
+    return 0 if run_demo(_held_out_drive(), options.map, options.map_dir, to_folder(options.report), options.rate, _say) else 1
 
 
 def _held_out_drive():
@@ -38,7 +39,8 @@ def _held_out_drive():
 def play(options: argparse.Namespace) -> int:
     from aprloc_ros.demo import run_play
 
-    return 0 if run_play(options.bag, options.map, options.map_dir, options.report, options.rate, _say, options.domain) else 1
+    return 0 if run_play(options.bag, options.map, options.map_dir, to_folder(options.report), options.rate, _say,
+                         options.domain) else 1
 
 
 def build(options: argparse.Namespace) -> int:
@@ -46,7 +48,8 @@ def build(options: argparse.Namespace) -> int:
     from aprloc_ros.training.build_map import build as build_map
 
     directory = build_map(**{key: value for key, value in vars(options).items() if key != 'run'})
-    print(f'{directory}: {describe_map(directory)}' if options.until == 'map' else f'{directory}: ready to go on')
+    facts = describe_map(directory) if options.until == 'map' else {'ready': 'to go on'}
+    print(f'{directory}: {", ".join(f"{name} {value}" for name, value in facts.items())}')
     return 0
 
 
@@ -84,6 +87,7 @@ def evaluate(options: argparse.Namespace) -> int:
         return _evaluate_poses(options.poses)
     if not (options.map and options.data):
         raise AprlocError('evaluate needs a map NAME and --data PATH, or --poses PATH')
+    report = options.report and to_folder(options.report)
     from aprloc_ros.scoring.truth_check import doubt
     from aprloc_ros.scoring.uncertainty_table import uncertainty_table
     from aprloc_ros.training.datasets import read_capture
@@ -104,11 +108,11 @@ def evaluate(options: argparse.Namespace) -> int:
     print(evaluation.scores_table(scores), *(f'{name}: {value}' for name, value in facts.items()), sep='\n')
     if statuses['rejected'] < len(records):
         print(uncertainty_table({options.map: evaluation.measure_records(records)}))
-    if options.report:
+    if report:
         from aprloc_ros.scoring.report import write_report
 
         images = {frame.name: frame for frame in capture.test}
-        page = write_report(options.report, f'Map {options.map}, held-out images of {capture.name}', records, scores,
+        page = write_report(report, f'Map {options.map}, held-out images of {capture.name}', records, scores,
                             facts, views=lambda record: {'query': images[record.name].read_image()})
         print(f'report: {page}')
     return 0
@@ -138,7 +142,7 @@ def replay(options: argparse.Namespace) -> int:
     localizer = Localizer(bundle, options.device, options.refiner, PACED if options.realtime else UNHURRIED)
     if options.realtime:
         localizer.warm_up()
-    run_replay(options.bag, bundle, localizer, options.out, ReplayOptions(
+    run_replay(options.bag, bundle, localizer, to_folder(options.out), ReplayOptions(
         options.image, options.camera_info, options.odom, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
         options.base_frame, options.realtime), _say)
     return 0
@@ -151,7 +155,7 @@ def bag(options: argparse.Namespace) -> int:
     capture = read_capture(options.data)
     for note in capture.notes:
         _say(note)
-    count = write_bag(options.out, capture_frames(capture.test, options.rate))
+    count = write_bag(to_folder(options.out), capture_frames(capture.test, options.rate))
     print(f'wrote {count} frames to {options.out}')
     return 0
 
@@ -162,13 +166,14 @@ def view(options: argparse.Namespace) -> int:
     from aprloc_ros.map_bundle import load_map
     from aprloc_ros.viewer import read_track, write_page
 
+    page = to_file(options.out)
     track = read_track(options.replay) if options.replay else None
     bundle = load_map(find_map(options.map, options.map_dir), options.device)
     if bundle.points is None:
         raise AprlocError(f'the map {options.map} keeps no poses of its views; rebuild it with aprloc build')
     manifest, T_map_cam = bundle.manifest, bundle.points.view_poses
     cloud = map_cloud(bundle.field, manifest.scene, manifest.camera, T_map_cam, rays=VIEW_RAYS)
-    print(write_page(options.out, f'Map {manifest.name}', cloud, manifest.camera, T_map_cam, track))
+    print(write_page(page, f'Map {manifest.name}', cloud, manifest.camera, T_map_cam, track))
     return 0
 
 
@@ -181,14 +186,9 @@ def masks(options: argparse.Namespace) -> int:
 
 
 def maps(options: argparse.Namespace) -> int:
-    from aprloc_ros.catalogue import describe_map, list_maps, search_path
+    from aprloc_ros.catalogue import maps_table
 
-    found = list_maps(options.map_dir)
-    if not found:
-        print(f'no map in {", ".join(map(str, search_path(options.map_dir)))}; build one with: '
-              'aprloc build NAME --data PATH')
-    for name, directory in found.items():
-        print(f'{name:16} {describe_map(directory)}  {directory}')
+    print(maps_table(options.map_dir))
     return 0
 
 

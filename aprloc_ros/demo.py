@@ -59,7 +59,7 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
     T_truth = torch.stack([record.T_truth for record in result.records])
     scores = {f'node, map {map_name}': ours,
               'mean pose of the drive': score_poses(mean_training_poses(T_truth, len(T_truth)), T_truth)}
-    verdict = judge(result, *scores.values(), manifest)
+    verdict = replace(judge(result, *scores.values(), manifest), remark=result.slowness(rate))
     images, bundle = worst_images(bag, list(truth), result.records), load_map(directory)
     page = write_report(report_dir, f'Map {map_name}: the node over DDS', result.records, scores, result.facts(),
                         verdict, lambda record: compare_views(bundle, images[record.name].pixels(),
@@ -67,7 +67,7 @@ def run_play(bag: Path, map_name: str, map_dir: Path | None, report_dir: Path, r
     say('\n' + scores_table(scores) + '\n')
     for name, value in {**result.facts(), 'these frames replayed without ROS': _beside(bag, bundle, result.records)}.items():
         say(f'{name}: {value}')
-    say('\n'.join(line for line in ('', result.slowness(rate), verdict.text(), f'report: {page}')))
+    say(f'\n{verdict.text()}\nreport: {page}')
     return verdict.good
 
 

@@ -44,7 +44,7 @@ class DriveResult:
         if self.missed <= TOO_SLOW_SHARE * self.sent:
             return ''
         return (f'this machine, as busy as it was, is too slow for rate {rate:g}: it had no time for {self.missed} of '
-                f'{self.sent} frames; --rate {rate / 2:g} answers more of them')
+                f'{self.sent} frames, which got no pose; --rate {rate / 2:g} answers more of them')
 
     def facts(self) -> dict[str, str]:
         p50, p95 = latency_p50_p95_ms(self.records)

@@ -166,7 +166,7 @@ class Localizer:
         # The map's size is whole pixels of some original's, so its aspect is known to half a pixel of either side.
         if camera is None and abs(width * own.height / (height * own.width) - 1) > 1 / min(own.width, own.height):
             raise AprlocError(f'the image is {width}x{height}, not of the aspect of the map\'s camera '
-                              f'({own.width}x{own.height}); give the camera that took it')
+                              f'({own.width}x{own.height}); give the camera that took it: --camera fx,fy,cx,cy or camera_info')
         return self.manifest.source(camera, width, height)
 
     def _regress(self, query: Tensor) -> Tensor:

@@ -111,6 +111,9 @@ def read_track(path: Path) -> Track:
         if not found:
             raise AprlocError(f'{path}: none of {", ".join(TRACK_FILES)} is there; name a report, a replay or a file')
         path = found[0]
+    if not path.exists():
+        raise AprlocError(f'{path}: there is no such report, replay or TUM file; make one with: aprloc replay BAG --map NAME '
+                          f'--out {path}')
     read = _read_csv if path.suffix == '.csv' else _read_tum
     try:
         track = read(path)

@@ -1,4 +1,7 @@
-"""The node, and RViz if wanted: ros2 launch aprloc_ros relocalize.launch.py map:=demo image:=/camera/image_raw"""
+"""The node, and RViz if wanted.
+
+ros2 launch aprloc_ros relocalize.launch.py map:=demo image:=/camera/image_raw camera_info:=/camera/camera_info odom:=/odom
+"""
 
 from pathlib import Path
 

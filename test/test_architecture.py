@@ -12,7 +12,7 @@ ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geo
        'tf2_ros', 'visualization_msgs'}
 ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters',
              'inputs', 'frames', 'rate', 'initial_pose', 'services',
-             'tf_output', 'display', 'stream', 'node', 'player'}
+             'tf_output', 'display', 'announcement', 'stream', 'node', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
               'scene', 'points'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
@@ -23,7 +23,7 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'bit_depth': set(), 'catalogue': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
+    'bit_depth': set(), 'catalogue': {'errors', 'table'}, 'table': set(), 'outputs': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
     'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
     'scene': {'errors', 'geometry'}, 'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
@@ -39,7 +39,7 @@ MAY_IMPORT = {
     # What was estimated, and how sure it was.
     'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
     'truth_check': {'errors', 'evaluation', 'geometry', 'manifest'},
-    'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty'},
+    'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty', 'table'},
     # What was recorded.
     'repair': set(), 'recording': {'errors', 'repair', 'skipped'}, 'message_fields': {'errors', 'geometry'},
     'camera_info': {'errors', 'camera', 'intrinsics'},
@@ -57,7 +57,7 @@ MAY_IMPORT = {
     'tracker': {'geometry', 'distributions', 'motion', 'odometry_check'},
     'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
     # The node.
-    'worker': set(),
+    'worker': set(), 'announcement': {'frames'},
     'parameters': {'errors', 'camera_info', 'catalogue', 'config', 'motion', 'tracker'},
     'messages': MESSAGES, 'services': set(), 'clocks': set(), 'listener': set(), 'launch_checks': {'errors'},
     'frame_order': {'stamp_order'},
@@ -71,7 +71,7 @@ MAY_IMPORT = {
                                        'transforms'},
     'display': {'answer', 'camera', 'clocks', 'cloud', 'fields', 'map_bundle', 'overlay', 'message_fields', 'messages',
                 'worker'},
-    'stream': MESSAGES | {'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
+    'stream': MESSAGES | {'announcement', 'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
                           'parameters', 'rate', 'services', 'tf_output', 'tracker', 'transforms', 'worker'},
     'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace',
                         'parameters', 'refinement', 'services', 'starter', 'stream', 'transforms'},

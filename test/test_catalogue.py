@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_map import save_tiny_map
 
-from aprloc_ros.catalogue import describe_map, find_map, list_maps, search_path
+from aprloc_ros.catalogue import describe_map, find_map, list_maps, maps_table, search_path
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.manifest import read_manifest
 
@@ -47,10 +47,37 @@ def test_a_name_that_could_leave_the_directory_is_refused(tmp_path, name):
         find_map(name, tmp_path)
 
 
-def test_the_line_of_a_map_says_what_its_manifest_says(tiny_map):
-    manifest, line = read_manifest(tiny_map / 'map.yaml'), describe_map(tiny_map)
-    assert f'{manifest.build.preset}, field {manifest.field.kind}' in line
-    assert all(f'{name} {value:.3g}' in line for name, value in manifest.accuracy.items())
+def test_a_mistyped_map_is_guessed_and_the_others_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for name in ('kitchen', 'garage', *(f'room{index:02d}' for index in range(20))):
+        save_tiny_map(tmp_path / 'maps' / name)
+    with pytest.raises(AprlocError, match=r'no map ktichen in .*; did you mean kitchen\? there are: .*garage.* \.\.\.; build'):
+        find_map('ktichen', tmp_path / 'maps')
+    with pytest.raises(AprlocError, match='did you mean demo'):
+        find_map('dmeo')
+    with pytest.raises(AprlocError) as caught:
+        find_map('somewhere', tmp_path / 'maps')
+    assert 'did you mean' not in str(caught.value) and 'there are: ' in str(caught.value)
+
+
+def test_a_map_says_with_units_what_its_manifest_says(tiny_map):
+    manifest, facts = read_manifest(tiny_map / 'map.yaml'), describe_map(tiny_map)
+    accuracy = manifest.accuracy
+    assert (facts['preset'], facts['field']) == (manifest.build.preset, manifest.field.kind)
+    assert facts['median error'] == f'{accuracy["median_m"]:.3f} m, {accuracy["median_deg"]:.2f} deg'
+    size_mb = sum(path.stat().st_size for path in tiny_map.iterdir()) / 1e6
+    assert facts['size'] == f'{size_mb:.1f} MB'
+
+
+def test_the_table_of_maps_has_a_row_each_and_what_is_broken_below(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    save_tiny_map(tmp_path / 'maps/kitchen')
+    save_tiny_map(tmp_path / 'maps/worn')
+    (tmp_path / 'maps/worn/map.yaml').write_text('schema: 1\n')
+    header, *rows, last = maps_table(tmp_path / 'maps').splitlines()
+    assert header.split()[0] == 'map' and 'median error' in header and {row.split()[0] for row in rows} >= {'kitchen', 'demo'}
+    assert len({len(line) for line in (header, *rows)}) == 1   # columns stand below each other
+    assert last.startswith(f'worn is BROKEN: {tmp_path}/maps/worn/map.yaml: ')
 
 
 @pytest.mark.parametrize('content, says', [
@@ -61,8 +88,10 @@ def test_the_line_of_a_map_says_what_its_manifest_says(tiny_map):
     (b'#' * 300_000, 'larger than'), (b'[' * 5000, 'not readable YAML')])
 def test_a_broken_map_is_a_line_that_says_so(tmp_path, content, says):
     (tmp_path / 'map.yaml').write_bytes(content)
-    line = describe_map(tmp_path)
-    assert line.startswith(f'BROKEN: {tmp_path}/map.yaml: ') and says in line and '\n' not in line
+    with pytest.raises(AprlocError) as caught:
+        describe_map(tmp_path)
+    line = str(caught.value)
+    assert line.startswith(f'{tmp_path}/map.yaml: ') and says in line and '\n' not in line
     assert line.endswith('rebuild the map with aprloc build')
 
 

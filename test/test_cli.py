@@ -65,7 +65,7 @@ def test_maps_lists_good_and_broken_ones(maps, capsys):
     (maps / 'worn/map.yaml').write_text('schema: 1\n')
     assert main(['maps']) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert all(word in lines['tiny'] for word in ('MB', 'small', 'nerf', 'median_m 0.1', str(maps / 'tiny')))
+    assert all(word in lines['tiny'] for word in ('MB', 'small', 'nerf', '0.100 m', str(maps / 'tiny')))
     assert 'BROKEN' in lines['worn']
 
 
@@ -103,13 +103,36 @@ def test_evaluate_poses_scores_each_array(tmp_path, capsys):
     (['replay', '{tmp}/nowhere', '--map', 'nowhere'], 'no map nowhere'),
     (['play', '{tmp}/nowhere', '--map', 'nowhere'], 'nowhere does not exist; write one with: aprloc bag'),
     (['demo', '--map', 'nowhere'], 'no map nowhere'),
-    (['build', 'x', '--data', '{tmp}/nowhere', '--map-dir', '{tmp}/built'], 'nowhere')])
+    (['build', 'x', '--data', '{tmp}/nowhere', '--map-dir', '{tmp}/built'], 'nowhere'),
+    (['localize', '{image}', '--map', 'tinny'], r'no map tinny .*did you mean tiny\?'),
+    (['localize', '{tmp}/tall.png', '--map', 'tiny'], '--camera fx,fy,cx,cy'),
+    (['view', 'tiny', '--replay', '{tmp}/nowhere'], 'nowhere: there is no such report, .*aprloc replay BAG --map NAME --out'),
+    (['view', 'tiny', '--out', '{tmp}'], 'is a folder; name a file'),
+    (['view', 'tiny', '--out', '{tmp}/text.png/page.html'], 'text.png is a file; name a folder'),
+    (['replay', '{tmp}/nowhere', '--map', 'tiny', '--out', '{tmp}/text.png'], 'text.png is a file; name a folder'),
+    (['demo', '--map', 'tiny', '--report', '{tmp}/text.png'], 'text.png is a file; name a folder'),
+    (['play', '{tmp}/nowhere', '--map', 'tiny', '--report', '{tmp}/text.png/in'], 'text.png is a file; name a folder'),
+    (['evaluate', 'tiny', '--data', '{tmp}', '--report', '{tmp}/text.png'], 'text.png is a file; name a folder'),
+    (['place', '{tmp}/text.png'], 'text.png: cannot write the demo place there'),
+    (['replay', '{tmp}', '--map', 'tiny'], 'images, not a bag; .*aprloc localize IMAGE --map NAME.*aprloc evaluate'),
+    (['evaluate', 'tiny', '--data', '{tmp}'], 'images or a video without poses get them by: aprloc pose {tmp} --out CAPTURE'),
+    (['calibrate', 'tiny', '--data', '{tmp}/drive.MOV'], 'without poses get them by: aprloc pose .*drive.MOV --out CAPTURE')])
 def test_mistakes_get_one_line(maps, image, tmp_path, monkeypatch, capsys, arguments, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'text.png').write_text('not a picture')
     np.savez(tmp_path / 'empty.npz', other=np.zeros(3))
+    (tmp_path / 'drive.MOV').write_bytes(bytes(100))
+    cv2.imwrite(str(tmp_path / 'tall.png'), np.zeros((90, 30, 3), np.uint8))
     filled = [argument.format(image=image, tmp=tmp_path) for argument in arguments]
-    assert re.search(says, complaint(capsys, filled))
+    assert re.search(says.replace('{tmp}', str(tmp_path)), complaint(capsys, filled))
+
+
+def test_an_image_that_is_not_there_is_one_line_without_a_word_of_opencv(maps, tmp_path):
+    run = subprocess.run([sys.executable, '-m', 'aprloc_ros.cli', 'localize', str(tmp_path / 'nowhere.png'), '--map', 'tiny'],
+                         capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and run.stdout == ''
+    assert run.stderr == (f'aprloc: error: {tmp_path}/nowhere.png: missing or not a readable image '
+                          '(No such file or directory)\n')
 
 
 @pytest.mark.parametrize('damage', [b'', b'not safetensors', None])

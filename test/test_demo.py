@@ -113,7 +113,8 @@ def test_offline_and_over_dds_agree_frame_by_frame(tmp_path, tiny_map):
 
 
 @pytest.mark.parametrize('superseded, rejected, good, says', [
-    (0, {}, True, ''), (1, {'jump': 2}, False, ''), (9, {}, True, 'no time for 9 of 20 frames; --rate 0.25 answers more'),
+    (0, {}, True, ''), (1, {'jump': 2}, False, ''),
+    (9, {}, True, 'no time for 9 of 20 frames, which got no pose; --rate 0.25 answers more'),
     (4, {'out of time': 5}, True, 'no time for 9 of 20 frames'), (2, {'out of time': 9}, False, 'no time for 11 of 20'),
     (4, {'unsure': 5}, False, 'no time for 4 of 20')])
 def test_a_machine_that_is_too_slow_is_not_a_map_that_is_wrong(tiny_map, superseded, rejected, good, says):
@@ -122,9 +123,13 @@ def test_a_machine_that_is_too_slow_is_not_a_map_that_is_wrong(tiny_map, superse
     records = [make_record(str(index), index, T, T, 50.0, 'answered') for index in range(answered)]
     result = DriveResult(records, 20, rejected, superseded)
     ours, mean_pose = score_records(records), score_poses(se3_exp(torch.full((6,), 0.5, dtype=torch.float64))[None], T[None])
-    assert judge(result, ours, mean_pose, manifest).good == good
     said = result.slowness(0.5)
     assert says in said and bool(said) == bool(says)
+    verdict = dataclasses.replace(judge(result, ours, mean_pose, manifest), remark=said)
+    assert verdict.good == good
+    last = verdict.text().splitlines()[-1]
+    words = 'the poses were good' if good else 'the poses were NOT good'
+    assert last == (f'{words}{", but" if good else ";"} {said}' if said else words)
 
 
 def test_covariances_come_back_in_camera_axes(tmp_path, tiny_map):

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from PIL import Image
 
 from aprloc_ros import cli
 
@@ -32,7 +33,47 @@ def described(value):
 
 
 def test_there_are_the_pages_that_the_readme_names():
-    assert {page.stem for page in PAGES} >= {'integration', 'your_place', 'datasets', 'troubleshooting'}
+    assert {page.stem for page in PAGES} >= {'integration', 'your_place', 'datasets', 'troubleshooting', 'node', 'how_it_works'}
+
+
+def links(page):
+    """(target as it is written, the file that it leads to) of a page's links and pictures into this repository."""
+    targets = re.findall(r'\]\(([^)#]+)\)', page.read_text())
+    return [(target, (page.parent / target).resolve()) for target in targets if not target.startswith('https://')]
+
+
+def test_the_index_names_every_page():
+    named = {path for _, path in links(ROOT / 'docs/README.md')}
+    assert {page for page in PAGES if page.name != 'README.md'} <= named
+
+
+def test_the_readme_is_short_and_its_pictures_are_small():
+    readme = ROOT / 'README.md'
+    assert len(readme.read_text().splitlines()) <= 130
+    pictures = [path for target, path in links(readme) if path.suffix in ('.webp', '.gif', '.png')]
+    assert any(getattr(Image.open(path), 'is_animated', False) for path in pictures)
+    assert sum(path.stat().st_size for path in pictures) < 3_000_000
+    assert (ROOT / 'docs/example.jpg').stat().st_size < 100_000
+
+
+@pytest.mark.parametrize('page', [ROOT / 'README.md', *PAGES], ids=lambda page: page.name)
+def test_that_nothing_has_run_on_a_gpu_stands_where_one_is_recommended(page):
+    text = ' '.join(page.read_text().split())
+    assert '--device cuda' not in text or re.search('run on (one|a GPU) yet|run on a GPU', text)
+
+
+def test_how_long_a_build_takes_is_said_once():
+    said = [page.name for page in (ROOT / 'README.md', *PAGES)
+            for _ in re.findall(r'quarter of an hour|half an hour|\d+ minutes on', page.read_text())]
+    assert said == ['README.md']
+
+
+def test_every_launch_line_with_a_camera_names_the_odometry_that_its_transform_needs():
+    """Where publish_tf is map_to_odom, as by default."""
+    for page in (ROOT / 'README.md', *PAGES):
+        for line in page.read_text().splitlines():
+            if line.startswith('ros2 launch aprloc_ros relocalize.launch.py') and '--show-args' not in line:
+                assert 'odom:=' in line, f'{page.name}: {line}'
 
 
 @pytest.mark.parametrize('page, words', shell_lines('aprloc '), ids=described)
@@ -110,9 +151,8 @@ def test_capture_yaml_is_one_that_the_reader_takes(tmp_path):
 
 
 def test_links_lead_somewhere():
-    for page in PAGES:
-        for target in re.findall(r'\]\(([^)#]+)\)', page.read_text()):
-            assert target.startswith('https://') or (page.parent / target).is_file(), f'{page.name}: {target}'
+    for page in (ROOT / 'README.md', *PAGES):
+        assert not [target for target, path in links(page) if not path.is_file()], page.name
 
 
 @pytest.mark.parametrize('name', ['nav2_localization', 'robot_localization_map'])

@@ -233,6 +233,8 @@ def test_a_map_that_is_not_there_is_one_line_that_says_how_to_build_it(started, 
     with pytest.raises(AprlocError, match='aprloc build nowhere --data PATH') as raised:
         started('relocalize', map='nowhere')
     assert '\n' not in str(raised.value)
+    with pytest.raises(AprlocError, match=r'no map tinny .*; did you mean tiny\? there are: .*tiny'):
+        started('relocalize', map='tinny')
     with pytest.raises(AprlocError, match='aprloc build kings --data PATH.*KingsCollege of the Cambridge Landmarks'):
         started('relocalize', map='kings')
     with pytest.raises(AprlocError, match='map name'):

@@ -1,8 +1,10 @@
 """`aprloc replay` from the command line: what it writes, read back by other tools; the same twice."""
 
 import csv
+import dataclasses
 import json
 import re
+import types
 
 import cv2
 import drive_fixtures as fixtures
@@ -14,8 +16,11 @@ from scipy.spatial.transform import Rotation
 from tiny_map import CAMERA
 
 from aprloc_ros.cli import main
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
+from aprloc_ros.scoring.rejections import SHOWN, rejected_figure, rejected_frames, rejection_verdict
+from aprloc_ros.scoring.replay import REJECTED, ReplayedFrame
 
 BLANK_TRUTH = 7   # this image has no truth
 CORRUPT = 4
@@ -203,3 +208,46 @@ def test_mistakes_are_one_line(tiny_map, tmp_path, capsys, options, says):
     assert run(tmp_path / 'bag', tiny_map, tmp_path / 'out', *options) == 1
     error = capsys.readouterr().err
     assert says in error and error.count('\n') == 1
+
+
+@pytest.fixture
+def doubting_map(tmp_path, monkeypatch):
+    """The localizer believes nothing, the less the later the frame."""
+    answer, scores = Localizer.localize, iter(np.linspace(0.4, 0.1, 40))
+
+    def doubt(self, image, camera=None, starts=None):
+        return dataclasses.replace(answer(self, image, camera, starts), status='rejected', score=next(scores), reason='unsure',
+                                   text='the map does not believe its own answer')
+    monkeypatch.setattr(Localizer, 'localize', doubt)
+
+
+def test_a_replay_without_an_answer_says_why_shows_the_worst_and_what_to_do(doubting_map, tiny_map, tmp_path, capsys):
+    write_drive(tmp_path / 'bag')
+    assert run(tmp_path / 'bag', tiny_map, tmp_path / 'out') == 1
+    said, page = capsys.readouterr().out, (tmp_path / 'out/index.html').read_text()
+    assert 'No frame was answered.' in page and 'poses were' not in page
+    unsure = COUNT - 1
+    assert f'{unsure} of {COUNT} frames rejected, unsure: the map does not believe' in page
+    assert f'1 of {COUNT} frames rejected, image: ' in page
+    assert page.index('rejected, unsure') < page.index('rejected, image')   # the most frequent first
+    for advice in ('record this stretch and build again', 'and at the lens'):
+        assert advice in page and advice in said
+    assert set(re.findall(r'src="([^"]+)"', page)) == {'rejected.png'}
+    sheet = cv2.imread(str(tmp_path / 'out/rejected.png'))
+    assert sheet.shape[0] > sheet.shape[1] / 2 and sheet.std() > 10
+
+
+def test_the_least_believed_frames_are_shown_and_those_without_a_picture_are_not():
+    frames = [ReplayedFrame(index, str(index), index, REJECTED, types.SimpleNamespace(score=1 - index / 200), 'unsure', 'no')
+              for index in range(100)]
+    frames += [ReplayedFrame(100, '100', 100, REJECTED, None, 'image', 'damaged', is_readable=False)]
+    shown = [frame.index for frame in rejected_frames(frames)]
+    assert len(shown) == SHOWN and shown[0] == 99 and min(-np.diff(shown)) > 1
+    assert rejection_verdict(frames).checks == {'100 of 101 frames rejected, unsure: no': False,
+                                                '1 of 101 frames rejected, image: damaged': False}
+    assert rejected_figure(frames[-1:], {'100': Unreadable()}, None) is None
+
+
+class Unreadable:
+    def pixels(self):
+        raise AprlocError('damaged')

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -37,7 +38,7 @@ def report(tmp_path_factory):
     scores = score_with_baselines(records, [record.T_truth for record in records[::4]], 'the map')
     rng = np.random.default_rng(0)
     page = write_report(tmp_path_factory.mktemp('out') / 'report', 'Map <court>', records, scores,
-                        {'frames sent': '41 & more'}, Verdict({'median 1 m < 2 m': True, 'answered': False}),
+                        {'frames sent': '41 & more'}, Verdict({'median 1 m < 2 m': True, 'answered': False}, 'the machine was slow'),
                         lambda record: {'query': rng.integers(0, 256, (48, 64, 3), np.uint8)})
     return page.parent, records, scores
 
@@ -67,7 +68,20 @@ def test_text_is_escaped_and_the_verdict_shown(report):
     page = (report[0] / 'index.html').read_text()
     assert 'Map &lt;court&gt;' in page and '<court>' not in page
     assert '41 &amp; more' in page and 'median 1 m &lt; 2 m' in page
-    assert 'The poses were not good.' in page
+    assert 'The poses were NOT good; the machine was slow.' in page
+
+
+def test_the_table_has_a_column_for_each_and_is_never_cut(report):
+    """As narrow as a phone: it neither scrolls by itself nor breaks within a number."""
+    page, scores = (report[0] / 'index.html').read_text(), report[2]
+    table = ElementTree.fromstring(re.search('<table class="scores">.*</table>', page)[0].replace('&deg;', '°'))
+    header, *rows = table
+    assert [cell.text for cell in header] == [None, *scores] and all(len(row) == len(scores) + 1 for row in rows)
+    cells = {''.join(row[0].itertext()): [''.join(cell.itertext()) for cell in row[1:]] for row in rows}
+    assert cells['median'] == [f'{s.median_m:.3f} m, {s.median_deg:.2f}°' for s in scores.values()]
+    assert cells['within 5 m, 10°'] == [f'{s.recall["5m10deg"]:.1%}' for s in scores.values()]
+    style = page[:page.index('</style>')]
+    assert 'overflow-x' not in style and ' span { white-space: nowrap }' in style
 
 
 def test_data_are_those_of_the_records(report):

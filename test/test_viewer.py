@@ -140,7 +140,7 @@ def test_what_is_no_trajectory_is_one_line(tmp_path, name, content, complaint):
 def test_a_directory_or_file_without_a_trajectory_says_what_would_be_one(tmp_path):
     with pytest.raises(AprlocError, match='poses.csv, estimates.csv, estimates.tum'):
         read_track(tmp_path)
-    with pytest.raises(AprlocError, match='No such file'):
+    with pytest.raises(AprlocError, match='absent.tum: there is no such report, replay or TUM file; make one with: aprloc replay BAG'):
         read_track(tmp_path / 'absent.tum')
 
 

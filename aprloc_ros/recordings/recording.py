@@ -24,6 +24,9 @@ class Message(NamedTuple):
     where: str         # bag, topic and index, for error messages
 
 
+_PICTURES = ('.jpg', '.jpeg', '.png')
+
+
 @dataclass(frozen=True)
 class Recording:
     """path: as the user named it; notes: what its user should hear of it, each said once."""
@@ -128,6 +131,9 @@ def _bag(path: Path) -> Path:
         raise AprlocError(f'{path}: there is no such bag')
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
         files = bag_files(path)
+        if not files and any(file.suffix.lower() in _PICTURES for file in path.iterdir()):
+            raise AprlocError(f'{path}: images, not a bag; localise one with aprloc localize IMAGE --map NAME, score those '
+                              'with poses with aprloc evaluate NAME --data PATH')
         if len(files) != 1:
             raise AprlocError(f'{path}: not a readable bag: no metadata.yaml and {len(files)} files of '
                               f'{", ".join(SUFFIXES)}; name a bag')

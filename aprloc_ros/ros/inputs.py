@@ -43,6 +43,11 @@ class Inputs:
             image_type, topic = CompressedImage, node.resolve_topic_name('image') + '/compressed'
         self.images = Listener(node, 'image', image_type, topic, on_image, qos)
 
+    def described(self) -> dict[str, str]:
+        """What is listened to -> topic, type and QoS."""
+        listeners = {'image': self.images, 'camera_info': self._camera_info_topic, 'odometry': self._odometry_topic}
+        return {name: listener.described for name, listener in listeners.items() if listener is not None}
+
     def close(self) -> None:
         """Stop listening."""
         for topic in (self._camera_info_topic, self._odometry_topic, self.images):

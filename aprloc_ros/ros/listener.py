@@ -23,6 +23,12 @@ class Listener:
         self._heard_s: float | None = None
         self._subscription = node.create_subscription(message_type, topic, self._hear, qos)
 
+    @property
+    def described(self) -> str:
+        """Topic, as it was resolved, type and QoS."""
+        reliability = self._subscription.qos_profile.reliability.name.lower()
+        return f'{self._subscription.topic_name} ({self._type}, {reliability})'
+
     def close(self) -> None:
         """Stop listening."""
         self._node.destroy_subscription(self._subscription)

@@ -52,7 +52,7 @@ class RelocalizeNode(LifecycleNode):
             PoseWithCovarianceStamped, 'pose_with_covariance', 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._status = self.create_publisher(String, '~/status', _LATCHED)
-        self._state, self._problem, self._said_status = 'unconfigured', '', ''
+        self._state, self.problem, self._said_status = 'unconfigured', '', ''
         self._reporting = threading.Lock()
         self._setup: Setup | None = None
         self._bundle: MapBundle | None = None
@@ -83,6 +83,7 @@ class RelocalizeNode(LifecycleNode):
         setup = dataclasses.replace(self._setup, display=self._display)
         self._stream = FrameStream(self, setup, self._pose, self._pose_with_covariance, self.report)
         self._enter('active')
+        self._stream.announce()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -119,11 +120,11 @@ class RelocalizeNode(LifecycleNode):
             step()
         except Exception as error:  # noqa: BLE001  rclpy would hide it
             text = str(error) if isinstance(error, AprlocError) else f'{type(error).__name__}: {error}'
-            self._problem = f'cannot {what}: {text}'
-            self.get_logger().error(self._problem)
+            self.problem = f'cannot {what}: {text}'
+            self.get_logger().error(self.problem)
             self.report()
             return False
-        self._problem = ''
+        self.problem = ''
         return True
 
     def _enter(self, state: str) -> None:
@@ -216,8 +217,8 @@ class RelocalizeNode(LifecycleNode):
         """Publish what the node is doing and what it did with its frames. From any thread."""
         with self._reporting:
             stream = self._stream
-            if self._problem:
-                level, text, values = DiagnosticStatus.ERROR, self._problem, {}
+            if self.problem:
+                level, text, values = DiagnosticStatus.ERROR, self.problem, {}
             elif stream is not None:
                 level, text, values = stream.status()
             else:
@@ -231,7 +232,7 @@ class RelocalizeNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs the node until SIGINT, SIGTERM or the end of a launch that started it -> exit code."""
+    """Runs the node until SIGINT, SIGTERM or the end of a launch that started it -> exit code: 1 where it could not work."""
     # A list, not an Event: its lock would be taken twice where a second signal interrupts the first one's handler.
     interrupts = []
     for interrupt in (signal.SIGINT, signal.SIGTERM):  # ours, not rclpy's: the worker still needs the context
@@ -253,7 +254,7 @@ def main(args: list[str] | None = None) -> int:
     rclpy.shutdown()
     for interrupt in (signal.SIGINT, signal.SIGTERM):  # the interpreter restores any other handler before it ends
         signal.signal(interrupt, signal.SIG_IGN)
-    return 0
+    return 1 if node.problem else 0
 
 
 if __name__ == '__main__':

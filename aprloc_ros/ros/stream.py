@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.message_fields import stamp_ns
+from aprloc_ros.ros.announcement import announcement
 from aprloc_ros.ros.clocks import STEADY, THROTTLED
 from aprloc_ros.ros.frame_order import FrameOrder
 from aprloc_ros.ros.frames import Setup, read_picture
@@ -73,6 +74,11 @@ class FrameStream:
     def state(self) -> str:
         """'searching', 'localized' or 'lost'."""
         return self._tracker.state
+
+    def announce(self) -> None:
+        """Say in the log what is waited for and what will be published."""
+        for line in announcement(self._node, self._setup, self._inputs.described()):
+            self._node.get_logger().info(line)
 
     def close(self) -> None:
         """Stop listening, finish the frame in hand, drop the one that waits."""

@@ -12,6 +12,7 @@ from aprloc_ros.covariance import residuals
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import average_pose, pose_errors
 from aprloc_ros.scoring.uncertainty import Uncertainty, measure_uncertainty
+from aprloc_ros.table import aligned
 
 # Share of frames within (metres, degrees): 7-Scenes, then the three of Long-Term Visual Localization, then coarse.
 RECALL_BOUNDS = {'5cm5deg': (0.05, 5), '25cm2deg': (0.25, 2), '50cm5deg': (0.5, 5),
@@ -60,6 +61,8 @@ class Verdict:
     """Whether poses were good: each check in words, and whether it held."""
 
     checks: dict[str, bool]
+    remark: str = ''   # what else its reader must know, good or not
+    failed: str = 'the poses were NOT good'
 
     @property
     def good(self) -> bool:
@@ -68,7 +71,12 @@ class Verdict:
     def text(self) -> str:
         """A line for each check, then the whole."""
         lines = [f'{"ok    " if held else "FAILED"} {check}' for check, held in self.checks.items()]
-        return '\n'.join([*lines, 'the poses were good' if self.good else 'the poses were NOT good'])
+        return '\n'.join([*lines, self.sentence()])
+
+    def sentence(self) -> str:
+        """The whole in a line."""
+        words, joint = ('the poses were good', ', but ') if self.good else (self.failed, '; ')
+        return words + (joint + self.remark if self.remark else '')
 
 
 def make_record(name: str, stamp_s: float, T_truth: Tensor, T_estimate: Tensor, latency_ms: float, status: str,
@@ -155,13 +163,6 @@ def scores_table(scores: dict[str, PoseScores]) -> str:
         errors = [f'{getattr(s, f"{key}_m"):.3f} m {getattr(s, f"{key}_deg"):6.2f} deg' for key in statistics]
         rows.append([name, str(s.count), *errors, *(f'{s.recall[bound]:.1%}' for bound in RECALL_BOUNDS)])
     return aligned(rows)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return '\n'.join('  '.join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(
-        row[1:], widths[1:], strict=True))]).rstrip() for row in rows)
 
 
 def residuals_and_covariances(records: Sequence[FrameRecord]) -> tuple[Tensor, Tensor]:

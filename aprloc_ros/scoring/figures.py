@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import cv2
 import matplotlib
@@ -21,6 +22,7 @@ WORST_COUNT = 10
 WIDE = 12                 # inches, of the sheet of pictures
 _THUMBNAIL = 360          # pixels of the longer side
 _TIME_GAP = 5             # times the usual step: a line is not drawn across a longer pause
+Item = TypeVar('Item')
 # Gives the pictures of a record by their titles, each [H, W, 3] uint8 RGB; the first is the query.
 Views = Callable[[FrameRecord], Mapping[str, np.ndarray]]
 
@@ -142,31 +144,41 @@ def reliability_figure(records: Sequence[FrameRecord]) -> Figure:
 
 def worst_figure(records: Sequence[FrameRecord], views: Views) -> Figure:
     """The frames with the largest translation errors: a row of views each, or a sheet if there is one view of each."""
-    worst = worst_records(records)
-    pictures = [views(record) for record in worst]
-    titles = list(pictures[0])
-    cells = [(record, title, _thumbnail(view[title])) for record, view in zip(worst, pictures) for title in titles]
+    return picture_sheet([(f'{record.name[-28:]}\n{record.error_m:.2f} m, {record.error_deg:.1f}°', views(record))
+                          for record in worst_records(records)])
+
+
+def picture_sheet(rows: Sequence[tuple[str, Mapping[str, np.ndarray]]]) -> Figure:
+    """Rows of (what is said of its first picture, pictures [H, W, 3] uint8 by their titles), or a sheet if each has one."""
+    titles = list(max((views for _, views in rows), key=len))
+    cells = [(said if title == titles[0] else '' if row else title, _thumbnail(views[title]) if title in views else None)
+             for row, (said, views) in enumerate(rows) for title in titles]
     columns = len(titles) if len(titles) > 1 else min(4, len(cells))
-    rows = -(-len(cells) // columns)
-    height = WIDE / columns * max(image.shape[0] / image.shape[1] for _, _, image in cells) + 0.45
-    figure = Figure(figsize=(WIDE, rows * height), layout='constrained')
-    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+    count = -(-len(cells) // columns)
+    height = WIDE / columns * max(image.shape[0] / image.shape[1] for _, image in cells if image is not None) + 0.45
+    figure = Figure(figsize=(WIDE, count * height), layout='constrained')
+    for axes in figure.subplots(count, columns, squeeze=False).flat:
         axes.axis('off')
-    for axes, (record, title, image) in zip(figure.axes, cells, strict=False):
-        axes.imshow(image)
-        of_frame = f'{record.name[-28:]}\n{record.error_m:.2f} m, {record.error_deg:.1f}°'
-        axes.set_title(of_frame if title == titles[0] else title if record is worst[0] else '', fontsize=10)
+    for axes, (title, image) in zip(figure.axes, cells, strict=False):
+        axes.set_title(title, fontsize=10)
+        if image is not None:
+            axes.imshow(image)
     return figure
 
 
 def worst_records(records: Sequence[FrameRecord]) -> list[FrameRecord]:
     """Those with the largest translation errors, worst first, no two of them neighbours in a long drive."""
-    apart = len(records) // (4 * WORST_COUNT)
+    return spread_out(records, lambda record: -record.error_m, WORST_COUNT)
+
+
+def spread_out(items: Sequence[Item], key: Callable[[Item], float], count: int) -> list[Item]:
+    """The `count` items of smallest key, no two of them neighbours in a long sequence."""
+    apart = len(items) // (4 * count)
     chosen = []
-    for index in sorted(range(len(records)), key=lambda index: -records[index].error_m):
-        if len(chosen) < WORST_COUNT and all(abs(index - other) > apart for other in chosen):
+    for index in sorted(range(len(items)), key=lambda index: key(items[index])):
+        if len(chosen) < count and all(abs(index - other) > apart for other in chosen):
             chosen.append(index)
-    return [records[index] for index in chosen]
+    return [items[index] for index in chosen]
 
 
 def errors_of(records: Sequence[FrameRecord]) -> tuple[np.ndarray, np.ndarray]:

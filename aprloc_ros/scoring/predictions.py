@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.scoring.evaluation import PoseScores, aligned, score_poses
+from aprloc_ros.scoring.evaluation import PoseScores, score_poses
+from aprloc_ros.table import aligned
 
 # Scenes in the order of the papers' tables (NeFeS, Tables 1 and 2), which average over one data set at a time.
 DATA_SETS = {'Cambridge Landmarks': ('KingsCollege', 'OldHospital', 'ShopFacade', 'StMarysChurch'),

@@ -1,7 +1,7 @@
 """`aprloc replay`: a recording through the localizer, and all that it leaves behind in a directory."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from aprloc_ros.scoring.estimates import (
 )
 from aprloc_ros.scoring.evaluation import FrameRecord, scores_table
 from aprloc_ros.scoring.figures import path_figure, styled, worst_records
+from aprloc_ros.scoring.rejections import rejected_figure, rejected_frames, rejection_verdict, what_to_do
 from aprloc_ros.scoring.replay import ANSWERED, ReplayedFrame, Robot, replay
 from aprloc_ros.scoring.replay_scores import ReplayScores, score_replay, true_records
 from aprloc_ros.scoring.report import record_figures, write_page
@@ -123,7 +124,7 @@ def _write_page(out: Path, bag: Path, recording: Recording, topics: ImageTopics,
         with styled():
             figures['trajectory.png'] = ('Top view: the estimates', path_figure(torch.stack(answered)))
     if records:
-        images = {image.name: image for image in _worst_images(recording, topics, list(records.values()))}
+        images = _images(recording, topics, worst_records(list(records.values())))
 
         def views(record: FrameRecord):
             image = images[record.name]
@@ -131,14 +132,21 @@ def _write_page(out: Path, bag: Path, recording: Recording, topics: ImageTopics,
 
         refused_s = [frame.stamp_ns / 1e9 for frame in frames if frame.outcome != ANSWERED]
         figures = record_figures(list(records.values()), views, refused_s)
-    return write_page(out, f'Map {bundle.manifest.name}: replay of {bag.name}', scores.poses, scores.facts(), figures,
-                      (RESULTS_FILE, CSV_FILE, TUM_FILE))
+    facts, verdict = scores.facts(), None
+    if not answered:
+        facts, verdict = {**facts, **what_to_do(frames)}, rejection_verdict(frames)
+        shown = rejected_frames(frames)
+        with styled():
+            sheet = rejected_figure(shown, _images(recording, topics, shown), bundle)
+        figures = {'rejected.png': ('The least believed frames beside what the map expected', sheet)} if sheet else {}
+    return write_page(out, f'Map {bundle.manifest.name}: replay of {bag.name}', scores.poses, facts, figures,
+                      (RESULTS_FILE, CSV_FILE, TUM_FILE), verdict)
 
 
-def _worst_images(recording: Recording, topics: ImageTopics, records: Sequence[FrameRecord]) -> Iterator[BagImage]:
-    """The images of the worst records: one more pass, few in memory."""
-    names = {record.name for record in worst_records(records)}
-    return (image for image in read_images(recording, topics) if image.name in names)
+def _images(recording: Recording, topics: ImageTopics, chosen: Sequence[FrameRecord | ReplayedFrame]) -> dict[str, BagImage]:
+    """The images of these frames by name: one more pass, few in memory."""
+    names = {frame.name for frame in chosen}
+    return {image.name: image for image in read_images(recording, topics) if image.name in names}
 
 
 def _print(scores: ReplayScores, frames: Sequence[ReplayedFrame], page: Path, notes: list[str],
@@ -154,4 +162,6 @@ def _print(scores: ReplayScores, frames: Sequence[ReplayedFrame], page: Path, no
         say(note)
     say(f'report: {page}')
     if not scores.answered:
-        raise AprlocError(f'none of the {scores.frames} frames was answered')
+        for name, advice in what_to_do(frames).items():
+            say(f'{name}: {advice}')
+        raise AprlocError(f'none of the {scores.frames} frames was answered; {page} shows why')

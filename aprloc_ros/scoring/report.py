@@ -25,9 +25,9 @@ _PAGE = """<!DOCTYPE html>
 <title>{title}</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em; color: #212121 }}
 h1 {{ font-size: 1.6em; margin-bottom: .2em }} h2 {{ font-size: 1.15em }}
-table {{ border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; display: block;
-         overflow-x: auto }}
-th, td {{ padding: .3em .8em; text-align: right; border-bottom: 1px solid #e0e0e0; white-space: nowrap }}
+h2, li, .facts td:last-child {{ overflow-wrap: anywhere }} span {{ white-space: nowrap }}
+table {{ border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums }}
+th, td {{ padding: .3em .6em; text-align: right; vertical-align: top; border-bottom: 1px solid #e0e0e0 }}
 th {{ color: #616161; font-weight: 600 }}
 th:first-child, td:first-child {{ text-align: left }}
 img {{ max-width: 100%; display: block; margin: .5em 0 }}
@@ -35,8 +35,9 @@ figure {{ margin: 2em 0 }} figcaption {{ font-weight: 600 }}
 .tiles {{ display: flex; flex-wrap: wrap; gap: .8em; margin: 1.2em 0 }}
 .tile {{ background: #f5f5f5; border-radius: .5em; padding: .6em 1em; min-width: 7em }}
 .tile b {{ display: block; font-size: 1.25em; font-variant-numeric: tabular-nums }}
-.tile span {{ color: #616161; font-size: .85em }}
-.facts td:last-child {{ text-align: left; white-space: normal }}
+.tile > span {{ color: #616161; font-size: .85em }}
+.facts td:last-child {{ text-align: left }}
+.checks {{ padding: 0; list-style: none }}
 .good {{ color: #2e7d32 }} .bad {{ color: #c62828 }}
 </style></head><body>
 <h1>{title}</h1>
@@ -100,10 +101,10 @@ def write_page(directory: Path, title: str, scores: Mapping[str, PoseScores], fa
 def _verdict_html(verdict: Verdict | None) -> str:
     if verdict is None:
         return ''
-    kind, word = ('good', 'The poses were good.') if verdict.good else ('bad', 'The poses were not good.')
+    kind, said = 'good' if verdict.good else 'bad', verdict.sentence()
     checks = ''.join(f'<li class="{"good" if held else "bad"}">{"&#10003;" if held else "&#10007;"} '
                      f'{html.escape(check)}</li>' for check, held in verdict.checks.items())
-    return f'<h2 class="{kind}">{word}</h2>\n<ul>{checks}</ul>'
+    return f'<h2 class="{kind}">{html.escape(said[0].upper() + said[1:])}.</h2>\n<ul class="checks">{checks}</ul>'
 
 
 def _tiles_html(scores: Mapping[str, PoseScores]) -> str:
@@ -111,8 +112,9 @@ def _tiles_html(scores: Mapping[str, PoseScores]) -> str:
     if not scores:
         return ''
     s = next(iter(scores.values()))
-    tiles = {'median': f'{s.median_m:.3g} m, {s.median_deg:.2g}&deg;', 'p95': f'{s.p95_m:.3g} m, {s.p95_deg:.2g}&deg;',
-             **{bound: f'{s.recall[bound]:.0%}' for bound in RECALL_BOUNDS}}
+    tiles = {'median error': _pair(f'{s.median_m:.3g} m', f'{s.median_deg:.2g}&deg;'),
+             '95 % of the errors below': _pair(f'{s.p95_m:.3g} m', f'{s.p95_deg:.2g}&deg;'),
+             **{f'within {_bound(name)}': f'{s.recall[name]:.0%}' for name in RECALL_BOUNDS}}
     return '<div class="tiles">' + ''.join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>'
                                            for name, value in tiles.items()) + '</div>'
 
@@ -120,12 +122,25 @@ def _tiles_html(scores: Mapping[str, PoseScores]) -> str:
 def _scores_html(scores: Mapping[str, PoseScores]) -> str:
     if not scores:
         return ''
-    header = ['', 'frames', 'median', 'mean', 'p95', 'max', *RECALL_BOUNDS]
-    rows = [[html.escape(name), s.count, *(f'{metres:.3f} m, {degrees:.2f}&deg;' for metres, degrees in (
-        (s.median_m, s.median_deg), (s.mean_m, s.mean_deg), (s.p95_m, s.p95_deg), (s.max_m, s.max_deg))),
-        *(f'{s.recall[bound]:.1%}' for bound in RECALL_BOUNDS)] for name, s in scores.items()]
-    cells = ''.join('<tr>' + ''.join(f'<td>{cell}</td>' for cell in row) + '</tr>' for row in rows)
-    return '<table><tr>' + ''.join(f'<th>{name}</th>' for name in header) + f'</tr>{cells}</table>'
+    statistics = {name: lambda s, key=name: _pair(f'{getattr(s, f"{key}_m"):.3f} m', f'{getattr(s, f"{key}_deg"):.2f}&deg;')
+                  for name in ('median', 'mean', 'p95', 'max')}
+    within = {f'within {_bound(name)}': lambda s, name=name: f'{s.recall[name]:.1%}' for name in RECALL_BOUNDS}
+    # A column each, as there are few of them: so the table is as narrow as a phone.
+    header = ''.join(f'<th>{html.escape(name)}</th>' for name in scores)
+    rows = ''.join(f'<tr><td>{name}</td>' + ''.join(f'<td>{cell(s)}</td>' for s in scores.values()) + '</tr>'
+                   for name, cell in {'frames': lambda s: s.count, **statistics, **within}.items())
+    return f'<table class="scores"><tr><th></th>{header}</tr>{rows}</table>'
+
+
+def _bound(name: str) -> str:
+    """'5cm5deg' as people write it."""
+    metres, degrees = RECALL_BOUNDS[name]
+    return _pair(f'{100 * metres:g} cm' if metres < 1 else f'{metres:g} m', f'{degrees:g}&deg;')
+
+
+def _pair(*parts: str) -> str:
+    """Numbers with their units, which a narrow page breaks between them alone."""
+    return ', '.join(f'<span>{part}</span>' for part in parts)
 
 
 def _facts_html(facts: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ from aprloc_ros.training.benchmarks.camera import benchmark_camera
 from aprloc_ros.training.benchmarks.contradictions import benchmark_contradictions
 from aprloc_ros.training.benchmarks.curves import plot_histories
 from aprloc_ros.training.benchmarks.descriptors import benchmark_descriptors
+from aprloc_ros.training.benchmarks.film import benchmark_film
 from aprloc_ros.training.benchmarks.nefes import benchmark_nefes
 from aprloc_ros.training.benchmarks.nre import benchmark_nre
 from aprloc_ros.training.benchmarks.refine import benchmark_refine
@@ -201,6 +202,12 @@ def _parser() -> argparse.ArgumentParser:
     maps.add_argument('names', nargs='*', help='default: all')
     maps.add_argument('--map-dir', type=Path)
     maps.add_argument('--plot', type=Path, metavar='FILE.png', help='draw how the scores moved with training time')
+    film = command('film', benchmark_film)
+    film.add_argument('name')
+    film.add_argument('--bag', type=Path, required=True, help='with truth, as of aprloc bag')
+    film.add_argument('--out', type=Path, required=True, metavar='FILE.webp|FILE.gif')
+    film.add_argument('--every', type=int, default=2, metavar='N', help='show every Nth frame (default: 2)')
+    film.add_argument('--map-dir', type=Path)
 
     def of_a_map(name, run):
         sub = command(name, run)
