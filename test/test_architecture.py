@@ -14,7 +14,7 @@ ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', '
              'inputs', 'frames', 'rate', 'initial_pose', 'services',
              'tf_output', 'display', 'stream', 'node', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
-              'scene', 'points'}
+              'scene', 'points', 'similarity'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
 LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
 MESSAGES = {'errors', 'camera', 'geometry', 'message_fields', 'messages'}
@@ -25,7 +25,7 @@ MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
     'bit_depth': set(), 'catalogue': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
     'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
-    'scene': {'errors', 'geometry'}, 'points': {'errors'},
+    'similarity': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'}, 'points': {'errors'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
