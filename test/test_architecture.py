@@ -15,7 +15,7 @@ ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', '
              'tf_output', 'display', 'stream', 'node', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
               'scene', 'points', 'similarity'}
-JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
+JUDGED = FOUNDATION | {'refinement', 'gate', 'map_frame', 'manifest'}
 LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
 MESSAGES = {'errors', 'camera', 'geometry', 'message_fields', 'messages'}
 BAG = {'errors', 'camera', 'geometry', 'recording', 'message_fields', 'bag_messages', 'trajectory', 'tf_tree'}
@@ -25,14 +25,16 @@ MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
     'bit_depth': set(), 'catalogue': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
     'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
-    'similarity': {'errors', 'geometry'}, 'scene': {'errors', 'geometry'}, 'points': {'errors'},
+    'similarity': {'errors', 'geometry'}, 'scene': {'errors', 'geometry', 'similarity'},
+    'points': {'errors', 'similarity'}, 'map_frame': {'similarity'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
     'gate': {'errors', 'geometry', 'covariance', 'refinement'},
     'lens': {'errors', 'camera'},
-    'manifest': FOUNDATION | {'catalogue', 'gate', 'lens'},
+    'manifest': FOUNDATION | {'catalogue', 'gate', 'lens', 'map_frame'},
     'map_bundle': FOUNDATION | {'catalogue', 'manifest', 'networks', 'fields'},
+    'moved_map': FOUNDATION | {'catalogue', 'manifest', 'map_bundle'},
     'refiners': LOADED,
     'pace': set(), 'lens_watch': {'camera', 'refinement'},
     'localizer': LOADED | {'refiners', 'pace', 'lens_watch'},
