@@ -35,6 +35,8 @@ MAY_IMPORT = {
     'manifest': FOUNDATION | {'catalogue', 'gate', 'lens', 'map_frame'},
     'map_bundle': FOUNDATION | {'catalogue', 'manifest', 'networks', 'fields'},
     'moved_map': FOUNDATION | {'catalogue', 'manifest', 'map_bundle'},
+    'robust_fit': set(), 'upright': {'geometry'},
+    'alignment': {'errors', 'geometry', 'robust_fit', 'similarity', 'upright'},
     'refiners': LOADED,
     'pace': set(), 'lens_watch': {'camera', 'refinement'},
     'localizer': LOADED | {'refiners', 'pace', 'lens_watch'},
