@@ -95,7 +95,7 @@ def _fitted(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, wi
     tilt = [math.inf if _stays_upright(T_map_cam, T_new_body) else 0.0] * 2
     precision = torch.tensor([0.0 if with_scale else math.inf] + tilt + [0.0] * 4 + mount, dtype=torch.float64)
     clusters = torch.arange(len(T_map_cam)) // max(1, min(_TOGETHER, len(T_map_cam) // _CLUSTERS))
-    fit = robust_fit(start, lambda model: _terms(model, T_map_cam, T_new_body), _Model.moved, precision, clusters, 1e-7)
+    fit = robust_fit(start, lambda model: _terms(model, T_map_cam, T_new_body), _Model.moved, precision, clusters, 1e-5)
     return _alignment(fit, with_scale, source)
 
 
@@ -142,11 +142,15 @@ def _start(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, wit
     return _Model(Similarity(scale, rotation, shift, 0.0, source), R_cam_body, t_cam_body)
 
 
+def planar(T: Tensor) -> bool:
+    """Whether poses [N, 4, 4] are written as x, y and heading: equal heights, no roll and no pitch."""
+    level, flat = (T[:, 2, 2] - 1).abs().max(), (T[:, 2, 3] - T[0, 2, 3]).abs().max()
+    return max(level.item(), flat.item()) < _LEVEL
+
+
 def _stays_upright(T_map_cam: Tensor, T_new_body: Tensor) -> bool:
     """Whether the trajectory is one of the plane, and the map's z up already, as far as its cameras can tell."""
-    level = (T_new_body[:, 2, 2] - 1).abs().max() < _LEVEL
-    flat = (T_new_body[:, 2, 3] - T_new_body[0, 2, 3]).abs().max() < _LEVEL
-    return bool(level and flat) and up_of_cameras(T_map_cam)[0][2].item() > math.cos(math.radians(_UP_DEG))
+    return planar(T_new_body) and up_of_cameras(T_map_cam)[0][2].item() > math.cos(math.radians(_UP_DEG))
 
 
 def _by_positions(old: Tensor, new: Tensor) -> Tensor:

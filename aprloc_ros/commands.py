@@ -60,6 +60,16 @@ def calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
+def align(options: argparse.Namespace) -> int:
+    from aprloc_ros.catalogue import find_map
+    from aprloc_ros.training.align_map import align_map
+
+    directory = find_map(options.name, options.map_dir)
+    align_map(directory, options.to, options.data, options.with_scale, options.device, _say)
+    print(f'{directory}: aligned')
+    return 0
+
+
 def localize(options: argparse.Namespace) -> int:
     from aprloc_ros.geometry import rotation_to_quaternion
     from aprloc_ros.recordings.decoding.encoded_images import read_image

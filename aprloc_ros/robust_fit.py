@@ -81,7 +81,7 @@ def _curvature(residuals: Tensor, jacobian: Tensor, sigma: float) -> Tensor:
 def _inverse(normal: Tensor) -> Tensor:
     """Of a positive semi-definite matrix [P, P], whatever the units of its parameters: what nothing tells is left alone."""
     scale = torch.diagonal(normal).clamp_min(1e-300).sqrt()
-    return torch.linalg.pinv(normal / torch.outer(scale, scale), rtol=1e-12, hermitian=True) / torch.outer(scale, scale)
+    return torch.linalg.pinv(normal / torch.outer(scale, scale), rtol=1e-14, hermitian=True) / torch.outer(scale, scale)
 
 
 def _scatter(gradients: Tensor, clusters: Tensor) -> Tensor:

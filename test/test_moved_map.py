@@ -39,7 +39,7 @@ def photographs():
     drive = plan_drive(next(course for course in COURSES if course.split == 'test'))
     renderer, frames = Renderer(build_court()), (5, 100)
     light = (renderer.render(CAMERA, drive.T_map_cam[i], drive.actors(i))[0] for i in frames)
-    return develop(light, Sensor(), 0.1, np.random.default_rng(0))
+    return list(develop(light, Sensor(), 0.1, np.random.default_rng(0)))
 
 
 @pytest.fixture(scope='module')
