@@ -1,5 +1,6 @@
 """The real node in its own process over real DDS: its lifecycle, its load, its end, and what it survives."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,10 @@ from ros_peer import (
 )
 from sensor_msgs.msg import CompressedImage
 
+from aprloc_ros.manifest import read_manifest
+from aprloc_ros.map_bundle import save_manifest
+from aprloc_ros.map_frame import MapFrame
+
 
 @pytest.fixture
 def run(tmp_path, peer, tiny_map):
@@ -45,6 +50,20 @@ def test_an_image_before_any_camera_info_is_refused_unless_the_maps_camera_may_b
     stamp = next_stamp()
     peer.publish('image', image_message(PIXELS, stamp))
     peer.wait_for(lambda: stamp in peer.poses, 'a pose')
+
+
+def test_a_map_in_no_known_unit_that_lies_nowhere_says_both(run, peer, tmp_path, tiny_map):
+    shutil.copytree(tiny_map, tmp_path / 'maps/somewhere')
+    manifest = read_manifest(tmp_path / 'maps/somewhere/map.yaml')
+    unit = dataclasses.replace(manifest, name='somewhere', frame=MapFrame('arbitrary'))
+    save_manifest(tmp_path / 'maps/somewhere', unit)
+    log = run(map='somewhere', map_dir=tmp_path / 'maps', geopose=True)
+    status = peer.wait_for_diagnostic(lambda s: s.level == s.ERROR, 'an error')
+    assert 'cannot configure: the parameter geopose is true but the map does not know where' in status.message
+    assert peer.set_parameter('geopose', False).successful
+    for transition in ('configure', 'cleanup', 'configure', 'activate'):
+        assert peer.transition(transition)
+    assert log.read_text().count('its poses are not in metres') == 1
 
 
 def test_lifecycle(run, peer):
