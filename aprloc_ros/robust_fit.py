@@ -44,8 +44,9 @@ def robust_fit(state: State, evaluate: Callable[[State], Terms], retract: Callab
         terms = [(r, J[..., free]) for r, J in evaluate(state)]
         sigmas = [_sigma(r, floor) for r, _ in terms]
         weights = [_weights(r, sigma, iteration < _WIDE) for (r, _), sigma in zip(terms, sigmas)]
-        gradients = sum(torch.einsum('nkp,nk,n->np', J, r, w) / s ** 2 for (r, J), s, w in zip(terms, sigmas, weights))
-        normal = sum(torch.einsum('nkp,nkq,n->pq', J, J, w) / s ** 2 for (_, J), s, w in zip(terms, sigmas, weights))
+        gradients = sum((J * (w[:, None] * r)[..., None]).sum(1) / s ** 2 for (r, J), s, w in zip(terms, sigmas, weights))
+        normal = sum((J * w[:, None, None]).flatten(0, 1).T @ J.flatten(0, 1) / s ** 2
+                     for (_, J), s, w in zip(terms, sigmas, weights))
         inverse = _inverse(normal + torch.diag(prior))
         step = -inverse @ (gradients.sum(0) + prior * moved)
         if iteration > _WIDE and step.abs().max() < _SMALL_STEP:
@@ -74,8 +75,8 @@ def _curvature(residuals: Tensor, jacobian: Tensor, sigma: float) -> Tensor:
     """What the weights' own slope takes from the second derivative of the loss: [N, k], [N, k, P] -> [P, P]."""
     share = 1 - residuals.square().mean(1) / (sigma * _CUT) ** 2
     slope = -4 * share.clamp_min(0) / (_CUT ** 2 * residuals.shape[1] * sigma ** 4)
-    gradients = torch.einsum('nkp,nk->np', jacobian, residuals)
-    return torch.einsum('n,np,nq->pq', slope, gradients, gradients)
+    gradients = (jacobian * residuals[..., None]).sum(1)
+    return (slope[:, None] * gradients).T @ gradients
 
 
 def _inverse(normal: Tensor) -> Tensor:
