@@ -173,7 +173,7 @@ TRAINING_MAY_IMPORT = {
 TRAINING = ROOT / 'training'
 
 
-@pytest.mark.parametrize('name', [str(path.relative_to(TRAINING)) for path in sorted(TRAINING.glob('*/*.py'))])
+@pytest.mark.parametrize('name', [str(path.relative_to(TRAINING)) for path in sorted(TRAINING.glob('*/**/*.py'))])
 def test_a_room_of_training_imports_only_what_it_may(name):
     own = name.split('/')[0]
     used = {parts[2] for parts in (imported.split('.') for imported in imports(ast.parse((TRAINING / name).read_text())))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from drive_fixtures import DriveBag
-from metres_fixtures import MOUNT, TO_SFM, body_way, demo_drive, draws, posed, scale_error, up_error_deg
+from metres_fixtures import MOUNT, TO_SFM, demo_drive, draws, posed, scale_error, up_error_deg
 from PIL import Image
 
 from aprloc_ros.errors import AprlocError
@@ -15,6 +15,7 @@ from aprloc_ros.geodesy import GeodeticOrigin, from_enu
 from aprloc_ros.geometry import invert
 from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.recordings.truth import read_tf
+from aprloc_ros.training.place.odometry import body_way
 from aprloc_ros.training.posing.metres.gps import exif_position, fixes_at, fixes_of_bag, fixes_of_photos, measure_gps
 
 ANTENNA = (invert(MOUNT) @ torch.tensor([0, 0, 0.8, 1.0], dtype=torch.float64))[:3]   # in the camera's axes
@@ -24,7 +25,7 @@ PLACE = GeodeticOrigin(52.52, 13.405, 80.0)   # of the world's origin, whose x i
 @pytest.fixture(scope='module')
 def drive():
     stamps_s, T_world_cam = demo_drive()
-    return stamps_s, T_world_cam, body_way(stamps_s, T_world_cam)
+    return stamps_s, T_world_cam, body_way(stamps_s, T_world_cam, MOUNT)
 
 
 def fixes(way, noise_m, seed, rate_hz=10):

@@ -4,18 +4,19 @@ import math
 
 import pytest
 import torch
-from metres_fixtures import MOUNT, body_way, demo_drive, draws, drifted, posed, scale_error, up_error_deg
+from metres_fixtures import MOUNT, demo_drive, draws, posed, scale_error, up_error_deg
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose
 from aprloc_ros.recordings.trajectory import Trajectory
+from aprloc_ros.training.place.odometry import body_way, drifted
 from aprloc_ros.training.posing.metres.odometry import measure_odometry
 
 
 @pytest.fixture(scope='module')
 def drive():
     stamps_s, T_world_cam = demo_drive()
-    return stamps_s, T_world_cam, body_way(stamps_s, T_world_cam)
+    return stamps_s, T_world_cam, body_way(stamps_s, T_world_cam, MOUNT)
 
 
 def test_exact_odometry_of_an_unknown_mount_gives_the_exact_scale(drive):

@@ -8,13 +8,21 @@ import numpy as np
 import pytest
 import torch
 from metres_fixtures import LEVEL, posed, scale_error
-from tag_fixtures import CAMERA, developed, paste, tag_pose
 
+from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose, so3_exp
+from aprloc_ros.training.place.tags import paste, tag_pose
 from aprloc_ros.training.posing.metres.tags import find_tags, measure_tags
 
 SIDE_M = 0.16
+CAMERA = Camera(320, 240, 252.0, 252.0, 160.7, 118.4)
+
+
+def developed(image, seed):
+    """As a lens and a sensor leave it: blurred by half a pixel, with noise of two grey levels."""
+    blurred = cv2.GaussianBlur(image, (0, 0), 0.5).astype(float)
+    return (blurred + 2 * np.random.default_rng(seed).standard_normal(image.shape)).clip(0, 255).round().astype(np.uint8)
 
 
 def walk(count=36):
@@ -33,7 +41,7 @@ def photographs(T_world_cam, tags, dictionary='APRILTAG_36h11', seed=0):
     for index, T in enumerate(T_world_cam):
         image = wall
         for number, (T_world_tag, side_m) in tags.items():
-            image = paste(image, T, T_world_tag, side_m, number, dictionary=dictionary)
+            image = paste(image, CAMERA, T, T_world_tag, side_m, number, dictionary)
         images.append(developed(image, 100 * seed + index))
     return images
 

@@ -1,7 +1,7 @@
 """Everything that a source says of metres, up, north and origin, put together to one frame."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geodesy import GeodeticOrigin, from_enu
 from aprloc_ros.geometry import so3_exp
 from aprloc_ros.map_frame import ARBITRARY, METRE, MapFrame
-from aprloc_ros.recordings.bag_images import camera_frame, choose_topics
 from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIANCE
 from aprloc_ros.recordings.recording import Recording
 from aprloc_ros.recordings.trajectory import Trajectory
@@ -49,42 +48,43 @@ class Metres:
     lines: tuple[str, ...]
 
 
-def find_metres(posed: Posed, read: Callable[[int], np.ndarray], recording: Recording | None = None, wishes: Wishes = Wishes(),
-                ) -> Metres:
-    """The scale of the surest source, the mean of what is said of up, north where there is GPS, else the first camera looks
-    along x; the origin at the first camera, or where the user wants it.
+def find_metres(posed: Posed, read: Callable[[int], np.ndarray], recording: Recording | None = None, frame_id: str = '',
+                wishes: Wishes = Wishes()) -> Metres:
+    """Measure all that there is, and put it together.
 
-    read: index -> image, for tags; recording: the bag that the images come from. What a recording holds by chance and does not
-    fit becomes a line; AprlocError for what the user asked for and is not to be had.
+    read: index -> image, for tags; recording: the bag that the images come from, and the frame_id of their topic. What a
+    recording holds by chance and does not fit becomes a line; AprlocError for what the user asked for and is not to be had.
     """
-    found, ups, lines = [], [(*up_of_cameras(posed.T_map_cam), 'the cameras')], []
-    asked = _asked(posed, read, wishes)
-    found.extend(asked)
-    for measure in _offers(posed, recording):
+    found, ups, lines = _asked(posed, read, wishes), [], []
+    for measure in _offers(posed, recording, frame_id):
         try:
             result = measure()
         except AprlocError as error:
             lines.append(f'not used: {error}')
             continue
-        if isinstance(result, Measured):
-            found.append(result)
-        else:
-            ups.append(result)
-    ups += [(_up_of(one), one.up_sd_rad, one.change.source) for one in found if one not in asked]
-    lines = [*(one.text for one in found), *_contradictions(found), *lines]
+        (found if isinstance(result, Measured) else ups).append(result)
+    return put_together(posed, found, ups, lines, find_image(posed, wishes.origin) if wishes.origin else 0)
+
+
+def put_together(posed: Posed, found: list[Measured], ups: Sequence[tuple[Tensor, float, str]] = (), lines: Sequence[str] = (),
+                 origin: int = 0) -> Metres:
+    """The scale of the surest source, the mean of what is said of up, north where there is GPS, else that image looks along x;
+    the origin at that image.
+
+    ups: direction [3], its standard deviation in radians, and who says so, besides the cameras and what was found.
+    """
+    ups = [(*up_of_cameras(posed.T_map_cam), 'the cameras'), *ups,
+           *((one.change.rotation[2], one.up_sd_rad, one.change.source) for one in found if math.isfinite(one.up_sd_rad))]
     up, up_text = _mean_up(ups)
     best = min(found, key=lambda one: one.change.scale_sd, default=None)
-    gps = next((one for one in found if one.geodetic), None)
-    index = find_image(posed, wishes.origin) if wishes.origin else 0
-    change, geodetic = _placed(posed, index, up, best, gps)
+    change, geodetic = _placed(posed, origin, up, best, next((one for one in found if one.geodetic), None))
+    lines = [*(one.text for one in found), *_contradictions(found, best), *lines, up_text]
     if best is None:
-        frame = MapFrame(ARBITRARY, 0.0, 'nothing in the recording tells the scale')
         lines.append('the unit is ARBITRARY, not the metre: nothing in the recording tells the scale; record odometry or GPS, or '
                      'give the side of a tag or a distance')
-    else:
-        frame = MapFrame(METRE, min(best.change.scale_sd, 1.0), best.change.source, geodetic)
-        lines.append(f'metres from {best.change.source}, to {100 * best.change.scale_sd:.2f} %')
-    return Metres(change, frame, (*lines, up_text))
+        return Metres(change, MapFrame(ARBITRARY, 0.0, 'nothing in the recording tells the scale'), tuple(lines))
+    lines.append(f'metres from {best.change.source}, to {100 * best.change.scale_sd:.2f} %')
+    return Metres(change, MapFrame(METRE, best.change.scale_sd, best.change.source, geodetic), tuple(lines))
 
 
 def _asked(posed: Posed, read: Callable[[int], np.ndarray], wishes: Wishes) -> list[Measured]:
@@ -96,14 +96,14 @@ def _asked(posed: Posed, read: Callable[[int], np.ndarray], wishes: Wishes) -> l
     return found
 
 
-def _offers(posed: Posed, recording: Recording | None) -> Iterator[Callable]:
+def _offers(posed: Posed, recording: Recording | None, frame_id: str) -> Iterator[Callable]:
     """What could be measured, each for itself."""
     if recording is None:
         photos = fixes_of_photos(posed)
         if len(photos.geodetic):
             yield lambda: measure_gps(photos)
         return
-    tree, frame = read_tf(recording), camera_frame(recording, choose_topics(recording))
+    tree, frame = read_tf(recording), frame_id
     for topic in recording.counts(ODOMETRY, POSE, POSE_WITH_COVARIANCE):
         yield lambda topic=topic: measure_odometry(posed, read_topic(recording, topic)[0], f'odometry {topic}')
     yield from _of_tf(posed, tree, frame)
@@ -121,10 +121,6 @@ def _of_tf(posed: Posed, tree, frame: str) -> Iterator[Callable]:
         T, known = tree.lookup(root, frame, posed.stamps_s, MAX_GAP_S)
         if known.sum() > 1:
             yield lambda: measure_odometry(posed, Trajectory(posed.stamps_s[known], T[known]), f'TF of {frame} in {root}')
-
-
-def _up_of(one: Measured) -> Tensor:
-    return one.change.rotation[2]
 
 
 def _mean_up(ups: list[tuple[Tensor, float, str]]) -> tuple[Tensor, str]:
@@ -160,11 +156,8 @@ def _placed(posed: Posed, index: int, up: Tensor, best: Measured | None, gps: Me
     return change, GeodeticOrigin(*from_enu(gps.geodetic, gps.change.points(origin)).tolist())
 
 
-def _contradictions(found: list[Measured]) -> Iterator[str]:
-    """Two sources whose scales differ by more than both allow."""
-    if len(found) < 2:
-        return
-    best = min(found, key=lambda one: one.change.scale_sd)
+def _contradictions(found: list[Measured], best: Measured | None) -> Iterator[str]:
+    """Of sources whose scale differs from the surest by more than both allow."""
     for one in found:
         off = math.log(one.change.scale / best.change.scale)
         if abs(off) > _CONTRADICT_SIGMAS * math.hypot(one.change.scale_sd, best.change.scale_sd):

@@ -27,8 +27,7 @@ def measure_distance(posed: Posed, a: str, b: str, metres: float, position_sd: f
                           'images that are far apart')
     scale_sd = math.hypot(MEASURED_SD_M / metres, math.sqrt(2) * position_sd / apart)
     source = f'{metres:g} m from {a} to {b}'
-    up, up_sd = up_of_cameras(posed.T_map_cam)
-    return Measured(upright(metres / apart, up, scale_sd, source), up_sd,
+    return Measured(upright(metres / apart, up_of_cameras(posed.T_map_cam)[0], scale_sd, source), math.inf,
                     f'{source}, to {1000 * MEASURED_SD_M:g} mm: scale known to {100 * scale_sd:.2f} %')
 
 

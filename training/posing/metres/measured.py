@@ -27,7 +27,7 @@ class Posed:
 class Measured:
     """change: to metres, and to axes of which as many mean something as the source could tell.
 
-    up_sd_rad: of the direction of z; inf where the source says nothing of it. geodetic: of the new origin, where x is east and
+    up_sd_rad: of the direction of z; inf where the source says nothing of it and the cameras do. geodetic: of the new origin, where x is east and
     y north.
     """
 

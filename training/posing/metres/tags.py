@@ -81,8 +81,7 @@ def measure_tags(posed: Posed, side_m: float, read: Callable[[int], np.ndarray])
     scale = side_m / math.exp((weights @ logs / weights.sum()).item())
     text = (f'tags of {dictionary}: {_list(tags)} of {1000 * side_m:g} mm in {sum(len(seen[tag]) for tag in tags)} images; scale '
             f'known to {100 * scale_sd:.2f} %' + ('; a single tag: a wrong side would not be noticed' if len(tags) == 1 else ''))
-    up, up_sd = up_of_cameras(posed.T_map_cam)
-    return Measured(upright(scale, up, scale_sd, f'tags of {1000 * side_m:g} mm'), up_sd, text)
+    return Measured(upright(scale, up_of_cameras(posed.T_map_cam)[0], scale_sd, f'tags of {1000 * side_m:g} mm'), math.inf, text)
 
 
 def find_tags(posed: Posed, read: Callable[[int], np.ndarray]) -> tuple[str, dict[int, list[Sighting]]]:

@@ -1,19 +1,21 @@
-"""Tags photographed: warped from their print into images by the exact camera, with blur and noise."""
+"""Tags in photographs of the place: warped from their print by the exact camera."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import pose
 
-CAMERA = Camera(320, 240, 252.0, 252.0, 160.7, 118.4)
 _CELL_PX = 16
 _MARGIN = 2   # cells of white around the print
 _FINER = 4    # times the resolution, averaged
 
 
-def print_tag(number, dictionary='APRILTAG_36h11', cells=8):
+def print_tag(number: int, dictionary: str = 'APRILTAG_36h11', cells: int = 8) -> tuple[np.ndarray, float]:
     """([S, S] uint8 with a white margin, share of its width that the tag takes)."""
     kind = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, f'DICT_{dictionary}'))
     tag = cv2.aruco.generateImageMarker(kind, number, cells * _CELL_PX)
@@ -21,7 +23,8 @@ def print_tag(number, dictionary='APRILTAG_36h11', cells=8):
     return sheet, tag.shape[0] / sheet.shape[0]
 
 
-def paste(image, T_world_cam, T_world_tag, side_m, number, camera=CAMERA, dictionary='APRILTAG_36h11'):
+def paste(image: np.ndarray, camera: Camera, T_world_cam: Tensor, T_world_tag: Tensor, side_m: float, number: int,
+          dictionary: str = 'APRILTAG_36h11') -> np.ndarray:
     """The image [H, W, 3] uint8 with a tag in it that faces along its z axis, or as it was where it shows its back."""
     sheet, share = print_tag(number, dictionary)
     half = side_m / share / 2
@@ -48,13 +51,7 @@ def paste(image, T_world_cam, T_world_tag, side_m, number, camera=CAMERA, dictio
     return (image * (1 - cover) + light * cover).round().astype(np.uint8)
 
 
-def developed(image, seed):
-    """As a lens and a sensor leave it: blurred by half a pixel, with noise of two grey levels."""
-    blurred = cv2.GaussianBlur(image, (0, 0), 0.5).astype(float)
-    return (blurred + 2 * np.random.default_rng(seed).standard_normal(image.shape)).clip(0, 255).round().astype(np.uint8)
-
-
-def tag_pose(centre, normal):
+def tag_pose(centre: Sequence[float], normal: Sequence[float]) -> Tensor:
     """T_world_tag with z along the horizontal normal [2] and y up."""
     z = torch.tensor([*normal, 0.0], dtype=torch.float64)
     z = z / z.norm()
