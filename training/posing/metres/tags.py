@@ -131,7 +131,7 @@ def _fitted(sightings: list[Sighting], T_map_cam: Tensor) -> tuple[float, float,
     start = _start(corners, T)
     if start is None:
         return None
-    fit = robust_fit(start, lambda tag: [_residuals(tag, corners, T, focal_px)], _Tag.moved,
+    fit = robust_fit(start, lambda tag: _terms(tag, corners, T, focal_px), _Tag.moved,
                      torch.zeros(7, dtype=torch.float64), torch.arange(len(T)), 0.02)
     sd = fit.covariance[6, 6].sqrt().item()
     used = int((fit.weights[0] > 0.05).sum())
@@ -139,8 +139,18 @@ def _fitted(sightings: list[Sighting], T_map_cam: Tensor) -> tuple[float, float,
     return (fit.state.log_side, sd, side_px) if fit.sigmas[0] < _MOST_PX and sd < _MOST_DOUBT and used >= _FEWEST_VIEWS else None
 
 
+def _terms(tag: _Tag, corners: Tensor, T: Tensor, focal_px: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Of V views in pixels: of the tag's middle [V, 2], and of its corners about it [V, 8], with Jacobians by [7].
+
+    An error of a view's pose shifts the whole tag in it, by more than edges are seen wrong: each has a spread of its own.
+    """
+    residual, by = _residuals(tag, corners, T, focal_px)
+    middle, by_middle = residual.mean(1, keepdim=True), by.mean(1, keepdim=True)
+    return [(middle[:, 0], by_middle[:, 0]), ((residual - middle).flatten(1), (by - by_middle).flatten(1, 2))]
+
+
 def _residuals(tag: _Tag, corners: Tensor, T: Tensor, focal_px: Tensor) -> tuple[Tensor, Tensor]:
-    """Of V views in pixels: [V, 8] and Jacobian [V, 8, 7]."""
+    """[V, 4, 2] and Jacobian [V, 4, 2, 7]."""
     X = tag.corners                                                           # [4, 3]
     in_cam = (X - T[:, None, :3, 3]) @ T[:, :3, :3]                           # [V, 4, 3]
     depth = in_cam[..., 2:].clamp_min(1e-6)
@@ -149,7 +159,7 @@ def _residuals(tag: _Tag, corners: Tensor, T: Tensor, focal_px: Tensor) -> tuple
                        -(in_cam[..., :2] / depth)[..., None]], 3) / depth[..., None] * focal_px[:, None, None, None]
     arm = X - tag.centre
     moves = torch.cat([-skew(arm), torch.eye(3, dtype=torch.float64).expand(4, 3, 3), arm[..., None]], 2)   # [4, 3, 7]
-    return residual.flatten(1), (slope @ T[:, None, :3, :3].mT @ moves).flatten(1, 2)
+    return residual, slope @ T[:, None, :3, :3].mT @ moves
 
 
 def _start(corners: Tensor, T: Tensor) -> _Tag | None:
