@@ -66,6 +66,25 @@ def test_a_map_in_no_known_unit_that_lies_nowhere_says_both(run, peer, tmp_path,
     assert log.read_text().count('its poses are not in metres') == 1
 
 
+def test_an_unsure_scale_widens_the_published_covariance(run, peer, tmp_path, tiny_map):
+    manifest = read_manifest(tiny_map / 'map.yaml')
+    found = []
+    for name, frame in (('sure', MapFrame()), ('unsure', MapFrame(scale_sd=0.5))):
+        shutil.copytree(tiny_map, tmp_path / 'maps' / name)
+        save_manifest(tmp_path / 'maps' / name, dataclasses.replace(manifest, name=name, frame=frame))
+    run(map='sure', map_dir=tmp_path / 'maps', publish_tf='none', confirmations=1, gate_probability=1.0)
+    for name in ('sure', 'unsure'):
+        peer.wait_until_active()
+        found.append(peer.full_poses[assert_answers(peer)].pose)
+        if name == 'sure':
+            assert peer.transition('deactivate') and peer.set_parameter('map', 'unsure').successful
+            assert peer.transition('activate')
+    sure, unsure = found
+    p = unsure.pose.position
+    more = [unsure.covariance[i] - sure.covariance[i] for i in (0, 7, 14, 1)]
+    assert more == pytest.approx([0.25 * p.x * p.x, 0.25 * p.y * p.y, 0.25 * p.z * p.z, 0.25 * p.x * p.y], rel=1e-4, abs=1e-6)
+
+
 def test_lifecycle(run, peer):
     run(autostart=False)
     assert peer.state() == 'unconfigured'
