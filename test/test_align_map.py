@@ -77,11 +77,8 @@ def run(*arguments):
     return cli.main(['align', 'demo', '--device', 'cpu', *map(str, arguments)])
 
 
-@pytest.mark.parametrize('to', ['/pose', 'tf', 'file'])
+@pytest.mark.parametrize('to', ['/pose', 'tf'])
 def test_a_map_comes_into_the_frame_of_a_trajectory(to, bag, maps, drive, capsys):
-    if to == 'file':
-        to = maps / 'camera.tum'
-        write_tum(to, [(stamp_ns(i), CHANGE.apply(T)) for i, T in enumerate(drive[1])])
     assert run('--map-dir', maps, '--data', bag, '--to', to) == 0
     said = capsys.readouterr().out
     assert 'poses fit to 0.0' in said and 'the map knows 15 of 15 images' in said

@@ -14,6 +14,7 @@ from aprloc_ros.geometry import so3_exp
 from aprloc_ros.map_frame import ARBITRARY, METRE, MapFrame
 from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIANCE
 from aprloc_ros.recordings.recording import Recording
+from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.trajectory import Trajectory
 from aprloc_ros.recordings.truth import read_tf, read_topic
 from aprloc_ros.similarity import Similarity
@@ -116,14 +117,23 @@ def _offers(posed: Posed, recording: Recording | None, frame_id: str) -> Iterato
         yield lambda topic=topic: (*up_of_imu(recording, topic, posed, tree, frame), f'IMU {topic}')
 
 
-def _of_tf(posed: Posed, tree, frame: str) -> Iterator[Callable]:
-    if frame not in tree.frames() or posed.stamps_s is None:
+def _of_tf(posed: Posed, tree: TfTree, frame: str) -> Iterator[Callable]:
+    """TF that moves the camera, if there is some."""
+    try:
+        *_, root = tree.ancestors(frame)
+        if posed.stamps_s is None or root == frame or not tree.moves(root, frame):
+            return
+    except AprlocError:   # transforms that are no tree: whoever needs them is told where he asks for them
         return
-    *_, root = tree.ancestors(frame)
-    if tree.moves(root, frame):
+
+    def measure() -> Measured:
         T, known = tree.lookup(root, frame, posed.stamps_s, MAX_GAP_S)
-        if known.sum() > 1:
-            yield lambda: measure_odometry(posed, Trajectory(posed.stamps_s[known], T[known]), f'TF of {frame} in {root}')
+        source = f'TF of {frame} in {root}'
+        if known.sum() < 2:
+            raise AprlocError(f'{source}: it is of another clock, or of another time')
+        return measure_odometry(posed, Trajectory(posed.stamps_s[known], T[known]), source)
+
+    yield measure
 
 
 def _mean_up(ups: list[tuple[Tensor, float, str]]) -> tuple[Tensor, str]:
