@@ -118,6 +118,6 @@ def test_a_distance_gives_the_scale_and_its_deviation_is_right(drive, tmp_path):
 def test_a_distance_that_says_nothing_is_refused(drive):
     images = images_of(drive)
     for wish, reason in ((('0010', '0010', 1.0), 'next to each other'), (('nobody', '0010', 1.0), 'no image, or several'),
-                         (('0010', '0060', -1.0), 'must be more than 0')):
+                         (('0010', '0060', -1.0), 'must be more than 0'), (('0010', '0060', 0.05), 'leave the scale unsure by 20%')):
         with pytest.raises(AprlocError, match=reason):
             find_metres(images, None, wishes=Wishes(distance=wish))

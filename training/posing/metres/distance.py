@@ -8,6 +8,7 @@ from aprloc_ros.training.posing.metres.measured import Measured, Posed, upright
 from aprloc_ros.upright import up_of_cameras
 
 MEASURED_SD_M = 0.01   # of a tape, and of where in a camera its centre is
+_MOST_DOUBT = 0.1      # of the logarithm of the scale
 _LEAST_SHARE = 0.05    # of the way's extent: closer cameras say nothing of a scale
 
 
@@ -26,6 +27,9 @@ def measure_distance(posed: Posed, a: str, b: str, metres: float, position_sd: f
         raise AprlocError(f'{a} and {b} are next to each other ({apart / extent:.1%} of the extent of the way): measure between '
                           'images that are far apart')
     scale_sd = math.hypot(MEASURED_SD_M / metres, math.sqrt(2) * position_sd / apart)
+    if scale_sd > _MOST_DOUBT:
+        raise AprlocError(f'{metres:g} m between {a} and {b} leave the scale unsure by {scale_sd:.0%} (at most {_MOST_DOUBT:.0%}): '
+                          'measure between images that are farther apart')
     source = f'{metres:g} m from {a} to {b}'
     return Measured(upright(metres / apart, up_of_cameras(posed.T_map_cam)[0], scale_sd, source), math.inf,
                     f'{source}, to {1000 * MEASURED_SD_M:g} mm: scale known to {100 * scale_sd:.2f} %')
