@@ -1,6 +1,6 @@
 """The map's points: where they are, their descriptors, and which views saw which."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -68,12 +68,13 @@ def unpack_points(tensors: dict[str, Tensor], where: str) -> MapPoints:
         poses = tensors['view_poses'].double()
         bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64).expand(len(poses), 1, 4)
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), tensors['view_counts'].long().cumsum(0)])
+        found = MapPoints(xyz, *(_unit(tensors[key]) for key in ('coarse', 'fine')), torch.cat([poses, bottom], 1),
+                          offsets, tensors['view_points'].long())
         change = _change(tensors)
-        found = MapPoints(change.points(xyz), *(_unit(tensors[key]) for key in ('coarse', 'fine')),
-                          change.apply(torch.cat([poses, bottom], 1)), offsets, tensors['view_points'].long())
-    except (KeyError, RuntimeError, IndexError) as error:
+    except (KeyError, RuntimeError, IndexError, AprlocError) as error:
         raise AprlocError(f'{where}: not the points of a map ({str(error).splitlines()[0]})') from None
-    return _checked(found, where)
+    found = _checked(found, where)
+    return replace(found, xyz=change.points(found.xyz), view_poses=change.apply(found.view_poses))
 
 
 def _quantised(unit: Tensor) -> Tensor:
