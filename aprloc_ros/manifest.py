@@ -15,6 +15,7 @@ from aprloc_ros.covariance import HessianCovariance, check_covariance
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.gate import Gate
 from aprloc_ros.lens import Lens, found_camera
+from aprloc_ros.map_frame import MapFrame
 from aprloc_ros.scene import SceneNormalisation
 
 SCHEMA = 1
@@ -97,6 +98,7 @@ class Manifest:
     refiner: str = 'none'          # the one that is used where none is asked for
     refiners: dict[str, RefinerSpec] = field(default_factory=dict)   # calibrated ones, by name
     lenses: tuple[Lens, ...] = ()  # of the drive's cameras that were not as declared
+    frame: MapFrame = field(default_factory=MapFrame)
     frame_id: str = 'map'
     schema: int = SCHEMA
 

@@ -20,7 +20,8 @@ from aprloc_ros.fields import build_field
 from aprloc_ros.manifest import Manifest, ModelSpec, manifest_text, read_manifest
 from aprloc_ros.networks import build_regressor
 from aprloc_ros.networks.extractor import build_extractor
-from aprloc_ros.points import MapPoints, pack_points, unpack_points
+from aprloc_ros.points import MapPoints, move_packed, pack_points, unpack_points
+from aprloc_ros.similarity import Similarity
 
 REGRESSOR_FILE = 'regressor.safetensors'
 FIELD_FILE = 'field.safetensors'
@@ -128,7 +129,26 @@ def save_map(directory: str | Path, manifest: Manifest, regressor: nn.Module, fi
         contents[EXTRACTOR_FILE] = _pack(extractor)
         contents[POINTS_FILE] = safetensors.torch.save(pack_points(points))
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    contents = {**curves, **contents, FILE_NAME: manifest_text(_with_hashes(manifest, hashes)).encode()}
+    return _replace(target, {**curves, **contents, FILE_NAME: manifest_text(_with_hashes(manifest, hashes)).encode()})
+
+
+def save_moved(directory: Path, manifest: Manifest, change: Similarity) -> Manifest:
+    """Give a map its manifest of another frame, and that frame to its points, all or nothing -> the manifest as written.
+
+    All its other files stay as they are, bit for bit.
+    """
+    target = check_target(directory)
+    contents = {path.name: path.read_bytes() for path in target.iterdir() if path.is_file()}
+    if manifest.descriptors is not None:
+        tensors = _read_weights(target / POINTS_FILE, manifest.descriptors.points_sha256)
+        contents[POINTS_FILE] = safetensors.torch.save(move_packed(tensors, change))
+        sha256 = hashlib.sha256(contents[POINTS_FILE]).hexdigest()
+        manifest = replace(manifest, descriptors=replace(manifest.descriptors, points_sha256=sha256))
+    _replace(target, {**contents, FILE_NAME: manifest_text(manifest).encode()})
+    return manifest
+
+
+def _replace(target: Path, contents: Mapping[str, bytes]) -> Path:
     partial, old = target.with_name(f'.{target.name}.partial'), target.with_name(f'.{target.name}.old')
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of an interrupted save

@@ -1,12 +1,13 @@
 """The map's points: where they are, their descriptors, and which views saw which."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.similarity import Similarity, unchanged
 
 _DESCRIPTOR_STEPS = 127   # descriptors are stored as int8: components of unit vectors
 _POSITION_STEPS = 32767   # positions as int16 of the half extent: a hundredth of a millimetre in a room
@@ -44,6 +45,22 @@ def pack_points(points: MapPoints) -> dict[str, Tensor]:
             'view_counts': counts.to(torch.int32), 'view_points': points.view_points.to(index_type)}
 
 
+def move_packed(tensors: dict[str, Tensor], change: Similarity) -> dict[str, Tensor]:
+    """The tensors of a file whose map frame is another one now: the change is kept beside them, so that nothing is rounded
+    a second time.
+    """
+    change = change.after(_change(tensors))
+    return {**tensors, 'frame_scale': torch.tensor([change.scale], dtype=torch.float64),
+            'frame_rotation': change.rotation.contiguous(), 'frame_translation': change.translation.contiguous()}
+
+
+def _change(tensors: dict[str, Tensor]) -> Similarity:
+    """From the frame of the numbers to the map's."""
+    if 'frame_scale' not in tensors:
+        return unchanged()
+    return Similarity(tensors['frame_scale'].item(), tensors['frame_rotation'], tensors['frame_translation'], 0.0, '')
+
+
 def unpack_points(tensors: dict[str, Tensor], where: str) -> MapPoints:
     """The inverse of pack_points, up to quantisation. Raises AprlocError, which begins with `where`, for anything else."""
     try:
@@ -53,9 +70,11 @@ def unpack_points(tensors: dict[str, Tensor], where: str) -> MapPoints:
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), tensors['view_counts'].long().cumsum(0)])
         found = MapPoints(xyz, *(_unit(tensors[key]) for key in ('coarse', 'fine')), torch.cat([poses, bottom], 1),
                           offsets, tensors['view_points'].long())
-    except (KeyError, RuntimeError, IndexError) as error:
+        change = _change(tensors)
+    except (KeyError, RuntimeError, IndexError, AprlocError) as error:
         raise AprlocError(f'{where}: not the points of a map ({str(error).splitlines()[0]})') from None
-    return _checked(found, where)
+    found = _checked(found, where)
+    return replace(found, xyz=change.points(found.xyz), view_poses=change.apply(found.view_poses))
 
 
 def _quantised(unit: Tensor) -> Tensor:

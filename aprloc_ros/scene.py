@@ -1,11 +1,12 @@
 """The coordinates in which the networks see a place: centred, of order one."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import check_pose, invert, pose
+from aprloc_ros.similarity import Similarity
 
 _LENGTH_M = {'range': (1e-4, 1e6)}
 
@@ -41,6 +42,12 @@ class SceneNormalisation:
     def far(self) -> float:
         """Farthest depth in scene units."""
         return self.far_m / self.scene_unit_m
+
+    def moved(self, change: Similarity) -> 'SceneNormalisation':
+        """The same scene coordinates of a place whose map frame is another one."""
+        lengths_m = {name: change.scale * getattr(self, name)
+                     for name in ('scene_unit_m', 'pose_unit_m', 'near_m', 'far_m')}
+        return replace(self, T_map_scene=change.apply(self.T_map_scene), **lengths_m)
 
     def camera_in_scene(self, T_map_cam: Tensor) -> Tensor:
         """Where rays start: [..., 4, 4] -> T_scene_cam [..., 4, 4] float32, translation in scene units."""

@@ -68,7 +68,9 @@ def test_points_of_views(points):
 @pytest.mark.parametrize('damage', [
     lambda t: t.pop('fine'), lambda t: t.update(fine=t['fine'][1:]), lambda t: t.update(view_points=t['view_points'] + 19),
     lambda t: t.update(view_counts=t['view_counts'] - 1), lambda t: t.update(centre=t['centre'] * float('nan')),
-    lambda t: t.update(view_poses=t['view_poses'][:, :2]), lambda t: t.update(xyz=t['xyz'][:, :2])])
+    lambda t: t.update(view_poses=t['view_poses'][:, :2]), lambda t: t.update(xyz=t['xyz'][:, :2]),
+    lambda t: t.update(frame_scale=t['centre'][:1] * float('nan')),
+    lambda t: t.update(frame_scale=torch.ones(1), frame_rotation=torch.zeros(3, 3), frame_translation=torch.zeros(3))])
 def test_damaged_points_are_refused_in_one_line(points, damage):
     tensors = pack_points(points)
     damage(tensors)

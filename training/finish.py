@@ -15,6 +15,7 @@ from aprloc_ros.map_bundle import MapBundle, load_map, save_map
 from aprloc_ros.scoring.evaluation import FrameRecord, evaluate_map, measure_records, score_records
 from aprloc_ros.scoring.uncertainty_table import uncertainty_table
 from aprloc_ros.training.calibration.refiner_calibration import with_refiners
+from aprloc_ros.training.datasets.frame_file import read_frame
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.stages.features import feature_cosine
 from aprloc_ros.training.stages.field import field_arguments
@@ -59,7 +60,7 @@ def _manifest(build: 'Build') -> Manifest:
         accuracy={}, covariance=prior_covariance(residuals(predicted, calibration.T_map_cam)), build=_facts(build),
         history=_history(build.work_dir),
         descriptors=DescriptorSpec(ModelSpec('nre', dict(build.preset.descriptors.arguments)), build.descriptor_camera),
-        lenses=build.lenses)
+        lenses=build.lenses, frame=read_frame(capture.root))
 
 
 def _say_how_features_are(build: 'Build') -> None:
