@@ -5,7 +5,8 @@ another mode of the camera, and may be anything. What has not been excluded wide
 """
 
 import math
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ _OTHER_MODE = 0.1    # how often a camera is declared wrongly, before any image:
 _BIAS = 1.5e-3       # of what images say, however many: standard deviation
 _FIRST = 0.5         # share of the first image's information that is believed: single images have heavy tails
 _INDEPENDENT = 0.25  # of the others', whose neighbours have said part of it
-_FORGETTING = 0.98   # a frame: a camera may change its mode on the way
+_MEMORY = 20         # images: a camera may change its mode on the way
+_OUTLIER = 21.1      # squared distance, chi-square's 99.99 % of 3: an answer that says it is wrong itself
 _SURE = 0.999        # that the mode is another one: so sure must one be to publish nothing
 _LEAST_INFORMATION = 1e-6
 _LARGEST_EXPONENT = 700.0
@@ -35,6 +37,7 @@ class LensVerdict:
     wrong: bool            # surely not as declared
     offsets: Tensor        # [3] of refinement.lens_evidence, that the images ask for
     second_moment: Tensor  # [3, 3] of what it may really be off by, about zero
+    alone: bool = False    # the last image contradicts the others: it is its answer that is wrong
 
     def widened(self, covariance: Tensor, shift: Tensor) -> Tensor:
         """The covariance [6, 6] of a pose whose shift [6, 3] by the offsets is known, with what they may be off by."""
@@ -49,15 +52,20 @@ class LensWatch:
     def __init__(self, own: bool):
         """own: whether the map was built with this camera."""
         self._usual = _OWN_OFF if own else _OFF
+        self._said: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_MEMORY)   # offsets [3] and their information
         self._information, self._weighted = np.zeros((3, 3)), np.zeros(3)
 
     def note(self, evidence: LensEvidence, scale: float) -> LensVerdict:
         """Another image's word; scale: factor on the standard deviations that its residuals promise."""
-        news = _INDEPENDENT if self._information.any() else _FIRST
-        share = news / scale ** 2 * evidence.information.numpy()
-        self._information = _FORGETTING * self._information + share
-        self._weighted = _FORGETTING * self._weighted + share @ evidence.offsets.numpy()
-        return self.verdict()
+        self._said.append((evidence.offsets.numpy(), evidence.information.numpy() / scale ** 2))
+        offsets, information = (np.stack(column) for column in zip(*self._said))
+        agrees = _consensus(offsets, information)
+        share = np.full(len(offsets), _INDEPENDENT)
+        share[np.argmax(agrees)] = _FIRST
+        information = (share * agrees)[:, None, None] * information
+        self._information = information.sum(0)
+        self._weighted = (information @ offsets[..., None]).sum(0)[:, 0]
+        return replace(self.verdict(), alone=not agrees[-1])
 
     def verdict(self) -> LensVerdict:
         """By what was noted so far. Along the principal axes of what was said, both explanations are three independent numbers."""
@@ -75,3 +83,19 @@ class LensWatch:
         doubt = min(1.0, _PESSIMISM * wrong)
         moment = axes @ ((1 - doubt) * moments[0] + doubt * moments[1]) @ axes.T
         return LensVerdict(wrong > _SURE, torch.from_numpy(axes @ said), torch.from_numpy(moment))
+
+
+def _consensus(offsets: np.ndarray, information: np.ndarray) -> np.ndarray:
+    """Which of N images agree about one camera, [N] bool: as many as can, the declared one first.
+
+    offsets [N, 3], information [N, 3, 3]. Wrong answers ask for cameras of their own, which no other image asks for.
+    """
+    candidates = np.concatenate([np.zeros((1, 3)), offsets])
+    apart = candidates[:, None] - offsets
+    squared = (apart[..., None, :] @ _with_bias(information) @ apart[..., None])[..., 0, 0]
+    return squared[np.minimum(squared, _OUTLIER).sum(1).argmin()] < _OUTLIER
+
+
+def _with_bias(information: np.ndarray) -> np.ndarray:
+    """What is left of it when all images may be wrong alike."""
+    return information @ np.linalg.inv(np.eye(3) + _BIAS ** 2 * information)

@@ -143,6 +143,8 @@ class Localizer:
         verdict = watch.note(refined.lens, scale) if refined.lens.is_usable else watch.verdict()
         if verdict.wrong:
             return replace(estimate, status='rejected', reason=OTHER_CAMERA, text=_contradiction(source, verdict.offsets))
+        if verdict.alone:
+            return replace(estimate, status='rejected', reason=UNSURE, text='it asks for another camera than the images before it')
         return replace(estimate, covariance=verdict.widened(estimate.covariance, refined.lens.shift))
 
     def _judge(self, refined: Refined, T_prior: Tensor, prior_score: float, refiner: str,
