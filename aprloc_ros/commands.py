@@ -41,6 +41,15 @@ def play(options: argparse.Namespace) -> int:
     return 0 if run_play(options.bag, options.map, options.map_dir, options.report, options.rate, _say, options.domain) else 1
 
 
+def pose(options: argparse.Namespace) -> int:
+    from aprloc_ros.training.posing.pose import pose as pose_images
+
+    capture = pose_images(options.source, options.out, options.frames, options.seed, _say)
+    print(f'report: {capture / "report" / "index.html"}')
+    print(f'{capture}: ready; aprloc build NAME --data {capture}')
+    return 0
+
+
 def build(options: argparse.Namespace) -> int:
     from aprloc_ros.catalogue import describe_map
     from aprloc_ros.training.build_map import build as build_map

@@ -28,12 +28,20 @@ class Vocabulary:
 
 
 def likeness(described: Sequence[np.ndarray]) -> np.ndarray:
-    """Cosines of the VLADs of images, by their RootSIFT descriptors [N_i, 128] -> [M, M] float32, -1 on the diagonal."""
-    together = np.concatenate(described)
-    if len(together) < _WORDS:
+    """Cosines of the VLADs of images -> [M, M] float32, -1 on the diagonal.
+
+    described: of each image [N, 128] uint8, SIFT as COLMAP stores it: RootSIFT of length 512.
+    """
+    share = min(1.0, _SAMPLES / max(1, sum(map(len, described))))
+    samples = _rooted(np.concatenate([rows[:max(1, round(share * len(rows)))] for rows in described]))
+    if len(samples) < _WORDS:
         return np.full((len(described),) * 2, -1.0, np.float32)
-    vocabulary = Vocabulary(together)
-    vlads = np.stack([vocabulary.vlad(descriptors) for descriptors in described]).astype(np.float32)
+    vocabulary = Vocabulary(samples)
+    vlads = np.stack([vocabulary.vlad(_rooted(rows)) for rows in described])
     found = vlads @ vlads.T
     np.fill_diagonal(found, -1.0)
     return found
+
+
+def _rooted(rows: np.ndarray) -> np.ndarray:
+    return rows.astype(np.float32) / 512
