@@ -5,7 +5,7 @@ from pathlib import Path
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets import bag, cambridge, colmap_model, llff, seven_scenes, transforms_json, tum
 from aprloc_ros.training.datasets.admission import admitted
-from aprloc_ros.training.datasets.capture import Capture
+from aprloc_ros.training.datasets.capture import Capture, NoPoses
 from aprloc_ros.training.datasets.choice import read_choice
 
 # In the order of trial: where a folder fits two, the first one says more (a split, lens, points).
@@ -15,7 +15,7 @@ READERS = (transforms_json, cambridge, seven_scenes, colmap_model, llff, tum)
 def read_capture(path: str | Path, cache_dir: str | Path | None = None) -> Capture:
     """The capture in a folder or file, whatever its format. cache_dir: where a bag's images are extracted to.
 
-    Raises AprlocError when no format fits (it lists what was looked for) or the capture is broken (file and line).
+    Raises NoPoses when no format fits (it lists what was looked for), AprlocError when the capture is broken (file and line).
     """
     path = Path(path).expanduser().absolute()
     if not path.exists():
@@ -26,4 +26,5 @@ def read_capture(path: str | Path, cache_dir: str | Path | None = None) -> Captu
     if bag.recognises(path):
         return admitted(bag.read(path, Path(cache_dir).expanduser() if cache_dir else None), read_choice(path))
     wanted = '; '.join(reader.LOOKED_FOR for reader in (*READERS, bag))
-    raise AprlocError(f'{path}: not a capture of a known format; looked for {wanted}')
+    raise NoPoses(f'{path}: not a capture of a known format; looked for {wanted}; images or a video without poses get them '
+                  f'by: aprloc pose {path} --out CAPTURE')

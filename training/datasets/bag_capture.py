@@ -56,7 +56,7 @@ def _topics(recording: Recording, choice: Choice) -> ImageTopics:
                            (key_in_file('image_topic'), key_in_file('camera_info_topic')))
     if topics.camera_info is None:
         raise AprlocError(f'{recording.path}: no camera_info topic, so nothing tells which camera took {topics.image}; '
-                          f'record the camera_info beside it')
+                          f'record the camera_info beside it, or let aprloc pose estimate the lens')
     return topics
 
 

@@ -13,6 +13,10 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.decoding.encoded_images import read_samples
 
 
+class NoPoses(AprlocError):
+    """Images may be there, but nothing tells where they were taken."""
+
+
 @dataclass(frozen=True)
 class Mask:
     """Which pixels of an image nothing may learn from."""

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.datasets.colmap_model import TIMES_FILE
 from aprloc_ros.training.posing import pairs
 from aprloc_ros.training.posing.mapping import Mapped, map_images
 from aprloc_ros.training.posing.posed import find_similarity, posed_images, transform
@@ -23,7 +24,7 @@ from aprloc_ros.training.structure.features import extract, match
 from aprloc_ros.training.structure.lens import to_colmap
 from aprloc_ros.training.structure.vlad import likeness
 
-TIMES_FILE, RECORD_FILE = 'times.txt', 'posing.json'
+RECORD_FILE = 'posing.json'
 _UNKNOWN_MODEL = 'RADIAL'    # f cx cy k1 k2
 _USUAL_FOCAL = 1.2           # of the longer side, to begin with: COLMAP's
 _FEWEST_SHARE = 0.5          # of the images: with fewer posed the capture is no picture of the place

@@ -22,17 +22,22 @@ class PosedImages:
     source: Path                       # the folder, video or bag that they come from
 
 
-def posed_images(reconstruction, shots: dict[str, Shot], folder: Path, source: Path) -> PosedImages:
-    """shots: by name, in the order of the source."""
+def camera_poses(reconstruction) -> dict[str, Tensor]:
+    """Name -> T_map_cam [4, 4] float64 of the images that a reconstruction of pycolmap has poses of."""
     T_cam_map = {}
     for number in reconstruction.reg_image_ids():
         image = reconstruction.images[number]
         T_cam_map[image.name] = torch.eye(4, dtype=torch.float64)
         T_cam_map[image.name][:3] = torch.from_numpy(image.cam_from_world().matrix())
-    names = tuple(name for name in shots if name in T_cam_map)
+    return {name: invert(T) for name, T in T_cam_map.items()}
+
+
+def posed_images(reconstruction, shots: dict[str, Shot], folder: Path, source: Path) -> PosedImages:
+    """shots: by name, in the order of the source."""
+    T_map_cam = camera_poses(reconstruction)
+    names = tuple(name for name in shots if name in T_map_cam)
     stamps_s = tuple(shots[name].stamp_s for name in names)
-    return PosedImages(names, None if None in stamps_s else stamps_s, invert(torch.stack([T_cam_map[name] for name in names])),
-                       folder, source)
+    return PosedImages(names, None if None in stamps_s else stamps_s, torch.stack([T_map_cam[name] for name in names]), folder, source)
 
 
 def find_similarity(posed: PosedImages) -> Similarity:

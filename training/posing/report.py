@@ -88,13 +88,14 @@ def _top_view(model, posed: PosedImages) -> Figure:
     centres = posed.T_map_cam[:, :3, 3].numpy()
     figure = Figure(figsize=(9, 7), layout='constrained')
     axes = figure.subplots()
-    low, high = np.quantile(np.concatenate([xyz, centres]), (0.02, 0.98), axis=0)
+    low, high = np.quantile(xyz, (0.02, 0.98), axis=0)   # a few points are far out
+    low, high = np.minimum(low, centres.min(0)), np.maximum(high, centres.max(0))
     margin = 0.1 * (high - low).max()
     axes.plot(xyz[:, i], xyz[:, j], '.', color='#9e9e9e', ms=1, alpha=0.5)
     axes.plot(centres[:, i], centres[:, j], 'o', color='#c62828', ms=3)
     axes.set(xlim=(low[i] - margin, high[i] + margin), ylim=(low[j] - margin, high[j] + margin), xlabel=f'map {"xyz"[i]}',
              ylabel=f'map {"xyz"[j]}', title=f'{len(centres)} images, {model.num_points3D()} points')
-    axes.set_aspect('equal', 'datalim')
+    axes.set_aspect('equal')
     return figure
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets import bag
 from aprloc_ros.training.posing import video
-from aprloc_ros.training.posing.photos import Photos
+from aprloc_ros.training.posing.photos import Photos, find_images
 from aprloc_ros.training.posing.shots import Source
 
 LOOKED_FOR = 'a folder of images, a video, a rosbag2 or a ROS 1 bag'
@@ -29,3 +29,11 @@ def open_source(path: Path) -> Source:
     if path.suffix.lower() in video.SUFFIXES:
         return video.Video(path)
     raise AprlocError(f'{path}: not {LOOKED_FOR}; videos end in {", ".join(video.SUFFIXES)}')
+
+
+def is_source(path: Path) -> bool:
+    """Whether there is something to pose, by names alone."""
+    path = Path(path).expanduser()
+    if bag.recognises(path):
+        return True
+    return bool(find_images(path)) if path.is_dir() else path.is_file() and path.suffix.lower() in video.SUFFIXES
