@@ -26,7 +26,7 @@ def read_or_pose(data: Path, kept: Path, cache_dir: Path, say=print) -> Capture:
 
 
 def _posed(data: Path, kept: Path, say) -> Path:
-    from aprloc_ros.training.posing.pose import RECORD_FILE, pose   # with the plots of its report: not for all builds
+    from aprloc_ros.training.posing.pose import RECORD_FILE, pose  # with the plots of its report: not for all builds
 
     record = kept / RECORD_FILE
     if record.is_file() and json.loads(record.read_text())['request'] == fingerprint(data, None, 0):
