@@ -78,7 +78,7 @@ def select(steps: Sequence[Step], source: Source, wanted: int | None) -> Selecti
 
 
 def _of_video(steps: Sequence[Step], source: Source, wanted: int | None) -> Selection:
-    path = np.cumsum([_LOST_STEP if step.moved is None else 0.0 if step.moved < _STILL else step.moved for step in steps])
+    path = np.cumsum([0.0, *(_LOST_STEP if step.moved is None else 0.0 if step.moved < _STILL else step.moved for step in steps[1:])])
     asked = wanted or int(np.clip(path[-1] / _STEP, 1, _MOST))
     if asked < _FEWEST:
         raise AprlocError(f'{source.path}: the camera hardly moves: what it sees shifts by {path[-1]:.1%} of the image over '
