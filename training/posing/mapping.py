@@ -7,10 +7,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.posing.turning import only_turned
 from aprloc_ros.training.structure.colmap import answering_signals
 
 _FEW_FEATURES = 150
-_TURNED = 0.8        # share of the pairs whose images differ by a turn, or show a plane
+_TURNED = 0.95       # share of the pairs whose images differ by a turn, or show a plane
+_FLAT = ('PLANAR', 'PANORAMIC', 'PLANAR_OR_PANORAMIC')
 _FEWEST = 3          # images of a model
 
 
@@ -20,7 +22,7 @@ class Mapped:
 
     reconstruction: object          # pycolmap's
     left_out: dict[str, str]        # name -> why
-    other_parts: tuple[int, ...]    # images of further models, which share nothing with this one
+    other_parts: tuple[int, ...]    # images of further models that are not in this one
 
 
 def map_images(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[int], seed: int) -> Mapped:
@@ -29,7 +31,7 @@ def map_images(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[
     Raises AprlocError in one line where there is none, with what the matches say of the reason.
     """
     evidence = _Evidence.of(pycolmap, database)
-    evidence.check(database)
+    evidence.check()
     work_dir.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(evidence.names), desc='mapping', unit='image', leave=False, mininterval=2.0) as bar:
         def registered():
@@ -39,9 +41,13 @@ def map_images(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[
     ranked = sorted(models.values(), key=lambda model: -model.num_reg_images())
     if not ranked or ranked[0].num_reg_images() < _FEWEST:
         raise AprlocError(evidence.failure())
-    largest, *others = ranked
-    return Mapped(largest, evidence.reasons(largest, others), tuple(
-        count for count in (model.num_reg_images() for model in others) if count))
+    largest, *others = map(_names, ranked)
+    parts = tuple(len(part) for part in (other - largest for other in others) if len(part) >= _FEWEST)
+    return Mapped(ranked[0], evidence.reasons(largest, set().union(*others)), parts)
+
+
+def _names(model) -> set[str]:
+    return {model.images[number].name for number in model.reg_image_ids()}
 
 
 def _options(pycolmap, fixed: set[int], seed: int):
@@ -62,21 +68,26 @@ class _Evidence:
     names: dict[int, str]
     features: dict[int, int]
     partners: Counter           # image -> images that it matches
-    kinds: Counter              # of two-view geometry
+    pairs: int                  # that match
+    flat: list                  # homographies [3, 3] of those that one explains
+    size: tuple[int, int]       # pixels of the first camera
 
     @classmethod
     def of(cls, pycolmap, database: Path) -> '_Evidence':
-        partners, kinds = Counter(), Counter()
+        partners, flat, count = Counter(), [], 0
         with pycolmap.Database.open(database) as stored:
             names = {image.image_id: image.name for image in stored.read_all_images()}
             features = {number: stored.num_keypoints_for_image(number) for number in names}
+            camera = stored.read_all_cameras()[0]
             for pair, geometry in zip(*stored.read_two_view_geometries()):
                 if len(geometry.inlier_matches):
                     partners.update(pycolmap.pair_id_to_image_pair(pair))
-                    kinds[pycolmap.TwoViewGeometryConfiguration(geometry.config).name] += 1
-        return cls(names, features, partners, kinds)
+                    count += 1
+                    if pycolmap.TwoViewGeometryConfiguration(geometry.config).name in _FLAT and geometry.H is not None:
+                        flat.append(geometry.H)
+        return cls(names, features, partners, count, flat, (camera.width, camera.height))
 
-    def check(self, database: Path):
+    def check(self):
         poor = sum(count < _FEW_FEATURES for count in self.features.values())
         if 2 * poor > len(self.names):
             raise AprlocError(f'{poor} of {len(self.names)} images have fewer than {_FEW_FEATURES} features: they are blurred or '
@@ -86,17 +97,17 @@ class _Evidence:
             raise AprlocError(f'{alone} of {len(self.names)} images match no other: they do not overlap; record so that '
                               f'neighbours show at least half of the same things, a video at best')
 
-    def failure(self) -> str:
-        flat = sum(self.kinds[kind] for kind in ('PLANAR', 'PANORAMIC', 'PLANAR_OR_PANORAMIC'))
-        if flat > _TURNED * self.kinds.total():
-            return (f'no depth: in {flat} of {self.kinds.total()} pairs that match, the camera only turned or saw one flat wall; '
-                    f'record while it moves sideways through the place')
-        return (f'no two of {len(self.names)} images match well enough to begin with, from places far enough apart '
-                f'({self.kinds.total()} pairs match); record while moving sideways, more slowly')
+        if len(self.flat) > _TURNED * self.pairs and only_turned(self.flat, *self.size):
+            raise AprlocError(f'no depth: in all {self.pairs} pairs of images that match, the camera seems to have turned in '
+                              f'place; record while it moves sideways through the place')
 
-    def reasons(self, model, others: list) -> dict[str, str]:
-        inside = {model.images[number].name for number in model.reg_image_ids()}
-        elsewhere = {other.images[number].name for other in others for number in other.reg_image_ids()}
+    def failure(self) -> str:
+        return (f'no two of {len(self.names)} images match well enough to begin with, from places far enough apart '
+                f'({self.pairs} pairs match, in {len(self.flat)} the camera only turned or saw one flat wall); record while '
+                f'moving sideways, more slowly')
+
+    def reasons(self, inside: set[str], elsewhere: set[str]) -> dict[str, str]:
+        """Why images are not among those inside a model; elsewhere: those of others."""
         return {name: self._reason(number, name in elsewhere) for number, name in self.names.items() if name not in inside}
 
     def _reason(self, number: int, is_elsewhere: bool) -> str:

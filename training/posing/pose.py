@@ -27,7 +27,7 @@ from aprloc_ros.training.structure.vlad import likeness
 RECORD_FILE = 'posing.json'
 _UNKNOWN_MODEL = 'RADIAL'    # f cx cy k1 k2
 _USUAL_FOCAL = 1.2           # of the longer side, to begin with: COLMAP's
-_FEWEST_SHARE = 0.5          # of the images: with fewer posed the capture is no picture of the place
+_FEWEST_SHARE = 0.6          # of the images: with fewer posed the capture is no picture of the place
 _EVERY = 3                   # of an image's features, by scale: enough to recognise it by
 
 

@@ -17,7 +17,7 @@ _FEWEST = 3
 _CORNERS, _FEWEST_CORNERS = 300, 12
 _FOLLOWED = 0.3          # share of the corners
 _VIDEO = 0.6             # a folder is a video where this share of its images can be followed
-_STILL = 0.002           # of the diagonal: a frame that comes twice
+_STILL = 0.002           # of the diagonal: where nine tenths of the corners move by less, a frame comes twice
 _FAINT = 6.0             # grey levels by which an image that shows something varies
 _BLURRED = 12.0          # sharpness; sharp photographs have 100 to 3000, blurred by a hundredth of their side at most 12
 
@@ -30,7 +30,7 @@ class Step:
     sequence: str
     sharpness: float         # variance of the Laplacian over the grey levels' own variance, times 50^2
     contrast: float          # standard deviation of the grey levels
-    moved: float | None      # median of the corners that could be followed, a share of the diagonal; None: too few could
+    moved: float | None      # median of the corners that could be followed, a share of the diagonal; None: too few could; 0: a doubled frame
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def _moved(before: np.ndarray, after: np.ndarray) -> float | None:
     same = (found & returned).astype(bool)[:, 0] & (np.linalg.norm(back - corners, axis=2)[:, 0] < 1.0)
     if same.sum() < max(_FEWEST_CORNERS, _FOLLOWED * len(corners)):
         return None
-    return float(np.median(np.linalg.norm((there - corners)[same], axis=2)) / np.hypot(*before.shape))
+    shares = np.linalg.norm((there - corners)[same], axis=-1) / np.hypot(*before.shape)
+    return 0.0 if np.quantile(shares, 0.9) < _STILL else float(np.median(shares))
 
 
 def select(steps: Sequence[Step], source: Source, wanted: int | None) -> Selection:
@@ -72,13 +73,13 @@ def select(steps: Sequence[Step], source: Source, wanted: int | None) -> Selecti
     is_video = _is_video(steps) if source.is_video is None else source.is_video
     if wanted is not None and wanted < len(steps) or wanted is None and (source.is_video or len(steps) > _MOST_PHOTOS):
         return (_of_video if is_video else _of_photos)(steps, source, wanted)
-    doubled = {step.index for step in steps if step.moved is not None and step.moved < _STILL}
+    doubled = {step.index for step in steps if step.moved == 0}
     text = f'{len(steps) - len(doubled)} of {len(steps)} images: all' + (' but those that show the same as the one before' if doubled else '')
     return Selection(tuple(step.index for step in steps if step.index not in doubled), is_video, text)
 
 
 def _of_video(steps: Sequence[Step], source: Source, wanted: int | None) -> Selection:
-    path = np.cumsum([0.0, *(_LOST_STEP if step.moved is None else 0.0 if step.moved < _STILL else step.moved for step in steps[1:])])
+    path = np.cumsum([0.0, *(_LOST_STEP if step.moved is None else step.moved for step in steps[1:])])
     asked = wanted or int(np.clip(path[-1] / _STEP, 1, _MOST))
     if asked < _FEWEST:
         raise AprlocError(f'{source.path}: the camera hardly moves: what it sees shifts by {path[-1]:.1%} of the image over '
