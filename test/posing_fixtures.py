@@ -42,15 +42,17 @@ def write_images(folder: Path, images: list[np.ndarray], stem: str = 'view') -> 
 
 
 def similarity_errors(ours: torch.Tensor, truth: torch.Tensor) -> tuple[float, float]:
-    """Largest distance as a share of the extent, and largest angle in degrees, after the best similarity [N, 4, 4].
+    """Largest distance as a share of the extent, and largest angle in degrees [N, 4, 4].
 
-    By evo's Umeyama, which is not ours.
+    Places are compared after their best similarity (evo's Umeyama), orientations after their mean turn: the places of a walk
+    lie on a line nearly, about which any turn would do.
     """
     from evo.core.geometry import umeyama_alignment
 
-    a, b = ours[:, :3, 3].numpy(), truth[:, :3, 3].numpy()
+    a, b, A, B = (part.numpy() for part in (ours[:, :3, 3], truth[:, :3, 3], ours[:, :3, :3], truth[:, :3, :3]))
     R, t, scale = umeyama_alignment(a.T, b.T, with_scale=True)
     apart = np.linalg.norm(scale * a @ R.T + t - b, axis=1).max() / np.linalg.norm(b.max(0) - b.min(0))
-    turned = np.swapaxes(truth[:, :3, :3].numpy(), 1, 2) @ (R @ ours[:, :3, :3].numpy())
+    U, _, Vt = np.linalg.svd((B @ A.transpose(0, 2, 1)).sum(0))
+    turned = B.transpose(0, 2, 1) @ (U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt @ A)
     angles = [np.linalg.norm(cv2.Rodrigues(np.ascontiguousarray(rotation))[0]) for rotation in turned]
     return float(apart), float(np.degrees(max(angles)))

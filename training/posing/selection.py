@@ -10,6 +10,8 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.posing.shots import Look, Source
 
 _STEP = 0.04             # between neighbours, as a share of the image's diagonal: nine tenths of them overlap
+_STEPS_HZ = 2.0          # and so many a second unless it stands still: who walks around a thing sees it hardly move
+_LONGEST_S = 1.0         # between looks; a longer pause says nothing
 _LOST_STEP = 0.15        # what counts where nothing could be followed
 _MOST = 800              # images that nobody asked for by number
 _MOST_PHOTOS = 400       # images of a folder of which all are taken
@@ -30,7 +32,9 @@ class Step:
     sequence: str
     sharpness: float         # variance of the Laplacian over the grey levels' own variance, times 50^2
     contrast: float          # standard deviation of the grey levels
-    moved: float | None      # median of the corners that could be followed, a share of the diagonal; None: too few could; 0: a doubled frame
+    # The upper fifth of the corners that could be followed, a share of the diagonal; None: too few could; 0: a doubled frame.
+    moved: float | None
+    lasted_s: float = 0.0    # since the one before, as far as that is known
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,14 @@ def measure(looks: Iterable[Look]) -> list[Step]:
         follows = before is not None and before.sequence == look.sequence and before.grey.shape == look.grey.shape
         contrast = float(look.grey.std())
         laplacian = cv2.Laplacian(look.grey, cv2.CV_32F).var() * (50 / max(contrast, 20.0)) ** 2
-        steps.append(Step(look.index, look.sequence, float(laplacian), contrast, _moved(before.grey, look.grey) if follows else None))
+        moved = _moved(before.grey, look.grey) if follows else None
+        steps.append(Step(look.index, look.sequence, float(laplacian), contrast, moved, _lasted_s(before, look) if follows else 0.0))
         before = look
     return steps
+
+
+def _lasted_s(before: Look, after: Look) -> float:
+    return 0.0 if None in (before.stamp_s, after.stamp_s) else min(max(after.stamp_s - before.stamp_s, 0.0), _LONGEST_S)
 
 
 def _moved(before: np.ndarray, after: np.ndarray) -> float | None:
@@ -64,7 +73,7 @@ def _moved(before: np.ndarray, after: np.ndarray) -> float | None:
     if same.sum() < max(_FEWEST_CORNERS, _FOLLOWED * len(corners)):
         return None
     shares = np.linalg.norm((there - corners)[same], axis=-1) / np.hypot(*before.shape)
-    return 0.0 if np.quantile(shares, 0.9) < _STILL else float(np.median(shares))
+    return 0.0 if np.quantile(shares, 0.9) < _STILL else float(np.quantile(shares, 0.8))
 
 
 def select(steps: Sequence[Step], source: Source, wanted: int | None) -> Selection:
@@ -79,15 +88,22 @@ def select(steps: Sequence[Step], source: Source, wanted: int | None) -> Selecti
 
 
 def _of_video(steps: Sequence[Step], source: Source, wanted: int | None) -> Selection:
-    path = np.cumsum([0.0, *(_LOST_STEP if step.moved is None else step.moved for step in steps[1:])])
+    path = np.cumsum([0.0, *map(_advance, steps[1:])])
     asked = wanted or int(np.clip(path[-1] / _STEP, 1, _MOST))
     if asked < _FEWEST:
         raise AprlocError(f'{source.path}: the camera hardly moves: what it sees shifts by {path[-1]:.1%} of the image over '
                           f'{len(steps)} images; record while it moves through the place')
     chosen = _sharpest_of_each(steps, path, asked)
     text = (f'{len(chosen)} of {len(steps)} images looked at: the sharpest of each stretch in which the picture moves by '
-            f'{path[-1] / asked:.1%} of its diagonal')
+            f'{path[-1] / asked:.1%} of its diagonal or half a second passes')
     return Selection(tuple(steps[i].index for i in chosen), True, text + (f', as --frames {wanted} asks' if wanted else ''))
+
+
+def _advance(step: Step) -> float:
+    """How far a look leads on, as a share of the diagonal."""
+    if step.moved is None:
+        return _LOST_STEP
+    return max(step.moved, _STEP * _STEPS_HZ * step.lasted_s) if step.moved else 0.0
 
 
 def _sharpest_of_each(steps: Sequence[Step], path: np.ndarray, count: int) -> list[int]:
