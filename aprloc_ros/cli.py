@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_pose(subparsers)
     _add_build(subparsers)
     _add_calibrate(subparsers)
+    _add_align(subparsers)
     _add_localize(subparsers)
     _add_evaluate(subparsers)
     _add_bag(subparsers)
@@ -134,6 +135,17 @@ def _add_calibrate(subparsers) -> None:
     parser.add_argument('name', metavar='NAME', help='of the map')
     parser.add_argument('--data', type=Path, required=True, metavar='PATH',
                         help='a capture with poses in the frame of the map, not the one it was built from')
+    _map_dir(parser)
+    _device(parser)
+
+
+def _add_align(subparsers) -> None:
+    parser = _command(subparsers, 'align', commands.align, "put a map into the frame of a robot's trajectory, without training")
+    parser.add_argument('name', metavar='NAME', help='of the map')
+    parser.add_argument('--to', required=True, metavar='TRAJECTORY', help='a TUM file, or a topic of poses or tf of the bag')
+    parser.add_argument('--data', type=Path, required=True, metavar='PATH',
+                        help='bag or capture with the images of that trajectory; the map localises some of them')
+    parser.add_argument('--with-scale', action='store_true', help="the map's unit becomes that of the trajectory too")
     _map_dir(parser)
     _device(parser)
 

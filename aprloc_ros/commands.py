@@ -69,17 +69,30 @@ def calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
+def align(options: argparse.Namespace) -> int:
+    from aprloc_ros.catalogue import find_map
+    from aprloc_ros.training.align_map import align_map
+
+    directory = find_map(options.name, options.map_dir)
+    align_map(directory, options.to, options.data, options.with_scale, options.device, _say)
+    print(f'{directory}: aligned')
+    return 0
+
+
 def localize(options: argparse.Namespace) -> int:
     from aprloc_ros.geometry import rotation_to_quaternion
+    from aprloc_ros.map_frame import METRE
     from aprloc_ros.recordings.decoding.encoded_images import read_image
 
     pixels = read_image(options.image)
     camera = read_camera(options.camera, pixels.shape[1], pixels.shape[0]) if options.camera else None
-    estimate = _localizer(options).localize(pixels, camera)
-    std = estimate.covariance.diagonal().sqrt()
-    for name, unit, values in (('position', 'm', estimate.T_map_cam[:3, 3]),
+    localizer = _localizer(options)
+    estimate, frame = localizer.localize(pixels, camera), localizer.manifest.frame
+    std = (estimate.covariance + frame.scale_covariance(estimate.T_map_cam)).diagonal().sqrt()
+    length = 'm' if frame.unit == METRE else 'units, not metres'
+    for name, unit, values in (('position', length, estimate.T_map_cam[:3, 3]),
                                ('quaternion wxyz', '', rotation_to_quaternion(estimate.T_map_cam[:3, :3])),
-                               ('std of position', 'm, camera axes', std[:3]),
+                               ('std of position', f'{length}, camera axes', std[:3]),
                                ('std of rotation', 'deg, camera axes', std[3:].rad2deg())):
         print(f'{name:16}', *(f'{value:10.4f}' for value in values.tolist()), f' {unit}')
     print(f'{"status":16} {estimate.status}, score {estimate.score:.3f}, {estimate.timings_ms["total"]:.1f} ms')

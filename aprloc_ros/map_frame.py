@@ -5,18 +5,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from aprloc_ros.geodesy import GeodeticOrigin
 from aprloc_ros.similarity import Similarity
 
 METRE, ARBITRARY = 'metre', 'arbitrary'
-
-
-@dataclass(frozen=True)
-class GeodeticOrigin:
-    """WGS84 position of a map's origin, whose x is east, y north and z up there."""
-
-    latitude_deg: float = field(metadata={'range': (-90.0, 90.0)})
-    longitude_deg: float = field(metadata={'range': (-180.0, 180.0)})
-    altitude_m: float = field(metadata={'range': (-12_000.0, 100_000.0)})   # above the ellipsoid
 
 
 @dataclass(frozen=True)
@@ -34,16 +26,16 @@ class MapFrame:
             return MapFrame(self.unit, self.scale_sd, self.source)
         return MapFrame(METRE, change.scale_sd, change.source)
 
-    def scale_covariance(self, T_map_cam: Tensor) -> Tensor:
-        """What an unsure scale adds to the covariance of a pose [4, 4], in the camera's axes: [6, 6] float64.
+    def scale_covariance(self, T_map_body: Tensor) -> Tensor:
+        """What an unsure scale adds to the covariance of a pose [4, 4], in the body's own axes: [6, 6] float64.
 
-        If a unit of the map is exp(e) metres with e ~ N(0, scale_sd^2), then a camera at p in the map is truly at
+        If a unit of the map is exp(e) metres with e ~ N(0, scale_sd^2), then a body at p in the map is truly at
         exp(e) p, off by e p to first order: an error along the line from the map's origin, of standard deviation
-        scale_sd |p|. In the camera's axes it is e R^T p, so that the block of translation grows by scale_sd^2 q q^T with
+        scale_sd |p|. In the body's axes it is e R^T p, so that the block of translation grows by scale_sd^2 q q^T with
         q = R^T p. The rotation does not depend on the scale. All poses of a map share the one e: it neither averages out
         over frames nor shows between two of them, which is why a map's own held-out frames are judged without it.
         """
-        q = T_map_cam[:3, :3].double().T @ T_map_cam[:3, 3].double()
+        q = T_map_body[:3, :3].double().T @ T_map_body[:3, 3].double()
         covariance = torch.zeros(6, 6, dtype=torch.float64)
         covariance[:3, :3] = self.scale_sd ** 2 * torch.outer(q, q)
         return covariance

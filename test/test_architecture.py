@@ -7,15 +7,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / 'aprloc_ros'
-ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geometry_msgs', 'launch', 'launch_ros',
+ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geographic_msgs', 'geometry_msgs', 'launch', 'launch_ros',
        'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs',
        'tf2_ros', 'visualization_msgs'}
 ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters',
-             'inputs', 'frames', 'rate', 'initial_pose', 'services',
+             'inputs', 'frames', 'geopose', 'rate', 'initial_pose', 'services',
              'tf_output', 'display', 'stream', 'node', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
               'scene', 'points', 'similarity'}
-JUDGED = FOUNDATION | {'refinement', 'gate', 'map_frame', 'manifest'}
+JUDGED = FOUNDATION | {'refinement', 'gate', 'geodesy', 'map_frame', 'manifest'}
 LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
 MESSAGES = {'errors', 'camera', 'geometry', 'message_fields', 'messages'}
 BAG = {'errors', 'camera', 'geometry', 'recording', 'message_fields', 'bag_messages', 'trajectory', 'tf_tree'}
@@ -26,7 +26,8 @@ MAY_IMPORT = {
     'bit_depth': set(), 'catalogue': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
     'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
     'similarity': {'errors', 'geometry'}, 'scene': {'errors', 'geometry', 'similarity'},
-    'points': {'errors', 'similarity'}, 'map_frame': {'similarity'},
+    'points': {'errors', 'similarity'}, 'geodesy': set(),
+    'map_frame': {'geodesy', 'similarity'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
@@ -35,6 +36,8 @@ MAY_IMPORT = {
     'manifest': FOUNDATION | {'catalogue', 'gate', 'lens', 'map_frame'},
     'map_bundle': FOUNDATION | {'catalogue', 'manifest', 'networks', 'fields'},
     'moved_map': FOUNDATION | {'catalogue', 'manifest', 'map_bundle'},
+    'robust_fit': set(), 'upright': {'geometry'},
+    'alignment': {'errors', 'geometry', 'robust_fit', 'similarity', 'upright'},
     'refiners': LOADED,
     'pace': set(), 'lens_watch': {'camera', 'refinement'},
     'localizer': LOADED | {'refiners', 'pace', 'lens_watch'},
@@ -67,14 +70,14 @@ MAY_IMPORT = {
     'odometry': MESSAGES | {'stamp_order', 'transforms'},
     'inputs': {'clocks', 'errors', 'listener', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
-    'rate': set(),
-    'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'decoding', 'localizer', 'odometry', 'parameters',
-                                       'transforms'},
+    'rate': set(), 'geopose': MESSAGES | {'geodesy'},
+    'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'decoding', 'geopose', 'localizer', 'odometry',
+                                       'parameters', 'transforms'},
     'display': {'answer', 'camera', 'clocks', 'cloud', 'fields', 'map_bundle', 'overlay', 'message_fields', 'messages',
                 'worker'},
     'stream': MESSAGES | {'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
                           'parameters', 'rate', 'services', 'tf_output', 'tracker', 'transforms', 'worker'},
-    'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'localizer', 'map_bundle', 'odometry', 'pace',
+    'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'geopose', 'localizer', 'map_frame', 'map_bundle', 'odometry', 'pace',
                         'parameters', 'refinement', 'services', 'starter', 'stream', 'transforms'},
     'relocalize': {'node'},
 }
@@ -170,7 +173,7 @@ TRAINING_MAY_IMPORT = {
 TRAINING = ROOT / 'training'
 
 
-@pytest.mark.parametrize('name', [str(path.relative_to(TRAINING)) for path in sorted(TRAINING.glob('*/*.py'))])
+@pytest.mark.parametrize('name', [str(path.relative_to(TRAINING)) for path in sorted(TRAINING.glob('*/**/*.py'))])
 def test_a_room_of_training_imports_only_what_it_may(name):
     own = name.split('/')[0]
     used = {parts[2] for parts in (imported.split('.') for imported in imports(ast.parse((TRAINING / name).read_text())))

@@ -14,11 +14,12 @@ from aprloc_ros.catalogue import FILE_NAME
 from aprloc_ros.config import to_mapping
 from aprloc_ros.covariance import LOWEST_M, axis_groups
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.geodesy import GeodeticOrigin
 from aprloc_ros.geometry import se3_exp, so3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import manifest_text, read_manifest
 from aprloc_ros.map_bundle import POINTS_FILE, load_map
-from aprloc_ros.map_frame import GeodeticOrigin, MapFrame
+from aprloc_ros.map_frame import MapFrame
 from aprloc_ros.moved_map import move_map, moved_manifest, scaled_covariance
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.place.capture import CAMERA
@@ -39,7 +40,7 @@ def photographs():
     drive = plan_drive(next(course for course in COURSES if course.split == 'test'))
     renderer, frames = Renderer(build_court()), (5, 100)
     light = (renderer.render(CAMERA, drive.T_map_cam[i], drive.actors(i))[0] for i in frames)
-    return develop(light, Sensor(), 0.1, np.random.default_rng(0))
+    return list(develop(light, Sensor(), 0.1, np.random.default_rng(0)))
 
 
 @pytest.fixture(scope='module')

@@ -1,5 +1,6 @@
 """The real node in its own process over real DDS: its lifecycle, its load, its end, and what it survives."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,10 @@ from ros_peer import (
 )
 from sensor_msgs.msg import CompressedImage
 
+from aprloc_ros.manifest import read_manifest
+from aprloc_ros.map_bundle import save_manifest
+from aprloc_ros.map_frame import MapFrame
+
 
 @pytest.fixture
 def run(tmp_path, peer, tiny_map):
@@ -45,6 +50,39 @@ def test_an_image_before_any_camera_info_is_refused_unless_the_maps_camera_may_b
     stamp = next_stamp()
     peer.publish('image', image_message(PIXELS, stamp))
     peer.wait_for(lambda: stamp in peer.poses, 'a pose')
+
+
+def test_a_map_in_no_known_unit_that_lies_nowhere_says_both(run, peer, tmp_path, tiny_map):
+    shutil.copytree(tiny_map, tmp_path / 'maps/somewhere')
+    manifest = read_manifest(tmp_path / 'maps/somewhere/map.yaml')
+    unit = dataclasses.replace(manifest, name='somewhere', frame=MapFrame('arbitrary'))
+    save_manifest(tmp_path / 'maps/somewhere', unit)
+    log = run(map='somewhere', map_dir=tmp_path / 'maps', geopose=True)
+    status = peer.wait_for_diagnostic(lambda s: s.level == s.ERROR, 'an error')
+    assert 'cannot configure: the parameter geopose is true but the map does not know where' in status.message
+    assert peer.set_parameter('geopose', False).successful
+    for transition in ('configure', 'cleanup', 'configure', 'activate'):
+        assert peer.transition(transition)
+    assert log.read_text().count('its poses are not in metres') == 1
+
+
+def test_an_unsure_scale_widens_the_published_covariance(run, peer, tmp_path, tiny_map):
+    manifest = read_manifest(tiny_map / 'map.yaml')
+    found = []
+    for name, frame in (('sure', MapFrame()), ('unsure', MapFrame(scale_sd=0.5))):
+        shutil.copytree(tiny_map, tmp_path / 'maps' / name)
+        save_manifest(tmp_path / 'maps' / name, dataclasses.replace(manifest, name=name, frame=frame))
+    run(map='sure', map_dir=tmp_path / 'maps', publish_tf='none', confirmations=1, gate_probability=1.0)
+    for name in ('sure', 'unsure'):
+        peer.wait_until_active()
+        found.append(peer.full_poses[assert_answers(peer)].pose)
+        if name == 'sure':
+            assert peer.transition('deactivate') and peer.set_parameter('map', 'unsure').successful
+            assert peer.transition('activate')
+    sure, unsure = found
+    p = unsure.pose.position
+    more = [unsure.covariance[i] - sure.covariance[i] for i in (0, 7, 14, 1)]
+    assert more == pytest.approx([0.25 * p.x * p.x, 0.25 * p.y * p.y, 0.25 * p.z * p.z, 0.25 * p.x * p.y], rel=1e-4, abs=1e-6)
 
 
 def test_lifecycle(run, peer):

@@ -14,6 +14,7 @@ from aprloc_ros.device import resolve_device
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.recordings.camera_info import camera_from_info
 from aprloc_ros.recordings.decoding.image_messages import decode_image
+from aprloc_ros.ros.geopose import SendGeoPose
 from aprloc_ros.ros.odometry import OdometrySource
 from aprloc_ros.ros.parameters import NodeParameters
 from aprloc_ros.ros.transforms import Extrinsics, TfLookup
@@ -39,6 +40,7 @@ class Setup:
     odometry: OdometrySource | None
     transforms: TfLookup | None
     send_transform: Callable[[TransformStamped], None] | None
+    send_geopose: SendGeoPose | None = None
     display: Display | None = None
 
     @property

@@ -23,11 +23,13 @@ from aprloc_ros.catalogue import find_map
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
+from aprloc_ros.map_frame import ARBITRARY
 from aprloc_ros.pace import Effort
 from aprloc_ros.refinement.refined import Budget
 from aprloc_ros.ros.clocks import STEADY
 from aprloc_ros.ros.display import Display
 from aprloc_ros.ros.frames import Setup
+from aprloc_ros.ros.geopose import SendGeoPose, check_origin, make_geopose, make_publisher
 from aprloc_ros.ros.messages import diagnostics
 from aprloc_ros.ros.odometry import OdometryBuffer, OdometrySource, TfOdometry
 from aprloc_ros.ros.parameters import NodeParameters, check_changes, declare_parameters, read_parameters
@@ -58,7 +60,7 @@ class RelocalizeNode(LifecycleNode):
         self._bundle: MapBundle | None = None
         self._stream: FrameStream | None = None
         self._display: Display | None = None
-        self._timer, self._send_transform, self._said = None, None, set()
+        self._timer, self._send_transform, self._geopose, self._said = None, None, None, set()
         self._lookup: TfLookup | None = None
         Services(self, lambda: self._stream)
         self._report_every(self.get_parameter('diagnostics_period_s').value)
@@ -147,8 +149,12 @@ class RelocalizeNode(LifecycleNode):
                                               parameters.camera_xyz_m, parameters.camera_rpy_rad)
         self._say_once(missing)
         self._setup = Setup(parameters, localizer, parameters.map_frame or bundle.manifest.frame_id, extrinsics,
-                            self._odometry(parameters), self._lookup, self._broadcaster(parameters))
+                            self._odometry(parameters), self._lookup, self._broadcaster(parameters),
+                            self._send_geopose(parameters, bundle))
         self._bundle = bundle
+        if bundle.manifest.frame.unit == ARBITRARY:
+            self._say_once(f'the unit of the map {bundle.manifest.name} is arbitrary: its poses are not in metres; put it into '
+                           'metres with aprloc align --with-scale')
         self._report_every(parameters.diagnostics_period_s)
         self.get_logger().info(f'map {bundle.manifest.name} of {bundle.directory} on {localizer.device_name}')
 
@@ -185,6 +191,13 @@ class RelocalizeNode(LifecycleNode):
             self._send_transform, missing = make_broadcaster(self)
             self._say_once(missing)
         return self._send_transform
+
+    def _send_geopose(self, parameters: NodeParameters, bundle: MapBundle) -> SendGeoPose | None:
+        if not parameters.geopose:
+            return None
+        origin = check_origin(bundle.manifest.frame.geodetic)
+        self._geopose = self._geopose or make_publisher(self)
+        return make_geopose(self._geopose, origin)
 
     def _say_once(self, text: str) -> None:
         if text and text not in self._said:

@@ -77,6 +77,8 @@ class NodeParameters(TrackingOptions):
         0.1, 'map_to_odom is stamped so far ahead, in seconds', range=(0.0, 5.0), live=True)
     tf_rate_hz: float = option(
         20.0, 'How often map_to_odom is sent again between answers; 0: only with each answer', range=(0.0, 200.0))
+    geopose: bool = option(
+        False, 'Publish geographic_msgs/GeoPoseStamped on geopose; needs that package and a map that was built with GPS')
     diagnostics_period_s: float = option(1.0, 'Time between two diagnostics, in seconds', range=(0.1, 60.0))
 
 

@@ -206,8 +206,11 @@ class FrameStream:
         self._good_ns = self._now_ns()
         judged_s = time.perf_counter()
         self._pose.publish(pose_stamped(header.stamp, setup.map_frame, answer.T_map_base))
-        self._last = pose_with_covariance(header.stamp, setup.map_frame, answer.T_map_base, answer.covariance)
+        covariance = answer.covariance + setup.localizer.manifest.frame.scale_covariance(answer.T_map_base)
+        self._last = pose_with_covariance(header.stamp, setup.map_frame, answer.T_map_base, covariance)
         self._pose_with_covariance.publish(self._last)
+        if setup.send_geopose is not None:
+            setup.send_geopose(header.stamp, setup.map_frame, answer.T_map_base)
         if self._tf is not None:
             self._tf.update(header.stamp, frame.arrived_ns, answer.T_map_base, odometry)
         end_s = time.perf_counter()

@@ -1,0 +1,121 @@
+"""`aprloc align` on the shipped map: bags and files of its place, from the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from aprloc_ros import cli
+from aprloc_ros.catalogue import FILE_NAME
+from aprloc_ros.geometry import GL_FROM_CV, invert, pose_errors, so3_exp
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.manifest import read_manifest
+from aprloc_ros.map_bundle import load_map
+from aprloc_ros.recordings.bag_messages import (
+    camera_info_message,
+    header,
+    image_message,
+    pose_with_covariance_message,
+    tf_message,
+)
+from aprloc_ros.recordings.bags import new_bag
+from aprloc_ros.recordings.trajectory import write_tum
+from aprloc_ros.similarity import Similarity
+from aprloc_ros.training.place.capture import CAMERA
+from aprloc_ros.training.place.court import build_court
+from aprloc_ros.training.place.drive import COURSES, plan_drive
+from aprloc_ros.training.place.raycast import Renderer
+from aprloc_ros.training.place.sensor import Sensor, develop
+
+DEMO = Path(__file__).parent.parent / 'maps/demo'
+T_BASE_CAM = torch.tensor([[0, 0, 1, 0.2], [-1, 0, 0, 0.1], [0, -1, 0, 0.5], [0, 0, 0, 1.0]], dtype=torch.float64)
+CHANGE = Similarity(1.0, so3_exp(torch.tensor([0.0, 0.0, 2.2], dtype=torch.float64)),
+                    torch.tensor([30.0, -7.0, 1.0], dtype=torch.float64), 0.0, '')
+EVERY = 10
+
+
+def stamp_ns(index):
+    return 10**9 * (1_700_000_000 + index)
+
+
+@pytest.fixture(scope='module')
+def drive():
+    """(images, T_map_cam [N, 4, 4]) of some frames of the held-out drive."""
+    planned = plan_drive(next(course for course in COURSES if course.split == 'test'))
+    renderer, frames = Renderer(build_court()), range(0, 150, EVERY)
+    light = [renderer.render(CAMERA, planned.T_map_cam[i], planned.actors(i))[0] for i in frames]
+    return list(develop(light, Sensor(), 0.1, np.random.default_rng(0))), torch.from_numpy(planned.T_map_cam[::EVERY])
+
+
+@pytest.fixture(scope='module')
+def bag(drive, tmp_path_factory):
+    """Images with /tf_static, poses of the base in another frame at /pose, and TF of the same."""
+    path = tmp_path_factory.mktemp('bags') / 'drive'
+    with new_bag(path) as writer:
+        writer.put('/tf_static', stamp_ns(0), tf_message(T_BASE_CAM, 'camera', header(stamp_ns(0), 'base_link')))
+        for index, (image, T) in enumerate(zip(*drive)):
+            T_new_base, time_ns = CHANGE.apply(T) @ invert(T_BASE_CAM), stamp_ns(index)
+            writer.put('/camera_info', time_ns, camera_info_message(CAMERA, header(time_ns, 'camera')))
+            writer.put('/image', time_ns, image_message(image, header(time_ns, 'camera')))
+            writer.put('/tf', time_ns, tf_message(T_new_base, 'base_link', header(time_ns, 'floor')))
+            covariance = torch.eye(6, dtype=torch.float64)
+            writer.put('/pose', time_ns, pose_with_covariance_message(T_new_base, covariance, header(time_ns, 'floor')))
+    return path
+
+
+@pytest.fixture
+def maps(tmp_path):
+    shutil.copytree(DEMO, tmp_path / 'demo')
+    return tmp_path
+
+
+def run(*arguments):
+    return cli.main(['align', 'demo', '--device', 'cpu', *map(str, arguments)])
+
+
+@pytest.mark.parametrize('to', ['/pose', 'tf', 'file'])
+def test_a_map_comes_into_the_frame_of_a_trajectory(to, bag, maps, drive, capsys):
+    if to == 'file':
+        to = maps / 'camera.tum'
+        write_tum(to, [(stamp_ns(i), CHANGE.apply(T)) for i, T in enumerate(drive[1])])
+    assert run('--map-dir', maps, '--data', bag, '--to', to) == 0
+    said = capsys.readouterr().out
+    assert 'poses fit to 0.0' in said and 'the map knows 15 of 15 images' in said
+    estimate = Localizer(load_map(maps / 'demo', 'cpu'), 'cpu').localize(drive[0][3], CAMERA)
+    error_m, error_deg = pose_errors(estimate.T_map_cam, CHANGE.apply(drive[1][3]))
+    assert error_m < 0.04 and error_deg < 0.3
+
+
+def test_what_does_not_fit_leaves_the_map_as_it_was(bag, maps, drive, capsys):
+    before = (maps / 'demo' / FILE_NAME).read_bytes()
+    other = maps / 'other.tum'
+    write_tum(other, [(stamp_ns(i), T) for i, T in enumerate(drive[1].flip(0))])
+    late = maps / 'late.tum'
+    write_tum(late, [(stamp_ns(i) + 10**13, T) for i, T in enumerate(drive[1])])
+    for to, reason in ((other, 'does not fit the map'), (late, 'clocks must be the same'), ('/nothing', 'no topic of poses')):
+        assert run('--map-dir', maps, '--data', bag, '--to', to) == 1
+        error = capsys.readouterr().err
+        assert reason in error and len(error.splitlines()) == 1
+    assert (maps / 'demo' / FILE_NAME).read_bytes() == before
+    assert read_manifest(maps / 'demo' / FILE_NAME).frame.unit == 'metre'
+
+
+def test_images_of_a_capture_without_stamps_are_told_by_their_numbers(drive, maps, capsys):
+    root = maps / 'capture'
+    (root / 'images').mkdir(parents=True)
+    frames = []
+    for index, (image, T) in enumerate(zip(*drive)):
+        cv2.imwrite(str(root / f'images/frame-{index:03d}.png'), image[..., ::-1])
+        frames.append({'file_path': f'images/frame-{index:03d}.png', 'transform_matrix': (T @ GL_FROM_CV).tolist()})
+    camera = {'fl_x': CAMERA.fx, 'fl_y': CAMERA.fy, 'cx': CAMERA.cx + 0.5, 'cy': CAMERA.cy + 0.5, 'w': CAMERA.width,
+              'h': CAMERA.height}
+    (root / 'transforms.json').write_text(json.dumps({**camera, 'frames': frames}))
+    write_tum(maps / 'new.tum', [(10**9 * i, CHANGE.apply(T)) for i, T in enumerate(drive[1])])
+    assert run('--map-dir', maps, '--data', root, '--to', maps / 'new.tum') == 0
+    assert 'poses fit to 0.0' in capsys.readouterr().out
+    assert run('--map-dir', maps, '--data', root, '--to', 'tf') == 1
+    assert 'tf: no such file' in capsys.readouterr().err

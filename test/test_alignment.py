@@ -1,0 +1,115 @@
+"""A map's poses against trajectories in other frames: exact drives, known changes, known noise."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from aprloc_ros.alignment import align
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert, pose, pose_errors, so3_exp
+from aprloc_ros.similarity import Similarity
+from aprloc_ros.training.place.drive import COURSES, plan_drive
+
+T_BASE_CAM = torch.tensor([[0, 0, 1, 0.2], [-1, 0, 0, 0.1], [0, -1, 0, 0.5], [0, 0, 0, 1.0]], dtype=torch.float64)
+TO_NEW = Similarity(1.3, so3_exp(torch.tensor([0.5, -0.3, 2.0], dtype=torch.float64)),
+                    torch.tensor([10.0, -4.0, 2.0], dtype=torch.float64), 0.0, '')
+RIGID = Similarity(1.0, TO_NEW.rotation, TO_NEW.translation, 0.0, '')
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def back(change, T):
+    """Poses in the new frame -> in the old one, whose unit may be another."""
+    return pose(change.rotation.T @ T[:, :3, :3], (T[:, :3, 3] - change.translation) @ change.rotation / change.scale)
+
+
+@pytest.fixture(scope='module')
+def cameras():
+    """T_new_cam of the demo's drive, its exact poses."""
+    drive = plan_drive(next(course for course in COURSES if course.split == 'test'))
+    return torch.from_numpy(drive.T_map_cam)
+
+
+def in_the_plane(T_new_base, noise_m, noise_rad, seed):
+    """x, y and yaw alone, as AMCL says them, with noise."""
+    yaw = torch.atan2(T_new_base[:, 1, 0], T_new_base[:, 0, 0]) + noise_rad * noise(len(T_new_base), seed=seed)
+    zero = torch.zeros_like(yaw)
+    xy = T_new_base[:, :2, 3] + noise_m * noise(len(T_new_base), 2, seed=seed + 1)
+    return pose(so3_exp(torch.stack([zero, zero, yaw], 1)), torch.cat([xy, zero[:, None]], 1))
+
+
+@pytest.mark.parametrize('mount', [None, invert(T_BASE_CAM)], ids=['mount unknown', 'mount known'])
+@pytest.mark.parametrize('change, with_scale', [(RIGID, False), (TO_NEW, True)], ids=['rigid', 'scaled'])
+def test_an_exact_trajectory_is_found_exactly(cameras, mount, change, with_scale):
+    bodies = cameras @ invert(T_BASE_CAM)
+    tumbling = so3_exp(0.3 * torch.sin(0.1 * torch.arange(len(cameras))[:, None] * torch.tensor([1.0, 1.7, 0.4])).double())
+    bodies = pose(bodies[:, :3, :3] @ tumbling, bodies[:, :3, 3])
+    cameras = bodies @ T_BASE_CAM
+    found = align(back(change, cameras), bodies, mount, with_scale, 'test').change
+    assert found.scale == pytest.approx(change.scale, rel=1e-6)
+    error_m, error_deg = pose_errors(found.apply(back(change, cameras)), cameras)
+    assert error_m.max() < 1e-5
+    assert error_deg.max() < 1e-4
+
+
+@pytest.mark.parametrize('mount, with_scale', [(None, False), (invert(T_BASE_CAM), False), (invert(T_BASE_CAM), True)])
+def test_a_noisy_trajectory_in_the_plane_gives_two_centimetres(cameras, mount, with_scale):
+    """5 cm and 1 degree of noise; the drive is one of a robot that rolls, pitches and bumps, the map is upright. How high
+    the floor lies is nothing that a trajectory in the plane tells.
+    """
+    upright = so3_exp(torch.tensor([0.0, 0.0, 2.0], dtype=torch.float64))
+    change = replace(TO_NEW if with_scale else RIGID, rotation=upright)
+    old = back(change, cameras)
+    for seed in (3, 4, 5):
+        trajectory = in_the_plane(cameras @ invert(T_BASE_CAM), 0.05, math.radians(1), seed)
+        found = align(old, trajectory, mount, with_scale, 'test')
+        moved = found.change.apply(old)
+        off = moved[:, :3, 3] - cameras[:, :3, 3]
+        assert off[:, :2].norm(dim=1).median() < 0.02
+        assert with_scale or off[:, 2].std() < 1e-9
+        assert pose_errors(moved, cameras)[1].max() < 0.3
+
+
+def test_the_scale_is_as_sure_as_it_says(cameras):
+    ratios = []
+    for seed in range(40):
+        bodies = cameras @ invert(T_BASE_CAM)
+        trajectory = pose(so3_exp(0.02 * noise(len(bodies), 3, seed=seed)) @ bodies[:, :3, :3],
+                          bodies[:, :3, 3] + 0.05 * noise(len(bodies), 3, seed=100 + seed))
+        found = align(back(TO_NEW, cameras), trajectory, invert(T_BASE_CAM), True, 'test').change
+        ratios.append((math.log(found.scale / TO_NEW.scale) / found.scale_sd) ** 2)
+    assert 0.6 < sum(ratios) / len(ratios) < 1.7   # 40 of a chi-square with one degree of freedom
+
+
+def test_poses_that_jump_do_not_matter(cameras):
+    trajectory = (cameras @ invert(T_BASE_CAM)).clone()
+    trajectory[20:45, :3, 3] += torch.tensor([3.0, -1.0, 0.0], dtype=torch.float64)
+    found = align(back(RIGID, cameras), trajectory, invert(T_BASE_CAM), False, 'test')
+    assert not found.used[20:45].any()
+    assert pose_errors(found.change.apply(back(RIGID, cameras)), cameras)[0].max() < 1e-3
+    assert '125 of 150 poses fit' in found.describe()
+
+
+def test_what_does_not_fit_is_refused(cameras):
+    old, bodies = back(RIGID, cameras), cameras @ invert(T_BASE_CAM)
+    with pytest.raises(AprlocError, match='does not fit'):
+        align(old, bodies.flip(0), None, True, 'test')
+    with pytest.raises(AprlocError, match='times as large'):
+        align(back(TO_NEW, cameras), bodies, invert(T_BASE_CAM), False, 'test')
+    with pytest.raises(AprlocError, match='stays within'):
+        align(old[:1].repeat(50, 1, 1), bodies[:1].repeat(50, 1, 1), None, False, 'test')
+    with pytest.raises(AprlocError, match='takes 10 or more'):
+        align(old[:9], bodies[:9], None, False, 'test')
+
+
+def test_a_straight_way_without_a_mount_leaves_too_much_open(cameras):
+    straight = cameras[:1].repeat(60, 1, 1)
+    straight[:, :3, 3] += torch.linspace(0, 2, 60)[:, None] * straight[:, :3, 2] + 0.002 * noise(60, 3)
+    with pytest.raises(AprlocError, match='too little movement'):
+        bodies = straight @ invert(T_BASE_CAM)
+        bodies[:, :3, 3] += 0.02 * noise(60, 3, seed=1)
+        align(back(RIGID, straight), bodies, None, False, 'test')

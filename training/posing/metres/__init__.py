@@ -1,0 +1,1 @@
+"""Metres, up and north: what a source says of the frame that structure from motion leaves open."""

@@ -1,0 +1,191 @@
+"""Metres, up, north and a place on Earth from GPS: fixes of a bag, or those in the EXIF of photos."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geodesy import GeodeticOrigin, from_enu, to_enu
+from aprloc_ros.geometry import nearest_rotation, skew, so3_exp
+from aprloc_ros.recordings.message_fields import stamp_ns
+from aprloc_ros.recordings.recording import Recording
+from aprloc_ros.recordings.tf_tree import TfTree
+from aprloc_ros.recordings.trajectory import make_trajectory
+from aprloc_ros.robust_fit import robust_fit
+from aprloc_ros.similarity import Similarity
+from aprloc_ros.training.posing.metres.measured import Measured, Posed
+from aprloc_ros.upright import rotation_between, up_of_cameras
+
+NAVSATFIX = 'sensor_msgs/msg/NavSatFix'
+_MAX_GAP_S = 3.0        # between two images that a fix is interpolated between
+_FEWEST = 10            # fixes
+_TOGETHER_S = 2.0       # fixes so near in time err together
+_LEVER_SD_M = 0.3       # of the antenna's place beside the camera, where nobody says; of a phone's; as TF says it
+_PHONE_LEVER_SD_M, _TF_LEVER_SD_M = 0.05, 0.01
+_UP_SD_RAD = 0.009      # how far the cameras' word on up is trusted, at best
+_MOST_DOUBT, _MOST_DOUBT_DEG = 0.05, 5.0
+_GPS_IFD = 0x8825       # Exif 2.32, section 4.6.6: 1-2 latitude, 3-4 longitude, 5-6 altitude
+
+
+@dataclass(frozen=True, eq=False)
+class Fixes:
+    """geodetic [M, 3] (degrees, degrees, metres) and the cameras [M, 4, 4] of the map that they belong to."""
+
+    geodetic: Tensor
+    T_map_cam: Tensor
+    clusters: Tensor     # [M] int64: fixes of one number err together
+    source: str
+    lever: Tensor        # [3] metres: the antenna in the camera's axes
+    lever_sd_m: float    # how far that is trusted
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    change: Similarity
+    lever: Tensor        # [3] metres: the antenna in the camera's axes
+
+    def moved(self, step: Tensor) -> '_Place':
+        """step [10]: log scale, rotation, translation, lever."""
+        c = self.change
+        change = replace(c, scale=c.scale * math.exp(step[0].item()), translation=c.translation + step[4:7],
+                         rotation=nearest_rotation(so3_exp(step[1:4]) @ c.rotation))
+        return _Place(change, self.lever + step[7:])
+
+
+def measure_gps(fixes: Fixes) -> Measured:
+    """The map in east, north, up of its first camera.
+
+    Least squares of all fixes, along the ground and upwards each with its own spread, robustly, with an antenna that may sit
+    beside the camera. Up is mostly the cameras' word: GPS is worst there. Raises AprlocError where the fixes are too few, or
+    too coarse for the drive.
+    """
+    if len(fixes.geodetic) < _FEWEST:
+        raise AprlocError(f'{fixes.source}: {len(fixes.geodetic)} fixes belong to images; it takes {_FEWEST}')
+    origin = _origin(fixes.geodetic.median(0).values)
+    first = _fitted(fixes, to_enu(origin, fixes.geodetic))[0].change.points(fixes.T_map_cam[0, :3, 3])
+    origin = _origin(from_enu(origin, first))   # the first camera, so that z is up there
+    place, covariance, spread_m = _fitted(fixes, to_enu(origin, fixes.geodetic))
+    scale_sd, turn_sd = covariance[0, 0].sqrt().item(), covariance.diagonal()[1:4].sqrt()
+    heading_deg = math.degrees(turn_sd[2].item())
+    if not (scale_sd < _MOST_DOUBT and heading_deg < _MOST_DOUBT_DEG):
+        raise AprlocError(f'{fixes.source} is too coarse for this drive: its fixes stray by {spread_m:.2f} m, so that the scale is '
+                          f'known to {scale_sd:.1%} and north to {heading_deg:.1f} degrees (at most {_MOST_DOUBT:.0%} and '
+                          f'{_MOST_DOUBT_DEG:g}); drive farther, or use odometry or tags')
+    text = (f'{fixes.source}: {len(fixes.geodetic)} fixes that stray by {spread_m:.2f} m; scale known to {100 * scale_sd:.2f} %, '
+            f'north to {heading_deg:.2f} degrees')
+    change = replace(place.change, scale_sd=scale_sd, source=fixes.source)
+    return Measured(change, turn_sd[:2].max().item(), text, origin)
+
+
+def fixes_of_bag(recording: Recording, topic: str, posed: Posed, tree: TfTree, camera_frame: str) -> Fixes:
+    """Those of a NavSatFix topic within the time of the images. Fixes without a fix, and NaN, are left out. Where TF says where
+    the antenna sits on the camera, that counts: a metre on a small round looks like a larger round.
+    """
+    stamps_s, geodetic, without = [], [], 0
+    antenna = recording.first(topic).body.header.frame_id.strip('/')
+    for message in recording.messages(topic):
+        fix = message.body
+        numbers = (fix.latitude, fix.longitude, fix.altitude)
+        if fix.status.status < 0 or not all(map(math.isfinite, numbers)):
+            without += 1
+            continue
+        stamps_s.append(stamp_ns(fix.header.stamp) / 1e9)
+        geodetic.append(numbers)
+    source = f'GPS {topic}'
+    if not stamps_s:
+        raise AprlocError(f'{source}: none of its {without} messages has a fix; was the sky free?')
+    when = torch.tensor(stamps_s, dtype=torch.float64)
+    found = fixes_at(when, torch.tensor(geodetic, dtype=torch.float64), posed, source)
+    if not (antenna and tree.connects(camera_frame, antenna)):
+        return found
+    T_cam_antenna, known = tree.lookup(camera_frame, antenna, when[:1], _MAX_GAP_S)
+    return replace(found, lever=T_cam_antenna[0, :3, 3], lever_sd_m=_TF_LEVER_SD_M) if known.all() else found
+
+
+def fixes_at(stamps_s: Tensor, geodetic: Tensor, posed: Posed, source: str) -> Fixes:
+    """Stamps [M] and fixes [M, 3] of an antenna somewhere near -> those for which images tell where the camera was."""
+    if posed.stamps_s is None:
+        raise AprlocError(f'{source}: the images have no stamps that it could be compared by')
+    T, known = make_trajectory(posed.stamps_s.tolist(), list(posed.T_map_cam)).at(stamps_s, _MAX_GAP_S)
+    if not known.any():
+        raise AprlocError(f'{source} is from {stamps_s.min():.3f} to {stamps_s.max():.3f} s, the images from '
+                          f'{posed.stamps_s.min():.3f} to {posed.stamps_s.max():.3f} s: it is of another clock, or another time')
+    return Fixes(geodetic[known], T[known], (stamps_s[known] / _TOGETHER_S).floor().long(), source, _nowhere(), _LEVER_SD_M)
+
+
+def fixes_of_photos(posed: Posed) -> Fixes:
+    """Those in the EXIF of the images; altitudes there are above the sea, and taken as above the ellipsoid."""
+    found = [(index, exif_position(path)) for index, path in enumerate(posed.paths)]
+    found = [(index, position) for index, position in found if position is not None]
+    indices = torch.tensor([index for index, _ in found], dtype=torch.int64)
+    geodetic = torch.tensor([position for _, position in found], dtype=torch.float64).reshape(-1, 3)
+    return Fixes(geodetic, posed.T_map_cam[indices], indices, 'GPS in the EXIF of the photos', _nowhere(),
+                 _PHONE_LEVER_SD_M)
+
+
+def exif_position(path: Path) -> tuple[float, float, float] | None:
+    """Latitude and longitude in degrees, altitude in metres (0 where there is none) of a photo; None without a position."""
+    with Image.open(path) as image:
+        gps = image.getexif().get_ifd(_GPS_IFD)
+    try:
+        latitude = _degrees(gps[2]) * (-1 if gps[1] == 'S' else 1)
+        longitude = _degrees(gps[4]) * (-1 if gps[3] == 'W' else 1)
+        altitude_m = float(gps.get(6, 0.0)) * (-1 if gps.get(5) in (1, b'\x01') else 1)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    position = (latitude, longitude, altitude_m)
+    # A phone that has no fix yet may write zeros.
+    return position if all(map(math.isfinite, position)) and (latitude, longitude) != (0.0, 0.0) else None
+
+
+def _degrees(parts) -> float:
+    degrees, minutes, seconds = map(float, parts)
+    return degrees + minutes / 60 + seconds / 3600
+
+
+def _nowhere() -> Tensor:
+    return torch.zeros(3, dtype=torch.float64)
+
+
+def _origin(geodetic: Tensor) -> GeodeticOrigin:
+    return GeodeticOrigin(*geodetic.tolist())
+
+
+def _fitted(fixes: Fixes, enu: Tensor) -> tuple[_Place, Tensor, float]:
+    """The place, the covariance [10, 10] of its parameters and the spread of the fixes along the ground in metres."""
+    up, up_sd = up_of_cameras(fixes.T_map_cam)
+    tilt = 1 / max(up_sd, _UP_SD_RAD) ** 2
+    precision = torch.tensor([0.0, tilt, tilt, 0.0] + [0.0] * 3 + [fixes.lever_sd_m ** -2] * 3, dtype=torch.float64)
+    fit = robust_fit(_start(fixes, enu, up), lambda place: _terms(place, fixes.T_map_cam, enu),
+                     _Place.moved, precision, fixes.clusters, 1e-3)
+    return fit.state, fit.covariance, fit.sigmas[0]
+
+
+def _start(fixes: Fixes, enu: Tensor, up: Tensor) -> _Place:
+    """Upright by the cameras, then turned and scaled along the ground."""
+    upright = rotation_between(up, torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64))
+    flat = fixes.T_map_cam[:, :3, 3] @ upright.T
+    centre_a, centre_b = flat.median(0).values, enu.median(0).values
+    a, b = torch.view_as_complex((flat - centre_a)[:, :2].contiguous()), torch.view_as_complex((enu - centre_b)[:, :2].contiguous())
+    turn = (a.conj() * b).sum()
+    scale = turn.abs().item() / max(a.abs().square().sum().item(), 1e-12)
+    about_z = so3_exp(turn.angle() * torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64))
+    rotation = about_z @ upright
+    shift = centre_b - scale * about_z @ centre_a
+    return _Place(Similarity(max(scale, 1e-9), rotation, shift, 0.0, fixes.source), fixes.lever)
+
+
+def _terms(place: _Place, T_map_cam: Tensor, enu: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Along the ground [M, 2] and upwards [M, 1], metres, with Jacobians by [10]."""
+    c = place.change
+    turned = c.scale * T_map_cam[:, :3, 3] @ c.rotation.T
+    axes = c.rotation @ T_map_cam[:, :3, :3]
+    arm = axes @ place.lever
+    residual = turned + arm + c.translation - enu
+    eye = torch.eye(3, dtype=torch.float64).expand(len(enu), 3, 3)
+    by = torch.cat([turned[..., None], -skew(turned + arm), eye, axes], 2)
+    return [(residual[:, :2], by[:, :2]), (residual[:, 2:], by[:, 2:])]
