@@ -110,6 +110,11 @@ def _add_pose(subparsers) -> None:
     parser.add_argument('--out', type=Path, required=True, metavar='CAPTURE', help='directory to write, as COLMAP does')
     parser.add_argument('--frames', type=int, metavar='N',
                         help='how many images to take (default: as many as the movement asks for)')
+    parser.add_argument('--tag-side', type=float, metavar='M',
+                        help='metres from black edge to black edge of the AprilTags or ArUco markers that are in view')
+    parser.add_argument('--distance', nargs=3, metavar=('IMAGE', 'IMAGE', 'M'),
+                        help='metres between the places of two images')
+    parser.add_argument('--origin', metavar='IMAGE', help='whose place is the origin (default: of the first)')
     parser.add_argument('--seed', type=int, default=0, help='of every random choice (default: 0)')
 
 

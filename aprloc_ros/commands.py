@@ -42,12 +42,21 @@ def play(options: argparse.Namespace) -> int:
 
 
 def pose(options: argparse.Namespace) -> int:
+    from aprloc_ros.training.posing.metres.choice import Wishes
     from aprloc_ros.training.posing.pose import pose as pose_images
 
-    capture = pose_images(options.source, options.out, options.frames, options.seed, _say)
+    wishes = Wishes(options.tag_side, options.distance and _distance(*options.distance), options.origin)
+    capture = pose_images(options.source, options.out, options.frames, options.seed, wishes, _say)
     print(f'report: {capture / "report" / "index.html"}')
     print(f'{capture}: ready; aprloc build NAME --data {capture}')
     return 0
+
+
+def _distance(first: str, second: str, metres: str) -> tuple[str, str, float]:
+    try:
+        return first, second, float(metres)
+    except ValueError:
+        raise AprlocError(f'--distance {first} {second} {metres}: the third must be a number of metres') from None
 
 
 def build(options: argparse.Namespace) -> int:

@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import invert
-from aprloc_ros.similarity import Similarity, unchanged
+from aprloc_ros.similarity import Similarity
+from aprloc_ros.training.posing.lenses import found_cameras
 from aprloc_ros.training.posing.shots import Shot
 
 
@@ -18,6 +20,7 @@ class PosedImages:
     names: tuple[str, ...]             # below folder
     stamps_s: tuple[float, ...] | None   # None where the source has none
     T_map_cam: Tensor                  # [N, 4, 4] float64
+    cameras: tuple[Camera, ...]
     folder: Path                       # of the images
     source: Path                       # the folder, video or bag that they come from
 
@@ -34,15 +37,12 @@ def camera_poses(reconstruction) -> dict[str, Tensor]:
 
 def posed_images(reconstruction, shots: dict[str, Shot], folder: Path, source: Path) -> PosedImages:
     """shots: by name, in the order of the source."""
-    T_map_cam = camera_poses(reconstruction)
+    T_map_cam, found = camera_poses(reconstruction), found_cameras(reconstruction)
+    camera_of = {image.name: found[image.camera_id] for image in reconstruction.images.values()}
     names = tuple(name for name in shots if name in T_map_cam)
     stamps_s = tuple(shots[name].stamp_s for name in names)
-    return PosedImages(names, None if None in stamps_s else stamps_s, torch.stack([T_map_cam[name] for name in names]), folder, source)
-
-
-def find_similarity(posed: PosedImages) -> Similarity:
-    """To metres and upright, from what else the source recorded."""
-    return unchanged('nothing in the source tells the scale')
+    return PosedImages(names, None if None in stamps_s else stamps_s, torch.stack([T_map_cam[name] for name in names]),
+                       tuple(camera_of[name] for name in names), folder, source)
 
 
 def transform(pycolmap, reconstruction, similarity: Similarity):

@@ -16,7 +16,7 @@ class Workplace:
     """A hidden folder beside the capture `out`, which appears only when it is complete."""
 
     def __init__(self, out: Path, source: Path, frames: int | None, seed: int, say: Callable[[str], None]):
-        self.out = check_new(out)
+        self.out, self.is_posed = check_new(out), False
         self.folder = self.out.with_name(f'.{self.out.name}.unfinished')
         self.images, self.database = self.folder / 'capture' / 'images', self.folder / 'database.db'
         stamp, request = self.folder / 'request.json', fingerprint(source, frames, seed)
