@@ -22,8 +22,8 @@ def frames(name):
 
 
 def test_odometry_and_gps_keep_what_is_promised():
-    train = frames('drive_1') + frames('drive_2')
-    for measure, drive in ((metres._by_odometry, train[:180]), (metres._by_gps, train)):
+    drive = frames('drive_1')
+    for measure in (metres._by_odometry, metres._by_gps):
         found, _ = measure(drive, 0)
         assert abs(math.log(found.change.scale * metres._TO_SFM.scale)) < 0.01
         assert metres._turn_deg(found.change)[0] < 0.3

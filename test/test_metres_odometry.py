@@ -32,7 +32,7 @@ def test_drift_does_not_bias_the_scale_and_its_deviation_is_right(drive):
     stamps_s, T_world_cam, way = drive
     length_m = (way.T_a_b[1:, :3, 3] - way.T_a_b[:-1, :3, 3]).norm(dim=1).sum()
     squares, drifts = [], []
-    for seed in range(10):
+    for seed in range(6):
         odometry = drifted(way, seed=seed)
         true_end = torch.linalg.solve(way.T_a_b[0], way.T_a_b[-1])[:3, 3]
         drifts.append(((odometry.T_a_b[-1, :3, 3] - true_end).norm() / length_m).item())
@@ -41,7 +41,7 @@ def test_drift_does_not_bias_the_scale_and_its_deviation_is_right(drive):
         assert up_error_deg(found.change) < 0.3
         squares.append((scale_error(found.change) / found.change.scale_sd) ** 2)
     assert 0.015 < sum(drifts) / len(drifts) < 0.04
-    assert 0.3 < sum(squares) / len(squares) < 2.3   # 10 of a chi-square with one degree of freedom
+    assert 0.2 < sum(squares) / len(squares) < 2.6   # 6 of a chi-square with one degree of freedom
 
 
 def test_slipping_wheels_and_a_jump_do_not_matter(drive):

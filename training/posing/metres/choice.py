@@ -39,6 +39,9 @@ class Wishes:
     origin: str | None = None
 
 
+NO_WISHES = Wishes()
+
+
 @dataclass(frozen=True, eq=False)
 class Metres:
     """change: from the frame of the poses to the one that is kept; frame: for the capture's frame.yaml; lines for the user."""
@@ -49,7 +52,7 @@ class Metres:
 
 
 def find_metres(posed: Posed, read: Callable[[int], np.ndarray], recording: Recording | None = None, frame_id: str = '',
-                wishes: Wishes = Wishes()) -> Metres:
+                wishes: Wishes = NO_WISHES) -> Metres:
     """Measure all that there is, and put it together.
 
     read: index -> image, for tags; recording: the bag that the images come from, and the frame_id of their topic. What a
