@@ -15,7 +15,7 @@ from aprloc_ros.training.datasets.frame_file import write_frame
 from aprloc_ros.training.posing import pairs
 from aprloc_ros.training.posing.lenses import calibrated, colmap_camera, describe, doubts
 from aprloc_ros.training.posing.mapping import Mapped, map_images
-from aprloc_ros.training.posing.metres.choice import Metres, Wishes
+from aprloc_ros.training.posing.metres.choice import NO_WISHES, Metres, Wishes
 from aprloc_ros.training.posing.metres.source import metres_of_source
 from aprloc_ros.training.posing.posed import PosedImages, posed_images, transform
 from aprloc_ros.training.posing.report import write_report
@@ -32,7 +32,7 @@ _FEWEST_SHARE = 0.6          # of the images: with fewer posed the capture is no
 _EVERY = 3                   # of an image's features, by scale: enough to recognise it by
 
 
-def pose(source: Path, out: Path, frames: int | None = None, seed: int = 0, wishes: Wishes | None = None,
+def pose(source: Path, out: Path, frames: int | None = None, seed: int = 0, wishes: Wishes = NO_WISHES,
          say: Callable[[str], None] = print) -> Path:
     """Pose the images of a source and write them as a COLMAP capture -> its path.
 
@@ -45,15 +45,14 @@ def pose(source: Path, out: Path, frames: int | None = None, seed: int = 0, wish
     opened = open_source(source)
     place = Workplace(out, opened.path, frames, seed, say)
     try:
-        return _pose(opened, place, frames, seed, wishes or Wishes(), say)
+        return _pose(opened, place, frames, seed, wishes, say)
     except AprlocError:
         if not place.is_posed:   # the same request would meet the same end; one with other wishes goes on
             place.abandon()
         raise
 
 
-def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishes: Wishes,
-          say: Callable[[str], None]) -> Path:
+def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishes: Wishes, say: Callable[[str], None]) -> Path:
     pycolmap = load_pycolmap()
     chosen = Selection(**place.remembered('chosen', lambda: asdict(_choose(source, frames))))
     say(chosen.text)
