@@ -1,11 +1,15 @@
 """Which images are taken, and which are matched: against pictures whose movement is known exactly."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
+import torch
 from posing_fixtures import write_images
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import se3_exp
 from aprloc_ros.training.posing.pairs import alike, in_order, loops
 from aprloc_ros.training.posing.photos import Photos
 from aprloc_ros.training.posing.selection import measure, select
@@ -111,3 +115,18 @@ def test_images_of_one_place_are_more_alike_than_others():
     near = likeness([view[:: 1 + i % 2] for i, view in enumerate(views)])
     assert [int(row.argmax()) for row in near] == [1, 0, 3, 2, 5, 4]
     assert (likeness([np.zeros((0, 128), np.uint8)] * 2) == -1).all()
+
+
+def test_the_benchmark_measures_what_is_left_after_a_similarity():
+    pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+    from aprloc_ros.training.benchmarks.pose import errors_after_similarity
+
+    random = torch.Generator().manual_seed(0)
+    truth = se3_exp(torch.randn(20, 6, generator=random, dtype=torch.float64))
+    turn = se3_exp(torch.tensor([0.0, 0, 0, 0.3, -0.8, 0.5], dtype=torch.float64))[:3, :3]
+    ours = truth.clone()
+    ours[:, :3, :3], ours[:, :3, 3] = turn @ truth[:, :3, :3], 3.0 * truth[:, :3, 3] @ turn.T + 5
+    assert max(errors_after_similarity(ours, truth)) < 1e-5
+    off_deg = 2.0
+    ours[:, :3, :3] = ours[:, :3, :3] @ se3_exp(torch.tensor([0.0, 0, 0, 0, 0, math.radians(off_deg)], dtype=torch.float64))[:3, :3]
+    assert errors_after_similarity(ours, truth)[1] == pytest.approx(off_deg, abs=1e-5)

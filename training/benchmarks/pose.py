@@ -77,22 +77,27 @@ def _row(task: _Task, method: str, run: Callable, out: Path) -> str:
 
 
 def _errors(found: dict[str, Tensor], truth: dict[str, Tensor]) -> str:
-    """Root mean squares after the similarity of least squares (Umeyama, PAMI 1991)."""
     names = sorted(found)
     ours, true = (torch.stack([poses[name] for name in names]) for poses in (found, truth))
+    apart, turned_deg = errors_after_similarity(ours, true)
+    extent = (true[:, :3, 3].amax(0) - true[:, :3, 3].amin(0)).norm().item()
+    return f'{apart:.4f} | {apart / extent:.2%} | {turned_deg:.2f}'
+
+
+def errors_after_similarity(ours: Tensor, true: Tensor) -> tuple[float, float]:
+    """Root mean squares in units of the truth and in degrees, [N, 4, 4], after the similarity that brings the places of ours
+    nearest to the true ones (Umeyama, PAMI 1991).
+    """
     R, t, scale = umeyama_alignment(ours[:, :3, 3].numpy().T, true[:, :3, 3].numpy().T, with_scale=True)
     aligned = ours.clone()
     aligned[:, :3, :3] = torch.from_numpy(R) @ ours[:, :3, :3]
     aligned[:, :3, 3] = scale * ours[:, :3, 3] @ torch.from_numpy(R).T + torch.from_numpy(t)
-    error_m, error_deg = (values.square().mean().sqrt().item() for values in pose_errors(aligned, true))
-    centres = true[:, :3, 3]
-    extent = (centres.amax(0) - centres.amin(0)).norm().item()
-    return f'{error_m:.4f} | {error_m / extent:.2%} | {error_deg:.2f}'
+    return tuple(values.square().mean().sqrt().item() for values in pose_errors(aligned, true))
 
 
 def _ours(task: _Task, out: Path) -> dict[str, Tensor]:
     pose(task.images, out, say=lambda text: None)
-    return camera_poses(_read(out / 'sparse' / '0'))
+    return camera_poses(load_pycolmap().Reconstruction(out / 'sparse' / '0'))
 
 
 def _defaults(task: _Task, out: Path) -> dict[str, Tensor]:
@@ -104,8 +109,3 @@ def _defaults(task: _Task, out: Path) -> dict[str, Tensor]:
     (pycolmap.match_sequential if task.count >= _SEQUENTIAL_FROM else pycolmap.match_exhaustive)(database)
     models = pycolmap.incremental_mapping(database, task.images, out)
     return camera_poses(max(models.values(), key=lambda model: model.num_reg_images())) if models else {}
-
-
-def _read(folder: Path):
-    pycolmap = load_pycolmap()
-    return pycolmap.Reconstruction(folder)
