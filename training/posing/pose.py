@@ -114,8 +114,8 @@ def _match(pycolmap, database: Path, shots: list[Shot], is_video: bool, say: Cal
 def _check_whole(mapped: Mapped, total: int):
     count = mapped.reconstruction.num_reg_images()
     if count < _FEWEST_SHARE * total:
-        parts = (f'they fall into parts of {", ".join(map(str, (count, *mapped.other_parts)))} that share too little; record the '
-                 f'way between them, or pose each by itself') if mapped.other_parts else \
+        parts = (f'they fall into parts of {", ".join(map(str, (count, *mapped.other_parts)))} that share too little; take more '
+                 f'images (--frames), record the way between them, or pose each by itself') if mapped.other_parts else \
             Counter(mapped.left_out.values()).most_common(1)[0][0] + ' is the usual reason; record more slowly, with more overlap'
         raise AprlocError(f'only {count} of {total} images could be posed together: {parts}')
 
