@@ -19,7 +19,7 @@ _FEWEST = 3
 _CORNERS, _FEWEST_CORNERS = 300, 12
 _FOLLOWED = 0.3          # share of the corners
 _VIDEO = 0.6             # a folder is a video where this share of its images can be followed
-_STILL = 0.002           # of the diagonal: where nine tenths of the corners move by less, a frame comes twice
+_STILL = 0.0005          # of the diagonal: where nine tenths of the corners move by less, a frame comes twice
 _FAINT = 6.0             # grey levels by which an image that shows something varies
 _BLURRED = 12.0          # sharpness; sharp photographs have 100 to 3000, blurred by a hundredth of their side at most 12
 
