@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'aprloc {__version__}')
     subparsers = parser.add_subparsers(metavar='COMMAND', required=True)
     _add_demo(subparsers)
+    _add_pose(subparsers)
     _add_build(subparsers)
     _add_calibrate(subparsers)
     _add_align(subparsers)
@@ -100,6 +101,21 @@ def _add_demo(subparsers) -> None:
     parser.add_argument('--report', type=Path, default=Path('report'), metavar='DIR', help='default: report')
     parser.add_argument('--rate', type=_rate, default=1.0, help='times the pace of the drive (default: 1)')
     _map_dir(parser)
+
+
+def _add_pose(subparsers) -> None:
+    parser = _command(subparsers, 'pose', commands.pose,
+                      'find the poses of images, of a video or of a bag, and write them as a capture to build from')
+    parser.add_argument('source', type=Path, metavar='SOURCE', help='a folder of images, a video, a ROS 2 or ROS 1 bag')
+    parser.add_argument('--out', type=Path, required=True, metavar='CAPTURE', help='directory to write, as COLMAP does')
+    parser.add_argument('--frames', type=int, metavar='N',
+                        help='how many images to take (default: as many as the movement asks for)')
+    parser.add_argument('--tag-side', type=float, metavar='M',
+                        help='metres from black edge to black edge of the AprilTags or ArUco markers that are in view')
+    parser.add_argument('--distance', nargs=3, metavar=('IMAGE', 'IMAGE', 'M'),
+                        help='metres between the places of two images')
+    parser.add_argument('--origin', metavar='IMAGE', help='whose place is the origin (default: of the first)')
+    parser.add_argument('--seed', type=int, default=0, help='of every random choice (default: 0)')
 
 
 def _add_build(subparsers) -> None:

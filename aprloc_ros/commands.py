@@ -43,6 +43,24 @@ def play(options: argparse.Namespace) -> int:
                          options.domain) else 1
 
 
+def pose(options: argparse.Namespace) -> int:
+    from aprloc_ros.training.posing.metres.choice import Wishes
+    from aprloc_ros.training.posing.pose import pose as pose_images
+
+    wishes = Wishes(options.tag_side, options.distance and _distance(*options.distance), options.origin)
+    capture = pose_images(options.source, options.out, options.frames, options.seed, wishes, _say)
+    print(f'report: {capture / "report" / "index.html"}')
+    print(f'{capture}: ready; aprloc build NAME --data {capture}')
+    return 0
+
+
+def _distance(first: str, second: str, metres: str) -> tuple[str, str, float]:
+    try:
+        return first, second, float(metres)
+    except ValueError:
+        raise AprlocError(f'--distance {first} {second} {metres}: the third must be a number of metres') from None
+
+
 def build(options: argparse.Namespace) -> int:
     from aprloc_ros.catalogue import describe_map
     from aprloc_ros.training.build_map import build as build_map

@@ -15,13 +15,13 @@ from aprloc_ros.lens import Lens
 from aprloc_ros.map_bundle import check_target
 from aprloc_ros.networks.compact import Compact
 from aprloc_ros.networks.extractor import FINE_STRIDE
-from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.finish import write_map
 from aprloc_ros.training.foundation import Foundation, find_foundation
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import Views, common_camera, load_views
+from aprloc_ros.training.posing.unposed import read_or_pose
 from aprloc_ros.training.presets import load_preset
 from aprloc_ros.training.request import Request
 from aprloc_ros.training.stages import normalisation
@@ -209,7 +209,7 @@ def build(name: str, data: Path, preset: str = 'small', map_dir: Path | None = N
     maps = Path(map_dir or USER_MAPS).expanduser()
     target = check_target(maps / name)
     work_dir = maps / '.building' / name
-    capture = read_capture(data, cache_dir=maps / '.building' / f'{name}-images')
+    capture = read_or_pose(data, maps / '.posed' / name, maps / '.building' / f'{name}-images')
     work = Build(Request(name, capture, preset, settings, seed, imagenet), work_dir, device)
     work.say(f'{capture.format} capture {capture.name}: {len(work._fit)} frames to fit, {len(work._calibration)} to '
              f'calibrate, {len(capture.test)} held out for the score')

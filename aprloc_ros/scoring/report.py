@@ -46,6 +46,7 @@ figure {{ margin: 2em 0 }} figcaption {{ font-weight: 600 }}
 {scores}
 {facts}
 {figures}
+{closing}
 <p>Data: {files}</p>
 </body></html>
 """
@@ -84,15 +85,19 @@ def record_figures(records: Sequence[FrameRecord], views: Views | None = None, r
 
 
 def write_page(directory: Path, title: str, scores: Mapping[str, PoseScores], facts: Mapping[str, str],
-               figures: Mapping[str, tuple[str, Figure]], files: Sequence[str], verdict: Verdict | None = None) -> Path:
-    """index.html and its pictures -> its path. figures: as of record_figures; files: in the directory, to link to."""
+               figures: Mapping[str, tuple[str, Figure]], files: Sequence[str], verdict: Verdict | None = None,
+               closing: str = '') -> Path:
+    """index.html and its pictures -> its path.
+
+    figures: as of record_figures; files: in the directory, to link to; closing: the page's last sentence.
+    """
     with styled():
         for name, (_, figure) in figures.items():
             figure.savefig(directory / name)
     page = directory / 'index.html'
     page.write_text(_PAGE.format(
         title=html.escape(title), verdict=_verdict_html(verdict), tiles=_tiles_html(scores), scores=_scores_html(scores),
-        facts=_facts_html(facts), files=', '.join(f'<a href="{name}">{name}</a>' for name in files),
+        facts=_facts_html(facts), closing=f'<p><b>{html.escape(closing)}</b></p>' if closing else '', files=', '.join(f'<a href="{name}">{name}</a>' for name in files),
         figures='\n'.join(f'<figure><figcaption>{caption}</figcaption><img src="{name}" alt="{caption}"></figure>'
                           for name, (caption, _) in figures.items())), encoding='utf-8')
     return page

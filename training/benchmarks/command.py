@@ -24,6 +24,7 @@ from aprloc_ros.training.benchmarks.descriptors import benchmark_descriptors
 from aprloc_ros.training.benchmarks.film import benchmark_film
 from aprloc_ros.training.benchmarks.nefes import benchmark_nefes
 from aprloc_ros.training.benchmarks.nre import benchmark_nre
+from aprloc_ros.training.benchmarks.pose import benchmark_pose
 from aprloc_ros.training.benchmarks.refine import benchmark_refine
 from aprloc_ros.training.build_map import Build, Request
 from aprloc_ros.training.datasets import read_capture
@@ -238,6 +239,12 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument('--preset', default='small')
         sub.add_argument('--config', type=Path)
     command('contradictions', benchmark_contradictions).add_argument('--data', type=Path, required=True)
+    pose = command('pose', benchmark_pose)
+    pose.add_argument('--data', type=Path, nargs='+', required=True, help='captures, or folders of images without poses')
+    pose.add_argument('--frames', type=int, default=300, metavar='N', help='at most so many of each, evenly (default: 300)')
+    pose.add_argument('--by', nargs='+', choices=('aprloc', 'colmap'), default=['aprloc', 'colmap'],
+                      help="whose structure from motion: ours, pycolmap's defaults (default: both)")
+    pose.add_argument('--work', type=Path, required=True, help='folder for what is found')
     ablation = command('ablation', benchmark_ablation)
     ablation.add_argument('--data', type=Path, required=True)
     ablation.add_argument('--preset', default='small')

@@ -11,13 +11,13 @@ from tqdm import tqdm
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.geometry import invert
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
+from aprloc_ros.training.structure.vlad import Vocabulary
 
 _FEATURES = 2048
 _SAME_PX = 2.0       # a keypoint this near to a point's projection is that point
 _RATIO = 0.8
 _RIVALS = 20         # nearest descriptors among which another point is looked for
 _VIEWS = 10
-_WORDS = 32
 _RANSAC_PX, _RANSAC_ROUNDS = 4.0, 1000
 _FEWEST = 6
 
@@ -43,26 +43,15 @@ class SiftMap:
             same = inside.numpy() & (distance[np.arange(len(nearest)), nearest] < _SAME_PX)
             self._views.append(_View(points.numpy()[same], descriptors[nearest[same]]))
             found.append(descriptors)
-        everything = np.concatenate(found)
-        chosen = np.random.default_rng(0).permutation(len(everything))[:20_000]
-        criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 1e-3)
-        cv2.setRNGSeed(0)
-        _, _, self._words = cv2.kmeans(everything[chosen], _WORDS, None, criteria, 1, cv2.KMEANS_PP_CENTERS)
-        self._vlads = np.stack([self._vlad(descriptors) for descriptors in found])
-
-    def _vlad(self, descriptors: np.ndarray) -> np.ndarray:
-        word = np.argmax(descriptors @ self._words.T - (self._words ** 2).sum(1) / 2, 1)
-        sums = np.zeros_like(self._words)
-        np.add.at(sums, word, descriptors - self._words[word])
-        sums /= np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-9)
-        return sums.ravel() / np.linalg.norm(sums).clip(1e-9)
+        self._vocabulary = Vocabulary(np.concatenate(found))
+        self._vlads = np.stack([self._vocabulary.vlad(descriptors) for descriptors in found])
 
     def localize(self, image: np.ndarray, camera: Camera) -> Tensor | None:
         """T_map_cam [4, 4] of an image [H, W, 3] uint8 RGB, or None."""
         keypoints, descriptors = extract(image, camera)
         if len(keypoints) < _FEWEST:
             return None
-        views = np.argsort(-(self._vlads @ self._vlad(descriptors)))[:_VIEWS]
+        views = np.argsort(-(self._vlads @ self._vocabulary.vlad(descriptors)))[:_VIEWS]
         points = np.concatenate([self._views[v].points for v in views])
         matched = _match(descriptors, np.concatenate([self._views[v].descriptors for v in views]), points)
         query = np.flatnonzero(matched >= 0)

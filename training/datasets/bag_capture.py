@@ -56,7 +56,7 @@ def _topics(recording: Recording, choice: Choice) -> ImageTopics:
                            (key_in_file('image_topic'), key_in_file('camera_info_topic')))
     if topics.camera_info is None:
         raise AprlocError(f'{recording.path}: no camera_info topic, so nothing tells which camera took {topics.image}; '
-                          f'record the camera_info beside it')
+                          f'record the camera_info beside it, or let aprloc pose estimate the lens')
     return topics
 
 
@@ -99,11 +99,11 @@ def _frame(image: BagImage, T_map_cam: Tensor, folder: Path) -> Frame:
     with rejecting('image'):
         pixels = image.pixels()
     check_picture(pixels, camera, min_contrast=0.0)
-    file = _write(image.message, pixels, folder / f'{image.index:06d}')
+    file = write_image(image.message, pixels, folder / f'{image.index:06d}')
     return Frame(file.name, file, T_map_cam, camera, stamp_s=image.stamp_ns / 1e9)
 
 
-def _write(message, pixels: np.ndarray, stem: Path) -> Path:
+def write_image(message, pixels: np.ndarray, stem: Path) -> Path:
     """Write the image once: as it came where that is a file which shows the pixels, else as PNG. Returns the file."""
     if hasattr(message, 'encoding') or bayer_pattern(message):
         suffix, bgr = '.png', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)

@@ -12,6 +12,7 @@ from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIA
 from aprloc_ros.recordings.recording import Recording
 from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.truth import read_tf, read_topic
+from aprloc_ros.training.datasets.capture import NoPoses
 from aprloc_ros.training.datasets.choice import Choice
 from aprloc_ros.training.datasets.files import visible
 from aprloc_ros.training.datasets.trajectory import MAX_GAP_S, read_tum_trajectory
@@ -55,9 +56,9 @@ def camera_poses(recording: Recording, choice: Choice, stamps_s: Tensor, camera_
         return _from_topic(recording, topic, choice, stamps_s, camera_frame)
     if tree.moves(root, camera_frame):
         return CameraPoses(*tree.lookup(root, camera_frame, stamps_s, MAX_GAP_S))
-    raise AprlocError(f'{recording.path}: no poses: record a PoseStamped, PoseWithCovarianceStamped or Odometry topic, or '
-                      f'/tf that moves {camera_frame!r}, or write {tum_files(recording.path)[0]} '
-                      f'("stamp tx ty tz qx qy qz qw")')
+    raise NoPoses(f'{recording.path}: no poses: record a PoseStamped, PoseWithCovarianceStamped or Odometry topic, or '
+                  f'/tf that moves {camera_frame!r}, or write {tum_files(recording.path)[0]} '
+                  f'("stamp tx ty tz qx qy qz qw"), or find them from the images: aprloc pose {recording.path} --out CAPTURE')
 
 
 def key_in_file(key: str) -> str:

@@ -13,12 +13,21 @@ from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.choice import read_choice
 from aprloc_ros.training.datasets.colmap_files import Image, count_images, model_form, read_images, read_points
 from aprloc_ros.training.datasets.files import SMALLER_COPIES, locate, tidy, unposed, visible
-from aprloc_ros.training.datasets.parsing import check_image, checked_capture, natural_key, note_once
+from aprloc_ros.training.datasets.parsing import (
+    check_image,
+    checked_capture,
+    expect_count,
+    floats,
+    natural_key,
+    note_once,
+    read_rows,
+)
 from aprloc_ros.training.datasets.points import training_points
 from aprloc_ros.training.datasets.splits import held_out, left_out
 
 FORMAT = 'colmap'
 LOOKED_FOR = 'cameras and images (.bin or .txt) here, in sparse, sparse/0 or another there, or colmap/sparse (COLMAP)'
+TIMES_FILE = 'times.txt'   # beside the folder of images, of aprloc pose: "stamp_s name" each
 MODEL_FOLDERS = ('sparse', 'colmap/sparse')
 
 
@@ -36,8 +45,9 @@ def read(path: Path) -> Capture:
         note_once(seen, image.name, image.where)
     images = sorted(images, key=lambda image: natural_key(image.name))
     root = _image_folder(path, folder, images, file)
+    stamps_s = _stamps(root.parent / TIMES_FILE)
     frames = tuple(Frame(image.name, check_image(locate(root, image.name), image.where), image.T_map_cam, image.camera,
-                         sequence=Path(image.name).parent.as_posix()) for image in images)
+                         stamps_s.get(image.name), sequence=Path(image.name).parent.as_posix()) for image in images)
     train, test = held_out(frames, str(file))
     points = _points(images, folder / f'points3D.{form}', train)
     if points is None:
@@ -87,6 +97,15 @@ def _image_folder(path: Path, model: Path, images: list[Image], file: Path) -> P
             return folder
     raise AprlocError(f'{images[0].where}: image {images[0].name} is missing; looked in '
                       f'{", ".join(dict.fromkeys(map(str, candidates)))}')
+
+
+def _stamps(file: Path) -> dict[str, float]:
+    """By the name of the image; empty without such a file."""
+    stamps_s = {}
+    for where, words in read_rows(file) if file.is_file() else ():
+        expect_count(words, 2, 'stamp_s name', where)
+        stamps_s[words[1]], = floats(words[:1], where)
+    return stamps_s
 
 
 def _points(images: list[Image], file: Path, train: tuple[Frame, ...]):

@@ -1,15 +1,12 @@
 """Sparse points of a capture, triangulated from its known poses with COLMAP's SIFT pipeline (pycolmap)."""
 
 import shutil
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
@@ -17,12 +14,12 @@ from aprloc_ros.geometry import invert
 from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 from aprloc_ros.training.structure.colmap import answering_signals, ends_at_once, load_pycolmap
+from aprloc_ros.training.structure.features import extract, match
 from aprloc_ros.training.structure.lens import calibrate_lenses, check_lens, is_far, moved_px, to_colmap
 
 _PARTNER_RANKS = (1, 2, 3, 5, 8, 12, 18, 27, 40)  # near partners make tracks, far ones make baselines
 _MAX_VIEW_ANGLE_DEG = 60.0
 _MIN_POINTS = 50
-_IMAGES_AT_A_TIME, _PAIRS_AT_A_TIME = 4, 32   # about a second of SIFT, and of matching
 
 
 class TooFewPoints(AprlocError):
@@ -52,10 +49,11 @@ def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300
     root, database = work_dir / 'images', work_dir / 'database.db'
 
     report(f'triangulation: SIFT on {len(chosen)} of {len(frames)} training frames')
-    _extract(pycolmap, database, root, {name: frames[i].camera for name, i in index_of.items()})
+    extract(pycolmap, database, root, _colmap_cameras(pycolmap, {name: frames[i].camera for name, i in index_of.items()}))
     pairs = view_pairs(torch.stack([frames[i].T_map_cam for i in index_of.values()]))
     report(f'triangulation: matching {len(pairs)} pairs of views')
-    _match(pycolmap, database, work_dir / 'pairs.txt', list(index_of), pairs)
+    names = list(index_of)
+    match(pycolmap, database, [(names[a], names[b]) for a, b in pairs])
     declared = _declared_cameras(pycolmap, database, frames, index_of)
 
     def located(lenses: tuple[Lens, ...]):
@@ -134,45 +132,15 @@ def view_pairs(T_map_cam: torch.Tensor) -> list[tuple[int, int]]:
     return sorted(pair for pair in pairs if pair[0] != pair[1])
 
 
-def _extract(pycolmap, database: Path, root: Path, cameras: dict[str, Camera]):
-    """SIFT of the images by name, a few at a time: between them Python answers signals and shows how far it is."""
-    by_camera = defaultdict(list)
-    for name, camera in cameras.items():
-        by_camera[camera].append(name)
-    options = pycolmap.FeatureExtractionOptions()
-    options.max_image_size = 1000
-    options.sift.max_num_features = 2048
-    options.num_threads = 1   # several number the images in the order in which they end
-    with tqdm(total=len(cameras), desc='SIFT', unit='image', leave=False, mininterval=2.0) as bar:
-        for camera, names in by_camera.items():
+def _colmap_cameras(pycolmap, cameras: dict[str, Camera]) -> dict[str, object]:
+    """COLMAP's own, one for all images of a camera."""
+    made = {}
+    for camera in cameras.values():
+        if camera not in made:
             model, parameters = to_colmap(camera)
-            reader = pycolmap.ImageReaderOptions(camera_model=model, camera_params=','.join(map(str, parameters)))
-            for few in _in_parts(names, _IMAGES_AT_A_TIME):
-                answering_signals(
-                    pycolmap.extract_features, database, root, image_names=few, reader_options=reader,
-                    camera_mode=pycolmap.CameraMode.SINGLE, extraction_options=options, device=pycolmap.Device.cpu)
-                reader.existing_camera_id = _newest_camera(pycolmap, database)
-                bar.update(len(few))
-
-
-def _in_parts(items: list, count: int) -> Iterator[list]:
-    return (items[start:start + count] for start in range(0, len(items), count))
-
-
-def _newest_camera(pycolmap, database: Path) -> int:
-    with pycolmap.Database.open(database) as stored:
-        return max(camera.camera_id for camera in stored.read_all_cameras())
-
-
-def _match(pycolmap, database: Path, list_path: Path, names: list[str], pairs: list[tuple[int, int]]):
-    with tqdm(total=len(pairs), desc='matching', unit='pair', leave=False, mininterval=2.0) as bar:
-        for few in _in_parts(pairs, _PAIRS_AT_A_TIME):
-            list_path.write_text(''.join(f'{names[a]} {names[b]}\n' for a, b in few))
-            answering_signals(
-                pycolmap.match_image_pairs, database, pairing_options=pycolmap.ImportedPairingOptions(match_list_path=list_path),
-                matching_options=_one_after_another(pycolmap), verification_options=_seeded_verification(pycolmap),
-                device=pycolmap.Device.cpu)
-            bar.update(len(few))
+            made[camera] = pycolmap.Camera(model=model, width=camera.width, height=camera.height, params=parameters)
+            made[camera].has_prior_focal_length = True
+    return {name: made[camera] for name, camera in cameras.items()}
 
 
 def _declared_cameras(pycolmap, database: Path, frames: tuple[Frame, ...], index_of: dict[str, int]) -> dict[int, Camera]:
@@ -193,19 +161,6 @@ def _posed_reconstruction(pycolmap, database: Path, frames, index_of: dict[str, 
             bare = pycolmap.Image(name=image.name, camera_id=image.camera_id, image_id=image.image_id)
             reconstruction.add_image_with_trivial_frame(bare, pycolmap.Rigid3d(T_cam_map[:3].numpy()))
     return reconstruction
-
-
-def _one_after_another(pycolmap):
-    """With several threads a pair's random numbers would depend on which pairs its thread had before."""
-    options = pycolmap.FeatureMatchingOptions()
-    options.num_threads = 1
-    return options
-
-
-def _seeded_verification(pycolmap):
-    options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.random_seed = 0
-    return options
 
 
 def _repeatable(pycolmap):

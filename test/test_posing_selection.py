@@ -1,0 +1,132 @@
+"""Which images are taken, and which are matched: against pictures whose movement is known exactly."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from posing_fixtures import write_images
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import se3_exp
+from aprloc_ros.training.posing.pairs import alike, in_order, loops
+from aprloc_ros.training.posing.photos import Photos
+from aprloc_ros.training.posing.selection import measure, select
+from aprloc_ros.training.posing.shots import Look
+from aprloc_ros.training.structure.vlad import likeness
+
+WIDTH, HEIGHT = 320, 240
+DIAGONAL = 400.0
+
+
+class Film:
+    """A source that is a video."""
+
+    path, is_video, notes, what = 'film', True, [], 'video'
+
+
+def texture(width: int = 2000, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, (HEIGHT // 4 + 8, width // 4), dtype=np.uint8)
+    return cv2.resize(noise, (width, HEIGHT + 32), interpolation=cv2.INTER_CUBIC)
+
+
+def pan(shifts_px, blurred=()) -> list[Look]:
+    """Looks at a texture from so many pixels further right each."""
+    place, looks = texture(), []
+    for i, shift in enumerate(np.cumsum(shifts_px)):
+        view = place[16:16 + HEIGHT, int(shift):int(shift) + WIDTH]
+        looks.append(Look(i, i / 30, cv2.GaussianBlur(view, (0, 0), 2.5) if i in blurred else view))
+    return looks
+
+
+def test_movement_is_that_of_the_picture():
+    steps = measure(pan([0, 4, 0, 12, 20]))
+    assert [step.moved for step in steps][1:] == pytest.approx([4 / DIAGONAL, 0, 12 / DIAGONAL, 20 / DIAGONAL], abs=2e-4)
+    assert steps[0].moved is None
+
+
+def test_the_sharpest_of_equal_stretches_is_taken_and_nothing_twice():
+    shifts = [0] + [4] * 99            # 396 pixels: about 25 stretches of a twenty-fifth of the diagonal
+    blurred = {i for i in range(100) if i % 4}
+    chosen = select(measure(pan(shifts, blurred)), Film(), None)
+    assert 20 <= len(chosen.indices) <= 30 and not set(chosen.indices) & blurred
+    assert np.diff(chosen.indices).max() <= 8 and len(set(chosen.indices)) == len(chosen.indices)
+    assert f'{len(chosen.indices)} of 100' in chosen.text and '%' in chosen.text
+
+
+def test_a_pause_gives_no_more_images():
+    moving = [0] + [4] * 60
+    paused = [0] + [4] * 30 + [0] * 50 + [4] * 30
+    assert len(select(measure(pan(moving)), Film(), None).indices) == len(select(measure(pan(paused)), Film(), None).indices)
+
+
+def test_as_many_as_are_asked_for():
+    chosen = select(measure(pan([0] + [4] * 60)), Film(), 10)
+    assert len(chosen.indices) == 10 and '--frames 10' in chosen.text
+
+
+@pytest.mark.parametrize('looks, words', [
+    ([Look(i, None, np.full((HEIGHT, WIDTH), 90, np.uint8)) for i in range(8)], 'show next to nothing'),
+    ([Look(i, None, cv2.GaussianBlur(texture()[:HEIGHT, 9 * i:9 * i + WIDTH], (0, 0), 9)) for i in range(8)], 'blurred'),
+    (pan([0] * 40), 'hardly moves'),
+    (pan([0]), '1 readable image;')])
+def test_what_cannot_be_posed_is_refused_in_one_line(looks, words):
+    with pytest.raises(AprlocError, match=words) as caught:
+        select(measure(looks), Film(), None)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_folder_is_taken_whole_but_for_doubled_images(tmp_path):
+    place = texture()
+    views = [cv2.cvtColor(place[:HEIGHT, x:x + WIDTH], cv2.COLOR_GRAY2RGB) for x in (0, 20, 20, 40, 60, 80)]
+    source = Photos(write_images(tmp_path / 'my photos', views))
+    chosen = select(measure(source.looks()), source, None)
+    assert chosen.indices == (0, 1, 3, 4, 5) and chosen.is_video
+    assert not select(measure([Look(i, None, texture(400, i)[:HEIGHT, :WIDTH]) for i in range(6)]), source, None).is_video
+
+
+def test_neighbours_in_time_are_matched_within_their_sequence():
+    pairs = in_order(['a'] * 40 + ['b'] * 10)
+    assert {(0, 1), (0, 8), (0, 16), (0, 32), (40, 41)} <= pairs
+    assert not {(0, 9), (39, 40)} & pairs and all(i < j and (i < 40) == (j < 40) for i, j in pairs)
+
+
+def test_loops_are_alike_at_other_times_and_apart_from_one_another():
+    count = 60
+    angle = 2 * np.pi * np.arange(count) / 30          # two rounds
+    near = np.cos(angle[:, None] - angle[None]).astype(np.float32)
+    found = loops(near)
+    assert all((i, i + 30) in found for i in range(30))
+    assert all(j - i > 8 for i, j in found)
+
+
+def test_photos_are_matched_with_those_that_look_alike():
+    assert len(alike(np.zeros((10, 10), np.float32))) == 45
+    place = np.arange(100) % 4
+    pairs = alike((place[:, None] == place[None]).astype(np.float32) - 2 * np.eye(100, dtype=np.float32))
+    assert all(place[i] == place[j] for i, j in pairs) and len(pairs) >= 100 * 20 / 2
+
+
+def test_images_of_one_place_are_more_alike_than_others():
+    random = np.random.default_rng(0)
+    places = [random.integers(0, 90, (300, 128)) for _ in range(3)]
+    views = [(place + random.integers(-3, 4, place.shape)).clip(0).astype(np.uint8) for place in places for _ in range(2)]
+    near = likeness([view[:: 1 + i % 2] for i, view in enumerate(views)])
+    assert [int(row.argmax()) for row in near] == [1, 0, 3, 2, 5, 4]
+    assert (likeness([np.zeros((0, 128), np.uint8)] * 2) == -1).all()
+
+
+def test_the_benchmark_measures_what_is_left_after_a_similarity():
+    pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+    from aprloc_ros.training.benchmarks.pose import errors_after_similarity
+
+    random = torch.Generator().manual_seed(0)
+    truth = se3_exp(torch.randn(20, 6, generator=random, dtype=torch.float64))
+    turn = se3_exp(torch.tensor([0.0, 0, 0, 0.3, -0.8, 0.5], dtype=torch.float64))[:3, :3]
+    ours = truth.clone()
+    ours[:, :3, :3], ours[:, :3, 3] = turn @ truth[:, :3, :3], 3.0 * truth[:, :3, 3] @ turn.T + 5
+    assert max(errors_after_similarity(ours, truth)) < 1e-5
+    off_deg = 2.0
+    ours[:, :3, :3] = ours[:, :3, :3] @ se3_exp(torch.tensor([0.0, 0, 0, 0, 0, math.radians(off_deg)], dtype=torch.float64))[:3, :3]
+    assert errors_after_similarity(ours, truth)[1] == pytest.approx(off_deg, abs=1e-5)

@@ -1,0 +1,111 @@
+"""`aprloc benchmark pose`: captures posed without their poses, beside COLMAP's defaults on the same images."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from evo.core.geometry import umeyama_alignment
+from torch import Tensor
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import pose_errors
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.parsing import in_order
+from aprloc_ros.training.hardware import describe_hardware
+from aprloc_ros.training.posing.photos import find_images, link
+from aprloc_ros.training.posing.pose import pose
+from aprloc_ros.training.posing.posed import camera_poses
+from aprloc_ros.training.structure.colmap import load_pycolmap
+
+_SEQUENTIAL_FROM = 200   # images; COLMAP's defaults match fewer exhaustively
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Images in one folder, and their true poses by name; none where nobody knows them."""
+
+    name: str
+    images: Path
+    count: int
+    truth: dict[str, Tensor]
+
+
+def benchmark_pose(options):
+    """Registered share, error after a similarity, and time: ours and pycolmap's functions with their defaults."""
+    methods = {'aprloc': _ours, 'colmap': _defaults}
+    print(f'on {describe_hardware(torch.device("cpu"))}, no pose and no lens given')
+    print('| capture | by | posed | RMS units | of the extent | RMS deg | wall s | CPU s |\n' + '|---' * 8 + '|')
+    for data in options.data:
+        task = _task(data, options.frames, options.work)
+        for method in options.by:
+            print(_row(task, method, methods[method], options.work / task.name / method), flush=True)
+
+
+def _task(data: Path, most: int, work: Path) -> _Task:
+    """Evenly chosen frames of a capture as links that are named by their order; a folder of images that is none as it is."""
+    try:
+        capture = read_capture(data)
+    except AprlocError:
+        files, poses = find_images(Path(data)), None
+    else:
+        frames = in_order((*capture.train, *capture.test))
+        files, poses = [frame.image_path for frame in frames], [frame.T_map_cam for frame in frames]
+    chosen = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
+    name = Path(data).resolve().name
+    images = work / name / 'images'
+    shutil.rmtree(work / name, ignore_errors=True)
+    names = {f'{i:06d}{files[i].suffix.lower()}': i for i in chosen.tolist()}
+    for link_name, i in names.items():
+        link(files[i], images / link_name)
+    return _Task(name, images, len(names), {k: poses[i] for k, i in names.items()} if poses else {})
+
+
+def _row(task: _Task, method: str, run: Callable, out: Path) -> str:
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        found = run(task, out)
+    except AprlocError as error:
+        return f'| {task.name} | {method} | {error} |'
+    spent = f'{time.perf_counter() - wall:.0f} | {time.process_time() - cpu:.0f}'
+    share = f'{len(found)} of {task.count} ({len(found) / task.count:.1%})'
+    errors = _errors(found, task.truth) if task.truth else '- | - | -'
+    return f'| {task.name} | {method} | {share} | {errors} | {spent} |'
+
+
+def _errors(found: dict[str, Tensor], truth: dict[str, Tensor]) -> str:
+    names = sorted(found)
+    ours, true = (torch.stack([poses[name] for name in names]) for poses in (found, truth))
+    apart, turned_deg = errors_after_similarity(ours, true)
+    extent = (true[:, :3, 3].amax(0) - true[:, :3, 3].amin(0)).norm().item()
+    return f'{apart:.4f} | {apart / extent:.2%} | {turned_deg:.2f}'
+
+
+def errors_after_similarity(ours: Tensor, true: Tensor) -> tuple[float, float]:
+    """Root mean squares in units of the truth and in degrees, [N, 4, 4], after the similarity that brings the places of ours
+    nearest to the true ones (Umeyama, PAMI 1991).
+    """
+    R, t, scale = umeyama_alignment(ours[:, :3, 3].numpy().T, true[:, :3, 3].numpy().T, with_scale=True)
+    aligned = ours.clone()
+    aligned[:, :3, :3] = torch.from_numpy(R) @ ours[:, :3, :3]
+    aligned[:, :3, 3] = scale * ours[:, :3, 3] @ torch.from_numpy(R).T + torch.from_numpy(t)
+    return tuple(values.square().mean().sqrt().item() for values in pose_errors(aligned, true))
+
+
+def _ours(task: _Task, out: Path) -> dict[str, Tensor]:
+    pose(task.images, out, say=lambda text: None)
+    return camera_poses(load_pycolmap().Reconstruction(out / 'sparse' / '0'))
+
+
+def _defaults(task: _Task, out: Path) -> dict[str, Tensor]:
+    """COLMAP's SIFT, matching and incremental mapping; one camera, as the images of each capture have."""
+    pycolmap = load_pycolmap()
+    out.mkdir(parents=True)
+    database = out / 'database.db'
+    pycolmap.extract_features(database, task.images, camera_mode=pycolmap.CameraMode.SINGLE)
+    (pycolmap.match_sequential if task.count >= _SEQUENTIAL_FROM else pycolmap.match_exhaustive)(database)
+    models = pycolmap.incremental_mapping(database, task.images, out)
+    return camera_poses(max(models.values(), key=lambda model: model.num_reg_images())) if models else {}

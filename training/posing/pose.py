@@ -1,0 +1,154 @@
+"""`aprloc pose`: from images, a video or a bag to a capture with poses, by structure from motion."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.map_frame import METRE
+from aprloc_ros.training.datasets.colmap_model import TIMES_FILE
+from aprloc_ros.training.datasets.frame_file import write_frame
+from aprloc_ros.training.posing import pairs
+from aprloc_ros.training.posing.lenses import calibrated, colmap_camera, describe, doubts
+from aprloc_ros.training.posing.mapping import Mapped, map_images
+from aprloc_ros.training.posing.metres.choice import NO_WISHES, Metres, Wishes
+from aprloc_ros.training.posing.metres.source import metres_of_source
+from aprloc_ros.training.posing.posed import PosedImages, posed_images, transform
+from aprloc_ros.training.posing.report import write_report
+from aprloc_ros.training.posing.selection import Selection, measure, select
+from aprloc_ros.training.posing.shots import Shot, Source
+from aprloc_ros.training.posing.sources import open_source
+from aprloc_ros.training.posing.workplace import Workplace, check_new, fingerprint
+from aprloc_ros.training.structure.colmap import load_pycolmap
+from aprloc_ros.training.structure.features import extract, match
+from aprloc_ros.training.structure.vlad import likeness
+
+RECORD_FILE = 'posing.json'
+_FEWEST_SHARE = 0.6          # of the images: with fewer posed the capture is no picture of the place
+_EVERY = 3                   # of an image's features, by scale: enough to recognise it by
+
+
+def pose(source: Path, out: Path, frames: int | None = None, seed: int = 0, wishes: Wishes = NO_WISHES,
+         say: Callable[[str], None] = print) -> Path:
+    """Pose the images of a source and write them as a COLMAP capture -> its path.
+
+    frames: how many images to take, None for as many as the movement asks for; wishes: of metres and origin. Raises
+    AprlocError in one line for a source that cannot be posed; then nothing is left.
+    """
+    if frames is not None and frames < 3:
+        raise AprlocError(f'--frames {frames} is too few; structure from motion needs at least 3, a map some hundred')
+    check_new(out)
+    opened = open_source(source)
+    place = Workplace(out, opened.path, frames, seed, say)
+    try:
+        return _pose(opened, place, frames, seed, wishes, say)
+    except AprlocError:
+        if not place.is_posed:   # the same request would meet the same end; one with other wishes goes on
+            place.abandon()
+        raise
+
+
+def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishes: Wishes, say: Callable[[str], None]) -> Path:
+    pycolmap = load_pycolmap()
+    chosen = Selection(**place.remembered('chosen', lambda: asdict(_choose(source, frames))))
+    say(chosen.text)
+    shots = {shot.name: shot for shot in tqdm(source.take(chosen.indices, place.images), total=len(chosen.indices),
+                                              desc='taking', unit='image', leave=False, mininterval=2.0)}
+    for text in (*source.notes, *describe(shots.values())):
+        say(text)
+    if not place.database.is_file():
+        lenses = {optics: colmap_camera(pycolmap, optics) for optics in dict.fromkeys(shot.optics for shot in shots.values())}
+        extract(pycolmap, place.database, place.images, {name: lenses[shot.optics] for name, shot in shots.items()})
+    alike = _match(pycolmap, place.database, list(shots.values()), chosen.is_video, say)
+    declared = calibrated(shots.values())
+    mapped = map_images(pycolmap, place.database, place.images, place.folder / 'models', set(declared), seed)
+    _check_whole(mapped, len(shots))
+    place.is_posed = True
+    metres = _to_metres(pycolmap, mapped, posed_images(mapped.reconstruction, shots, place.images, source.path), wishes)
+    for text in (*doubts(pycolmap, mapped.reconstruction, declared), *metres.lines):
+        say(text)
+    facts = _facts(mapped, shots, chosen, alike, metres)
+    _write(mapped, shots, metres, place.folder / 'capture')
+    record = {'request': fingerprint(source.path, frames, seed), 'source': str(source.path), 'facts': facts,
+              'left_out': mapped.left_out}
+    (place.folder / 'capture' / RECORD_FILE).write_text(json.dumps(record, indent=2) + '\n')
+    write_report(place.folder / 'capture' / 'report', source.path.name, mapped,
+                 posed_images(mapped.reconstruction, shots, place.images, source.path), facts)
+    place.finish()
+    for name, value in facts.items():
+        say(f'{name}: {value}')
+    return place.out
+
+
+def _to_metres(pycolmap, mapped: Mapped, posed: PosedImages, wishes: Wishes) -> Metres:
+    """What the source says of metres and up; the reconstruction is in that frame afterwards."""
+    metres = metres_of_source(posed.names, posed.stamps_s, posed.T_map_cam, posed.cameras, posed.folder, posed.source, wishes)
+    transform(pycolmap, mapped.reconstruction, metres.change)
+    return metres
+
+
+def _choose(source: Source, frames: int | None) -> Selection:
+    with tqdm(source.looks(), total=len(source), desc='looking', unit='image', leave=False, mininterval=2.0) as looks:
+        return select(measure(looks), source, frames)
+
+
+def _match(pycolmap, database: Path, shots: list[Shot], is_video: bool, say: Callable[[str], None]) -> int:
+    """-> how many pairs were found by their likeness."""
+    with pycolmap.Database.open(database) as stored:
+        described = [stored.read_descriptors(image.image_id).data[::_EVERY] for image in stored.read_all_images()]
+    alike, neighbours = likeness(described), set()
+    if is_video:
+        neighbours = pairs.in_order([shot.sequence for shot in shots])
+        others = pairs.loops(alike) - neighbours
+    else:
+        others = pairs.alike(alike)
+    say(f'matching {len(neighbours)} pairs of neighbours and {len(others)} that look alike')
+    match(pycolmap, database, [(shots[i].name, shots[j].name) for i, j in sorted(neighbours | others)])
+    return len(others)
+
+
+def _check_whole(mapped: Mapped, total: int):
+    count = mapped.reconstruction.num_reg_images()
+    if count < _FEWEST_SHARE * total:
+        parts = (f'they fall into parts of {", ".join(map(str, (count, *mapped.other_parts)))} that share too little; take more '
+                 f'images (--frames), record the way between them, or pose each by itself') if mapped.other_parts else \
+            Counter(mapped.left_out.values()).most_common(1)[0][0] + ' is the usual reason; record more slowly, with more overlap'
+        raise AprlocError(f'only {count} of {total} images could be posed together: {parts}')
+
+
+def _write(mapped: Mapped, shots: dict[str, Shot], metres: Metres, capture: Path):
+    model = capture / 'sparse' / '0'
+    model.mkdir(parents=True, exist_ok=True)
+    mapped.reconstruction.write_text(model)
+    write_frame(capture, metres.frame)
+    stamped = [shot for shot in shots.values() if shot.stamp_s is not None]
+    if stamped:
+        lines = (f'{shot.stamp_s:.9f} {shot.name}\n' for shot in stamped)
+        (capture / TIMES_FILE).write_text('# stamp_s name\n' + ''.join(lines))
+
+
+def _facts(mapped: Mapped, shots: dict[str, Shot], chosen: Selection, alike: int, metres: Metres) -> dict[str, str]:
+    model = mapped.reconstruction
+    count = model.num_reg_images()
+    facts = {
+        'images': chosen.text,
+        'posed': f'{count} of {len(shots)} ({count / len(shots):.1%})',
+        'reprojection error': f'{model.compute_mean_reprojection_error():.2f} pixels',
+        'points': f'{model.num_points3D()}, each seen by {model.compute_mean_track_length():.1f} images in the mean',
+        'points in an image': f'{model.compute_mean_observations_per_reg_image():.0f} in the mean',
+        'pairs found by likeness': str(alike),
+        'unit': f'{metres.frame.unit}: {metres.frame.source}' + (
+            f', to {metres.frame.scale_sd:.2%}' if metres.frame.unit == METRE else '')}
+    for camera in model.cameras.values():
+        parameters = ' '.join(f'{value:.5g}' for value in camera.params)
+        facts[f'lens {camera.camera_id}'] = f'{camera.model_name} {camera.width}x{camera.height} ({camera.params_info}): {parameters}'
+    reasons = Counter(mapped.left_out.values())
+    if reasons:
+        facts['left out'] = '; '.join(f'{number}: {reason}' for reason, number in reasons.most_common(5))
+    if mapped.other_parts:
+        facts['WARNING'] = f'further parts of {", ".join(map(str, mapped.other_parts))} images share too little with this one'
+    return facts

@@ -1,0 +1,40 @@
+"""A capture to build from, whether its images have poses yet or not."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Capture, NoPoses
+from aprloc_ros.training.posing.sources import is_source
+from aprloc_ros.training.posing.workplace import fingerprint
+
+
+def read_or_pose(data: Path, kept: Path, cache_dir: Path, say=print) -> Capture:
+    """The capture in `data`; where its images have no poses, they get them first.
+
+    kept: folder for the posed capture, found again as long as the images are the same; cache_dir: for a bag's images.
+    """
+    try:
+        return read_capture(data, cache_dir)
+    except NoPoses:
+        if not is_source(data):
+            raise
+    return read_capture(_posed(data, kept, say))
+
+
+def _posed(data: Path, kept: Path, say) -> Path:
+    from aprloc_ros.training.posing.pose import RECORD_FILE, pose  # with the plots of its report: not for all builds
+
+    record = kept / RECORD_FILE
+    if record.is_file() and json.loads(record.read_text())['request'] == fingerprint(data, None, 0):
+        say(f'{data} has no poses: taking those that were found before, {kept}')
+        return kept
+    if os.environ.get('WORLD_SIZE', '1') != '1':
+        raise AprlocError(f'{data} has no poses, and several processes cannot find them together; do it first: '
+                          f'aprloc pose {data} --out CAPTURE')
+    say(f'{data} has no poses: finding them by structure from motion, into {kept}')
+    shutil.rmtree(kept, ignore_errors=True)
+    return pose(data, kept, say=say)
