@@ -1,0 +1,67 @@
+"""What fell from the sky, on what it could reach: snow, or water that darkens and mirrors."""
+
+import cv2
+import numpy as np
+
+from aprloc_ros.training.place.days import Day
+from aprloc_ros.training.place.shadow import Shadow
+from aprloc_ros.training.place.solids import dot_arrays
+from aprloc_ros.training.place.texture import noise
+
+FELL_FROM = 0.05, 0.03, float(np.sqrt(1 - 0.05 ** 2 - 0.03 ** 2))   # unit vector: almost straight down, there was some wind
+SNOW_ALBEDO = np.array([0.84, 0.87, 0.92], np.float32)
+_STEEPEST = 0.35, 0.6               # upward part of a normal where nothing holds, and where all does
+_WET_ALBEDO = 0.5                   # of dry
+_FILM, _PUDDLE = 0.25, 1.0          # share of the Fresnel reflection that a film and a puddle mirror
+_NORMAL_REFLECTANCE = 0.02          # of water, at right angles
+_WALLS = 0.3, 0.6                   # sine of the elevation below which a mirror shows walls, above which the sky
+_WALL_ALBEDO = 0.3
+_CELL_M, _HALF_M = 0.05, 20.0       # patches cover the place from -20 m to 20 m
+
+
+class Weather:
+    """Snow or water on the solids of a day; nothing on days that have neither."""
+
+    def __init__(self, solids, day: Day, seed: int):
+        self._day = day
+        self._open = Shadow(solids, FELL_FROM)
+        side = round(2 * _HALF_M / _CELL_M)
+        self._patches = noise(np.random.default_rng([seed, 104, day.number]), side, side, 2.5 / _CELL_M, 6)  # [H, W]
+
+    def reached(self, point) -> np.ndarray:
+        """Share [H, W] of points (triple of [H, W]) that it could fall on."""
+        return self._open.lit(point)
+
+    def fall_on(self, radiance, light, reached, point, up, direction, sky) -> np.ndarray:
+        """Radiance [H, W, 3] of dry surfaces -> with what lies on them.
+
+        light [H, W, 3] on them; reached [H, W] share; point, direction: triples of [H, W]; up [H, W] upward part of
+        their normals; sky: triple of directions [H, W] -> radiance [H, W, 3].
+        """
+        patches = self._patch(point)
+        flat = np.clip((up - _STEEPEST[0]) / (_STEEPEST[1] - _STEEPEST[0]), 0, 1) * reached
+        if self._day.snow:
+            lies = flat * self._day.snow * np.clip(1.1 + 0.25 * patches, 0.4, 1)
+            white = SNOW_ALBEDO * (1 + 0.07 * np.clip(patches, -2, 2))[..., None]
+            return radiance + lies[..., None] * (white * light - radiance)
+        wet = flat * self._day.water
+        puddle = np.clip(4 * (patches - 0.8), 0, 1) * (point[2] < 0.01)
+        mirrored = wet * (_FILM + (_PUDDLE - _FILM) * puddle) * _fresnel(direction)
+        return radiance * (1 - (1 - _WET_ALBEDO) * wet - mirrored)[..., None] + mirrored[..., None] * self._mirror(direction, sky)
+
+    def _patch(self, point) -> np.ndarray:
+        x, y = (((c + _HALF_M) / _CELL_M).astype(np.float32) for c in point[:2])
+        return cv2.remap(self._patches, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    def _mirror(self, direction, sky) -> np.ndarray:
+        """What level water shows: the sky, and where it looks low the walls, of one grey."""
+        upwards = direction[0], direction[1], np.abs(direction[2])
+        sine = upwards[2] / np.sqrt(dot_arrays(direction, direction))
+        share = np.clip((sine - _WALLS[0]) / (_WALLS[1] - _WALLS[0]), 0, 1)[..., None]
+        return share * sky(upwards) + (1 - share) * (0.5 * _WALL_ALBEDO) * (self._day.sky.rgb + self._day.bounce.rgb)
+
+
+def _fresnel(direction) -> np.ndarray:
+    """Schlick's approximation (1994, Eq. 15) for level water seen along direction (triple of [H, W])."""
+    cosine = np.abs(direction[2]) / np.sqrt(dot_arrays(direction, direction))
+    return _NORMAL_REFLECTANCE + (1 - _NORMAL_REFLECTANCE) * (1 - cosine) ** 5
