@@ -51,12 +51,9 @@ class Renderer:
         nearest, index = cast(solids, *camera_rays(camera, T_map_cam), camera_windows(corners, camera, T_map_cam))
         depth = np.where(index < len(self.scene.solids), nearest, 0)
         fine = camera.resized(SUPERSAMPLING * camera.width, SUPERSAMPLING * camera.height)
-        origin, direction = camera_rays(fine, T_map_cam)
-        nearest, index = cast(solids, origin, direction, camera_windows(corners, fine, T_map_cam))
-        nearest = np.where(np.isfinite(nearest), nearest, 0)
-        point = tuple(o + nearest * d for o, d in zip(origin, direction))
-        colour = self._shade(solids, point, direction, nearest / np.float32(fine.fx), index,
-                             self._sunlight(actors, point, fine, T_map_cam), self._reached(point, index))
+        hits = _trace(solids, corners, fine, T_map_cam)
+        colour = self._shade(solids, *hits, self._sunlight(actors, hits[0], fine, T_map_cam),
+                             self._reached(hits[0], hits[-1]), self._mirror(solids, corners, fine, T_map_cam))
         return cv2.resize(colour, (camera.width, camera.height), interpolation=cv2.INTER_AREA), depth
 
     def _sunlight(self, actors, point, camera: Camera, T_map_cam: np.ndarray) -> np.ndarray:
@@ -69,7 +66,16 @@ class Renderer:
         """Share of rain or snow that reaches points (triple of [H, W]) -> [H, W]; None on other days."""
         return self._weather and self._weather.reached(point) * (index < len(self.scene.solids))
 
-    def _shade(self, solids, point, direction, footprint_m, index, sunlight, reached) -> np.ndarray:
+    def _mirror(self, solids, corners, camera: Camera, T_map_cam: np.ndarray) -> np.ndarray | None:
+        """What each pixel [H, W, 3] would show if the ground were a mirror; None on dry days."""
+        if not self.scene.day.water:
+            return None
+        above = corners[..., 2].max(1) > 0
+        solids = tuple(solid for solid, is_above in zip(solids, above) if is_above)
+        hits = _trace(solids, corners[above] * (1, 1, -1), camera, T_map_cam, upside_down=True)
+        return self._shade(solids, *hits, self._sunlight((), hits[0], camera, T_map_cam))
+
+    def _shade(self, solids, point, direction, footprint_m, index, sunlight, reached=None, mirror=None) -> np.ndarray:
         """Radiance of the hits, [H, W, 3]. Hits are sorted by solid, so that those of one solid are contiguous."""
         day = self.scene.day
         order = np.argsort(index, axis=None, kind='stable')
@@ -91,8 +97,9 @@ class Renderer:
         for solid, part in zip(solids, parts):
             if solid.tint != UNTINTED:
                 colour[part] *= np.array(solid.tint, np.float32)
-        if self._weather:
-            colour = self._fallen_on(index.shape, colour, light, reached.ravel()[order], point, up, direction)
+        if reached is not None:
+            mirror = None if mirror is None else mirror.reshape(-1, 3)[order]
+            colour = self._fallen_on(index.shape, colour, light, reached.ravel()[order], point, up, direction, mirror)
         raster = np.empty_like(colour)
         raster[order] = colour
         return raster.reshape(*index.shape, 3)
@@ -124,17 +131,12 @@ class Renderer:
         footprint_m[sky] = 0
         return texture, u, v, footprint_m, lambert, up, lamplight
 
-    def _fallen_on(self, shape, colour, light, reached, point, up, direction) -> np.ndarray:
+    def _fallen_on(self, shape, colour, light, reached, point, up, direction, mirror) -> np.ndarray:
         """Weather.fall_on for rows of hits, [N, 3]; OpenCV wants rasters of that shape."""
         point, direction = (tuple(c.reshape(shape) for c in xyz) for xyz in (point, direction))
-        return self._weather.fall_on(*(c.reshape(*shape, 3) for c in (colour, light)), reached.reshape(shape), point,
-                                     up.reshape(shape), direction, self._sky).reshape(-1, 3)
-
-    def _sky(self, direction) -> np.ndarray:
-        """Radiance [H, W, 3] of the sky in directions (triple of [H, W])."""
-        u, v = self._sky_coordinates(direction, np.sqrt(dot_arrays(direction, direction)))
-        texture = np.full(u.shape, self._atlas.index['sky'])
-        return self._atlas.lookup(texture, u, v, np.zeros_like(u)) * self.scene.day.zenith.rgb
+        colour, light, mirror = (c if c is None else c.reshape(*shape, 3) for c in (colour, light, mirror))
+        return self._weather.fall_on(colour, light, reached.reshape(shape), point, up.reshape(shape), direction, mirror
+                                     ).reshape(-1, 3)
 
     def _sky_coordinates(self, direction, length) -> tuple[np.ndarray, np.ndarray]:
         """Place on the sky's texture, in its metres: the angle from the zenith is the distance from its centre."""
@@ -143,6 +145,19 @@ class Renderer:
         radius = np.rad2deg(np.arccos(np.clip(z / length, -1, 1))) / SKY_RIM_DEG
         across = np.maximum(np.hypot(x, y), 1e-9)
         return half_m * (1 + 0.99 * radius * x / across), half_m * (1 + 0.99 * radius * y / across)
+
+
+def _trace(solids, corners, camera: Camera, T_map_cam: np.ndarray, upside_down: bool = False) -> tuple:
+    """Nearest hits of the pixels: point, direction (triples of [H, W]), footprint (m) and solid [H, W] each.
+
+    corners: [S, 8, 3] of the solids; upside_down: the rays are those that level ground at 0 mirrors, and so must the
+    corners be.
+    """
+    (x, y, z), (dx, dy, dz) = camera_rays(camera, T_map_cam)
+    origin, direction = ((x, y, -z), (dx, dy, -dz)) if upside_down else ((x, y, z), (dx, dy, dz))
+    nearest, index = cast(solids, origin, direction, camera_windows(corners, camera, T_map_cam))
+    nearest = np.where(np.isfinite(nearest), nearest, 0)
+    return tuple(o + nearest * d for o, d in zip(origin, direction)), direction, nearest / np.float32(camera.fx), index
 
 
 def _lamp_factor(lamp: tuple, point, normal) -> np.ndarray:

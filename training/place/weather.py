@@ -12,10 +12,9 @@ FELL_FROM = 0.05, 0.03, float(np.sqrt(1 - 0.05 ** 2 - 0.03 ** 2))   # unit vecto
 SNOW_ALBEDO = np.array([0.84, 0.87, 0.92], np.float32)
 _STEEPEST = 0.35, 0.6               # upward part of a normal where nothing holds, and where all does
 _WET_ALBEDO = 0.5                   # of dry
-_FILM, _PUDDLE = 0.25, 1.0          # share of the Fresnel reflection that a film and a puddle mirror
+_FILM, _PUDDLE = 0.4, 1.0           # share of the Fresnel reflection that a film and a puddle mirror
 _NORMAL_REFLECTANCE = 0.02          # of water, at right angles
-_WALLS = 0.3, 0.6                   # sine of the elevation below which a mirror shows walls, above which the sky
-_WALL_ALBEDO = 0.3
+_LEVEL_M = 0.01                     # what lies below is ground, which mirrors
 _CELL_M, _HALF_M = 0.05, 20.0       # patches cover the place from -20 m to 20 m
 
 
@@ -32,11 +31,11 @@ class Weather:
         """Share [H, W] of points (triple of [H, W]) that it could fall on."""
         return self._open.lit(point)
 
-    def fall_on(self, radiance, light, reached, point, up, direction, sky) -> np.ndarray:
+    def fall_on(self, radiance, light, reached, point, up, direction, mirror) -> np.ndarray:
         """Radiance [H, W, 3] of dry surfaces -> with what lies on them.
 
         light [H, W, 3] on them; reached [H, W] share; point, direction: triples of [H, W]; up [H, W] upward part of
-        their normals; sky: triple of directions [H, W] -> radiance [H, W, 3].
+        their normals; mirror [H, W, 3]: what the ground would show if it were one, None without water.
         """
         patches = self._patch(point)
         flat = np.clip((up - _STEEPEST[0]) / (_STEEPEST[1] - _STEEPEST[0]), 0, 1) * reached
@@ -45,20 +44,14 @@ class Weather:
             white = SNOW_ALBEDO * (1 + 0.07 * np.clip(patches, -2, 2))[..., None]
             return radiance + lies[..., None] * (white * light - radiance)
         wet = flat * self._day.water
-        puddle = np.clip(4 * (patches - 0.8), 0, 1) * (point[2] < 0.01)
-        mirrored = wet * (_FILM + (_PUDDLE - _FILM) * puddle) * _fresnel(direction)
-        return radiance * (1 - (1 - _WET_ALBEDO) * wet - mirrored)[..., None] + mirrored[..., None] * self._mirror(direction, sky)
+        puddle = np.clip(4 * (patches - 0.8), 0, 1)
+        mirrored = wet * (point[2] < _LEVEL_M) * (_FILM + (_PUDDLE - _FILM) * puddle) * _fresnel(direction)
+        dark = radiance * (1 - (1 - _WET_ALBEDO) * wet)[..., None]
+        return dark + mirrored[..., None] * (mirror - dark)
 
     def _patch(self, point) -> np.ndarray:
         x, y = (((c + _HALF_M) / _CELL_M).astype(np.float32) for c in point[:2])
         return cv2.remap(self._patches, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-    def _mirror(self, direction, sky) -> np.ndarray:
-        """What level water shows: the sky, and where it looks low the walls, of one grey."""
-        upwards = direction[0], direction[1], np.abs(direction[2])
-        sine = upwards[2] / np.sqrt(dot_arrays(direction, direction))
-        share = np.clip((sine - _WALLS[0]) / (_WALLS[1] - _WALLS[0]), 0, 1)[..., None]
-        return share * sky(upwards) + (1 - share) * (0.5 * _WALL_ALBEDO) * (self._day.sky.rgb + self._day.bounce.rgb)
 
 
 def _fresnel(direction) -> np.ndarray:
