@@ -32,10 +32,15 @@ TINY = CAMERA.resized(48, 36)
 SUNNY = [day for day in DAYS.values() if day.to_sun]
 
 
-def seen(day, solids=(GROUND, BLOCK), T_map_cam=ABOVE, lamps=()):
+def seen(day, solids=(GROUND, BLOCK), T_map_cam=ABOVE, lamps=(), camera=SMALL):
     """Radiance [H, W, 3] and the points [H, W, 3] that the pixels show."""
-    colour, depth = Renderer(Scene(tuple(solids), TEXTURES, 0.1, day, lamps)).render(SMALL, T_map_cam)
-    return colour, T_map_cam[:3, 3] + depth[..., None] * pixel_rays(SMALL, T_map_cam)
+    colour, depth = Renderer(Scene(tuple(solids), TEXTURES, 0.1, day, lamps)).render(camera, T_map_cam)
+    return colour, T_map_cam[:3, 3] + depth[..., None] * pixel_rays(camera, T_map_cam)
+
+
+def inner(mask):
+    """Without the pixels at its rim, whose colour is mixed."""
+    return cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
 
 
 def dry(day):
@@ -54,12 +59,12 @@ def test_today_is_as_it_was():
 @pytest.mark.parametrize('day', SUNNY, ids=lambda day: day.name)
 def test_a_shadow_falls_where_the_sun_says(day):
     """The ground behind a block: within the hull of its corners, moved along the sun's rays, it has the sky alone."""
-    colour, point = seen(dry(replace(day, lamps=None)))
+    colour, point = seen(dry(replace(day, lamps=None)), camera=CAMERA.resized(160, 120))
     corners = BLOCK.corners()
     hull = cv2.convexHull((corners - corners[:, 2:] / day.to_sun[2] * day.to_sun)[:, :2].astype(np.float32))
     inside_m = np.array([[cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in row] for row in point[..., :2]])
-    ground = np.abs(point[..., 2]) < 1e-3
-    shade, sun = ground & (inside_m > 0.15), ground & (inside_m < -0.15)
+    ground = inner(np.abs(point[..., 2]) < 1e-3)
+    shade, sun = ground & (inside_m > 0.1), ground & (inside_m < -0.1)
     assert shade.sum() > 20 and sun.sum() > 500
     np.testing.assert_allclose(colour[shade], np.broadcast_to(GREY * day.sky.rgb, colour[shade].shape), rtol=1e-3)
     bright = GREY * (day.sky.rgb + day.to_sun[2] * day.sun.rgb)
@@ -85,25 +90,25 @@ def test_night_is_dark_and_its_photographs_are_noisy():
         return image.std(), image.mean()
     sensor = DAYS['night'].sensor
     assert noise(0.005, sensor)[0] > 2 * noise(0.5, sensor)[0]
-    assert noise(0.005, sensor)[1] == pytest.approx(noise(0.5, sensor)[1], rel=0.1)    # brought up to the same brightness
+    assert noise(0.005, sensor)[1] == pytest.approx(noise(0.5, sensor)[1], rel=0.2)    # brought up to the same brightness
     assert noise(0.0005, sensor)[1] < 0.7 * noise(0.5, sensor)[1]                      # up to where amplification ends
     assert noise(0.005, Sensor()) == pytest.approx(noise(0.5, Sensor()), rel=0.01)
 
 
 def test_snow_lies_on_what_faces_up_and_is_open_to_the_sky():
     snow = DAYS['snow']
-    white, point = seen(snow, (GROUND, BLOCK, ROOF))
-    bare, _ = seen(dry(snow), (GROUND, BLOCK, ROOF))
+    white, point = seen(snow, (GROUND, BLOCK, ROOF), camera=CAMERA.resized(160, 120))
+    bare, _ = seen(dry(snow), (GROUND, BLOCK, ROOF), camera=CAMERA.resized(160, 120))
     x, y, z = np.moveaxis(point, -1, 0)
     on_block = (np.abs(x) < 0.38) & (np.abs(y) < 0.23)
     top, side = on_block & (np.abs(z - 1) < 1e-3), (np.abs(y + 0.25) < 1e-3) & (np.abs(x) < 0.3) & (z > 0.1) & (z < 0.9)
-    ground = (np.abs(z) < 1e-3) & (y < -0.5)
-    covered, open_ground = ground & (x > 2.3) & (np.abs(y) < 1.6), ground & (x < 1.5)
-    assert min(part.sum() for part in (top, side, covered, open_ground)) > 10
-    np.testing.assert_array_equal(white[side], bare[side])
+    ground = inner(np.abs(z) < 1e-3)
+    covered, open_ground = ground & (x > 2.3) & (np.abs(y) < 1.6), ground & (x < 1.5) & (y < -0.5)
+    assert min(part.sum() for part in (top, inner(side), covered, open_ground)) > 10
+    np.testing.assert_array_equal(white[inner(side)], bare[inner(side)])
     np.testing.assert_allclose(white[covered], bare[covered], rtol=1e-3)
     whitened = white / bare * GREY                      # the albedo that it looks to have
-    for part in (top, open_ground):
+    for part in (inner(top), open_ground):
         assert (whitened[part].mean(0) > 0.7 * SNOW_ALBEDO).all()
 
 

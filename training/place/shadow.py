@@ -8,6 +8,7 @@ from aprloc_ros.training.place.rays import bounds, camera_windows, cast, window
 from aprloc_ros.training.place.solids import dot
 
 _SHADOW_CELL_M = 0.025
+_OWN_M = 0.06                # along the ray: no surface shades what lies this near
 
 
 class Shadow:
@@ -16,6 +17,8 @@ class Shadow:
     def __init__(self, solids, to_light: tuple):
         """to_light: unit vector towards it, not straight up."""
         self._to_light = to_light
+        # A low sun sees level ground so obliquely that it falls by more within a cell.
+        self._own_m = max(_OWN_M, 2 * _SHADOW_CELL_M * np.hypot(*to_light[:2]) / to_light[2])
         first = np.cross(to_light, [0, 0, 1])
         first /= np.linalg.norm(first)
         self._axes = tuple(first.tolist()), tuple(np.cross(to_light, first).tolist())
@@ -34,7 +37,7 @@ class Shadow:
     def lit(self, point) -> np.ndarray:
         """Share of the light that reaches points (triple of [H, W]) -> [H, W] float32, soft over one cell."""
         u, v = ((dot(axis, point) - low) / _SHADOW_CELL_M for axis, low in zip(self._axes, self._low))
-        depth = self._far - dot(self._to_light, point) - 0.06
+        depth = self._far - dot(self._to_light, point) - self._own_m
         column, row = np.floor(u), np.floor(v)
         share_u, share_v = u - column, v - row
         total = 0
