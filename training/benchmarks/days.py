@@ -38,13 +38,15 @@ def benchmark_days(options):
     held_out = capture.test[::options.every]
     sift = _first_drive(capture, options.work)
     print(f'{options.name}, held-out images of {capture.name} and other days, on {describe_hardware(resolve_device(options.device))}')
-    _header('day of the query')
+    print(f'each: answered / right in {" / in ".join(_BOUNDS)}, of all; wrong, of the answered; median cm / deg of the answered\n')
+    methods = list(_methods(bundle, sift, options.device))
+    _header('day of the query', methods)
     for name, frames in {'its own': held_out, **{path.name: _drive(path)[::options.every] for path in options.days}}.items():
-        _rows(options.name, name, bundle, sift, frames, options.device)
+        _row(options.name, name, bundle, sift, frames, options.device)
     print()
-    _header('held-out images, relit')
+    _header('held-out images, relit', methods)
     for name, relight in relightings().items():
-        _rows(options.name, name, bundle, sift, held_out, options.device, relight)
+        _row(options.name, name, bundle, sift, held_out, options.device, relight)
 
 
 def _first_drive(capture: Capture, work: Path) -> SiftMap:
@@ -71,14 +73,13 @@ def _methods(bundle: MapBundle, sift: SiftMap, device: str) -> dict[str, Method]
             'regressor alone': of(Localizer(bundle, device, 'none')), 'SIFT': sift.localize}
 
 
-def _header(images: str):
-    print(f'| day of the map | {images} | by | frames | answered | {" | ".join(f"right in {b}" for b in _BOUNDS)} '
-          '| wrong, of the answered | median cm / deg |\n|' + '---|' * 9)
+def _header(images: str, methods: Sequence[str]):
+    print(f'| day of the map | {images} | frames | {" | ".join(methods)} |\n|' + '---|' * (3 + len(methods)))
 
 
-def _rows(of_map: str, light: str, bundle: MapBundle, sift: SiftMap, frames: Sequence[Frame], device: str,
-          relight: Relighting = lambda image, rng: image):
-    """A row for each method; every image is relit by chance of its own."""
+def _row(of_map: str, light: str, bundle: MapBundle, sift: SiftMap, frames: Sequence[Frame], device: str,
+         relight: Relighting = lambda image, rng: image):
+    """A cell for each method; every image is relit by chance of its own."""
     frames = with_lenses(tuple(frames), bundle.manifest.lenses)
     methods = _methods(bundle, sift, device)
     found: dict[str, list[Tensor | None]] = {name: [] for name in methods}
@@ -86,17 +87,17 @@ def _rows(of_map: str, light: str, bundle: MapBundle, sift: SiftMap, frames: Seq
         image = relight(frame.read_image(), np.random.default_rng(index))
         for name, ask in methods.items():
             found[name].append(ask(image, frame.camera))
-    for name, poses in found.items():
-        print(f'| {of_map} | {light} | {name} | {len(frames)} | {" | ".join(_cells(poses, frames))} |', flush=True)
+    cells = [_cell(poses, frames) for poses in found.values()]
+    print(f'| {of_map} | {light} | {len(frames)} | {" | ".join(cells)} |', flush=True)
 
 
-def _cells(poses: list[Tensor | None], frames: Sequence[Frame]) -> list[str]:
+def _cell(poses: list[Tensor | None], frames: Sequence[Frame]) -> str:
     """Answered and right of all frames; wrong, and the median error, of the answered."""
     errors = [pose_errors(T, frame.T_map_cam) for T, frame in zip(poses, frames) if T is not None]
     if not errors:
-        return ['0%', '0%', '0%', '-', '-']
+        return '0 / 0 / 0 %; -; -'
     error_m, error_deg = (torch.stack(column) for column in zip(*errors))
     right = [int(((error_m <= m) & (error_deg <= deg)).sum()) for m, deg in (RECALL_BOUNDS[bound] for bound in _BOUNDS)]
     wrong = int(((error_m > _WRONG_M) | (error_deg > _WRONG_DEG)).sum())
-    return [*(f'{count / len(frames):.0%}' for count in (len(errors), *right)), f'{wrong / len(errors):.1%} ({wrong})',
-            f'{100 * error_m.median():.2f} / {error_deg.median():.3f}']
+    shares = ' / '.join(f'{100 * count / len(frames):.0f}' for count in (len(errors), *right))
+    return f'{shares} %; {100 * wrong / len(errors):.1f} %; {100 * error_m.median():.2f} / {error_deg.median():.3f}'
