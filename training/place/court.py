@@ -49,7 +49,9 @@ def build_court(seed: int = 0, texel_m: float = 0.02, day: Day = TODAY) -> Scene
     textures = {name: canvas.image for name, canvas in canvases.items()} | materials
     todays_sky, rng = next(rngs), next(rngs)
     clouds = todays_sky if day == TODAY else np.random.default_rng([seed, 105, day.number])
-    textures |= {'sky': facades.sky(clouds, 1024, day.cloudiness), GLOWING: materials['paint']}
+    textures['sky'] = facades.sky(clouds, 1024, day.cloudiness)
+    if day.lamps:   # today without: where a tile lies in the atlas moves its last bits
+        textures[GLOWING] = materials['paint']
     solids = [*_walls(), *_tower(), *_roofs(), *_fountain(), *standing(day, seed), *_furniture(bool(day.lamps))]
     for tree in TREES:
         solids += _tree(rng, *tree)

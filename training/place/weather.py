@@ -19,7 +19,7 @@ _CELL_M, _HALF_M = 0.05, 20.0       # patches cover the place from -20 m to 20 m
 
 
 class Weather:
-    """Snow or water on the solids of a day; nothing on days that have neither."""
+    """Snow or water on the solids of a day that has either."""
 
     def __init__(self, solids, day: Day, seed: int):
         self._day = day
