@@ -260,6 +260,8 @@ def _add_place(subparsers) -> None:
     parser = _command(subparsers, 'place', commands.place, 'write the synthetic capture of the demo place')
     parser.add_argument('directory', type=Path, metavar='DIR')
     parser.add_argument('--seed', type=int, default=0, help='of the place and its drives (default: 0)')
+    parser.add_argument('--day', metavar='NAME',
+                        help='one drive on another day: overcast, dusk, night, wet, snow, autumn; or another one today')
 
 
 if __name__ == '__main__':

@@ -231,12 +231,18 @@ def benchmark(options: argparse.Namespace) -> int:
 
 def place(options: argparse.Namespace) -> int:
     from aprloc_ros.training.place import write_capture
-    from aprloc_ros.training.place.drive import SECOND_DRIVE
+    from aprloc_ros.training.place.days import find_day
+    from aprloc_ros.training.place.drive import SECOND_DRIVE, day_course
 
     def show(done: int, total: int) -> None:
         if done % PROGRESS_EVERY == 0 or done == total:
             _say(f'{done} of {total} frames rendered')
 
+    if options.day:
+        day = find_day(options.day)
+        write_capture(options.directory, options.seed, show, [day_course(day)], day)
+        print(f'wrote {options.directory}: a drive of its own, {day.name}')
+        return 0
     write_capture(options.directory, options.seed, show)
     write_capture(options.directory / SECOND_DRIVE.name, options.seed, show, [SECOND_DRIVE])
     print(f'wrote {options.directory} and, to calibrate with, {options.directory / SECOND_DRIVE.name}')

@@ -1,5 +1,7 @@
 """`aprloc benchmark nre` and `refine` on a map of a handful of pixels: every table and plot is there."""
 
+import itertools
+
 import cv2
 import pytest
 import torch
@@ -61,6 +63,21 @@ def test_budget_prints_a_row_for_each_budget_idle_and_busy_and_draws(wall, tmp_p
 def test_camera_prints_a_row_for_each_mode(wall, capsys):
     _, cells = first_cells(capsys, 'camera', 'wall', '--data', wall[0], '--map-dir', wall[1])
     assert cells[:3] == ['declared', 'as it is', 'focal length x 0.99'] and len(cells) == 9
+
+
+def test_days_print_a_row_for_each_method_in_each_light(wall, tmp_path, capsys):
+    output, _ = first_cells(capsys, 'days', 'wall', '--data', wall[0], '--map-dir', wall[1], '--days', wall[0],
+                            '--every', 2, '--work', tmp_path)
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in output.splitlines() if line.startswith('| ')]
+    header, own, other, relit_header, *relit = rows
+    assert header[3:] == relit_header[3:] == ['nre', 'align', 'regressor alone', 'SIFT']
+    assert [own[1], other[1]] == ['its own', wall[0].name] and len(relit) == 10
+    for cell in itertools.chain.from_iterable(row[3:] for row in (own, other, *relit)):
+        shares, wrong, median = cell.split('; ')
+        answered, right_near, right = map(int, shares[:-2].split(' / '))
+        assert right_near <= right <= answered <= 100
+        assert (wrong == median == '-') == (answered == 0)
+    assert all(row[5].startswith('100 /') for row in relit)
 
 
 def test_nefes_prints_a_row_for_each_variant(wall, tmp_path, capsys):

@@ -16,9 +16,12 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.place.atlas import Atlas
 from aprloc_ros.training.place.capture import CAMERA, photograph, write_capture
 from aprloc_ros.training.place.court import FOUNTAIN_RADIUS_M, build_court
+from aprloc_ros.training.place.days import TODAY
 from aprloc_ros.training.place.drive import COURSES, PERSONAL_SPACE_M, SECOND_DRIVE, camera_poses, plan_drive
-from aprloc_ros.training.place.raycast import SUN, Renderer, Shadow, camera_rays, camera_windows, cast
+from aprloc_ros.training.place.raycast import Renderer
+from aprloc_ros.training.place.rays import camera_rays, camera_windows, cast
 from aprloc_ros.training.place.sensor import develop
+from aprloc_ros.training.place.shadow import Shadow
 
 TEXEL_M = 0.1
 SMALL = CAMERA.resized(80, 60)
@@ -138,9 +141,9 @@ def test_shadows_agree_with_rays_to_the_sun(renderer):
     rng = np.random.default_rng(0)
     x, y = (rng.uniform(-h, h, (40, 50)).astype(np.float32) for h in (12, 8))
     point = x, y, np.full_like(x, 0.0)
-    lit = Shadow(renderer.scene.solids).lit(point)
+    lit = Shadow(renderer.scene.solids, TODAY.to_sun).lit(point)
     with np.errstate(divide='ignore', invalid='ignore'):
-        blocked = np.any([np.isfinite(solid.intersect(point, SUN)) for solid in renderer.scene.solids], axis=0)
+        blocked = np.any([np.isfinite(solid.intersect(point, TODAY.to_sun)) for solid in renderer.scene.solids], axis=0)
     outside = np.hypot(x, y) > FOUNTAIN_RADIUS_M + 0.3
     assert 0.1 < blocked[outside].mean() < 0.9
     assert np.mean(((lit < 0.5) == blocked)[outside]) > 0.98

@@ -20,6 +20,7 @@ from aprloc_ros.training.benchmarks.budget import benchmark_budget
 from aprloc_ros.training.benchmarks.camera import benchmark_camera
 from aprloc_ros.training.benchmarks.contradictions import benchmark_contradictions
 from aprloc_ros.training.benchmarks.curves import plot_histories
+from aprloc_ros.training.benchmarks.days import benchmark_days
 from aprloc_ros.training.benchmarks.descriptors import benchmark_descriptors
 from aprloc_ros.training.benchmarks.film import benchmark_film
 from aprloc_ros.training.benchmarks.nefes import benchmark_nefes
@@ -233,6 +234,8 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
     of_frames('camera', benchmark_camera)
     of_frames('nre', benchmark_nre, work='folder for the SIFT map')
+    days = of_frames('days', benchmark_days, work='folder for the SIFT map')
+    days.add_argument('--days', type=Path, nargs='+', default=[], metavar='DIR', help='captures of other days')
     checkpoints = 'folder for checkpoints: an interrupted run goes on'
     for sub in (of_frames('nefes', benchmark_nefes, work=checkpoints, slow='nefes_pose'),
                 of_frames('descriptors', benchmark_descriptors, work=checkpoints)):

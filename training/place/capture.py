@@ -12,6 +12,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import GL_FROM_CV
 from aprloc_ros.training.place.court import build_court
+from aprloc_ros.training.place.days import TODAY, Day
 from aprloc_ros.training.place.drive import COURSES, Course, plan_drive
 from aprloc_ros.training.place.raycast import Renderer
 from aprloc_ros.training.place.sensor import develop
@@ -22,8 +23,8 @@ _THREADS = 2
 
 
 def write_capture(directory: str | Path, seed: int = 0, progress: Callable[[int, int], None] | None = None,
-                  courses: Sequence[Course] = COURSES):
-    """The demo place as a capture: by default both training drives and the held-out one.
+                  courses: Sequence[Course] = COURSES, day: Day = TODAY):
+    """The demo place as a capture: by default both training drives and the held-out one, today.
 
     progress: called with (frames done, frames in all). AprlocError where the directory cannot be written.
     """
@@ -33,7 +34,7 @@ def write_capture(directory: str | Path, seed: int = 0, progress: Callable[[int,
         (directory / 'transforms.json').unlink(missing_ok=True)   # comes back last: half a capture is none
     except OSError as error:
         raise AprlocError(f'{directory}: cannot write the demo place there ({error.strerror})') from None
-    renderer = Renderer(build_court(seed))
+    renderer = Renderer(build_court(seed, day=day))
     entries, total = [], sum(course.frames for course in courses)
     for course in courses:
         for entry in _write_frames(directory, renderer, course, seed):

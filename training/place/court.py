@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from aprloc_ros.training.place import facades, fittings
+from aprloc_ros.training.place import facades, fittings, leaves
+from aprloc_ros.training.place.days import TODAY, Day
 from aprloc_ros.training.place.facades import (
     ARCADE_DEPTH_M,
     BAY_M,
@@ -16,8 +17,9 @@ from aprloc_ros.training.place.facades import (
     WEST_M,
     WIDTH_M,
 )
-from aprloc_ros.training.place.raycast import Scene
+from aprloc_ros.training.place.raycast import GLOWING, Scene
 from aprloc_ros.training.place.solids import Arches, Box, Cylinder, Ellipsoid, Panel, axes_from_yaw
+from aprloc_ros.training.place.standing import standing
 from aprloc_ros.training.place.texture import Canvas
 
 X, Y = LENGTH_M / 2, WIDTH_M / 2
@@ -27,11 +29,12 @@ EAST, NORTH, WEST, SOUTH, UP = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0
 # (x, y, height of the crown's centre, its radius, leaves) of each tree
 TREES = ((-6.8, 4.3, 3.5, 1.6, 'leaves'), (6.4, 5.0, 3.9, 1.8, 'dark leaves'), (7.6, -4.3, 3.1, 1.4, 'blossom'),
          (-8.0, -4.2, 4.3, 1.9, 'leaves'), (-3.9, -6.3, 2.7, 1.1, 'dark leaves'))
+LAMP_M = 3.15
 LAMPS = ((-11.7, 8.1), (11.7, 8.1), (11.7, -8.1), (-11.7, -8.1), (0.0, 8.1))
 
 
-def build_court(seed: int = 0, texel_m: float = 0.02) -> Scene:
-    """The scene of a seed; a coarser texel makes it cheaper to build."""
+def build_court(seed: int = 0, texel_m: float = 0.02, day: Day = TODAY) -> Scene:
+    """The scene of a seed on a day; a coarser texel makes it cheaper to build."""
     rngs = map(np.random.default_rng, np.random.SeedSequence([seed, 101]).spawn(16))
     canvases = {
         'ground': facades.ground(next(rngs), texel_m), 'north': facades.arcade_front(next(rngs), texel_m),
@@ -40,14 +43,26 @@ def build_court(seed: int = 0, texel_m: float = 0.02) -> Scene:
         'west': facades.house_wall(next(rngs), texel_m), 'gate': _gate_doors(next(rngs), texel_m)}
     for name, titles in (('board 1', ('TERM', 'EXAMS')), ('board 2', ('FILM', 'GARDEN'))):
         canvases[name] = _posters(next(rngs), texel_m, titles)
-    textures = {name: canvas.image for name, canvas in canvases.items()}
-    textures |= facades.materials(next(rngs), texel_m)
-    textures['sky'] = facades.sky(next(rngs), 1024)
-    rng = next(rngs)
-    solids = [*_walls(), *_tower(), *_roofs(), *_fountain(), *_furniture()]
+    materials = facades.materials(next(rngs), texel_m)
+    if day.is_autumn:
+        materials |= _autumn(np.random.default_rng([seed, 102, day.number]), texel_m, canvases['ground'])
+    textures = {name: canvas.image for name, canvas in canvases.items()} | materials
+    todays_sky, rng = next(rngs), next(rngs)
+    clouds = todays_sky if day == TODAY else np.random.default_rng([seed, 105, day.number])
+    textures['sky'] = facades.sky(clouds, 1024, day.cloudiness)
+    if day.lamps:   # today without: where a tile lies in the atlas moves its last bits
+        textures[GLOWING] = materials['paint']
+    solids = [*_walls(), *_tower(), *_roofs(), *_fountain(), *standing(day, seed), *_furniture(bool(day.lamps))]
     for tree in TREES:
         solids += _tree(rng, *tree)
-    return Scene(tuple(solids), textures, texel_m)
+    lamps = tuple((x, y, LAMP_M) for x, y in LAMPS) if day.lamps else ()
+    return Scene(tuple(solids), textures, texel_m, day, lamps, seed)
+
+
+def _autumn(rng, texel_m: float, ground: Canvas) -> dict:
+    """Crowns that have turned, by name of the leaves; draws those that fell on the ground."""
+    leaves.fall(rng, ground, [(x + X, y + Y, name) for x, y, _, _, name in TREES])
+    return {name: leaves.crown(rng, texel_m, colour) for name, colour in leaves.AUTUMN.items()}
 
 
 def _gate_doors(rng, texel_m: float) -> Canvas:
@@ -147,14 +162,6 @@ def _fountain() -> list:
         Cylinder('bronze', (0.31, 0.4, 3.3), 0.025, 0.9)]
 
 
-def _bench(x: float, y: float, yaw: float, tint) -> list:
-    axes = axes_from_yaw(yaw)
-    (cx, cy, _), (sx, sy, _), _ = axes
-    solids = [Box('wood', (x, y, 0.45), (0.85, 0.24, 0.035), axes, tint),
-              Box('wood', (x + 0.22 * sx, y + 0.22 * sy, 0.72), (0.85, 0.03, 0.2), axes, tint)]
-    return solids + [Box('iron', (x + d * cx, y + d * cy, 0.21), (0.04, 0.22, 0.21), axes) for d in (-0.7, 0.7)]
-
-
 def _board(x: float, y: float, yaw: float, texture: str) -> list:
     """A notice board on two posts; it faces the direction yaw - 90 deg."""
     axes = axes_from_yaw(yaw)
@@ -166,14 +173,11 @@ def _board(x: float, y: float, yaw: float, texture: str) -> list:
             *(Cylinder('wood', tuple(post.tolist()), 0.06, 2.2) for post in posts)]
 
 
-def _furniture() -> list:
-    solids = [*_bench(-3.2, 8.05, 0.0, (1.0, 0.95, 0.9)), *_bench(4.8, 8.1, 0.0, (0.5, 0.9, 0.7)),
-              *_bench(12.2, -5.4, -math.pi / 2, (1.0, 0.6, 0.5)), *_bench(-13.7, 4.6, math.pi / 2, (0.7, 0.8, 1.2)),
-              *_bench(2.6, -8.4, math.pi, (1.0, 0.9, 0.7)),
-              *_board(-9.6, 8.0, 0.15, 'board 1'), *_board(10.2, -8.0, math.pi - 0.2, 'board 2')]
+def _furniture(is_lit: bool) -> list:
+    solids = [*_board(-9.6, 8.0, 0.15, 'board 1'), *_board(10.2, -8.0, math.pi - 0.2, 'board 2')]
     for x, y in LAMPS:
         solids += [Cylinder('iron', (x, y, 0.0), 0.06, 3.0), Cylinder('iron', (x, y, 0.0), 0.12, 0.5),
-                   Ellipsoid('paint', (x, y, 3.15), (0.2, 0.2, 0.26), tint=(1.0, 0.96, 0.8))]
+                   Ellipsoid(GLOWING if is_lit else 'paint', (x, y, LAMP_M), (0.2, 0.2, 0.26), tint=(1.0, 0.96, 0.8))]
     solids += [Cylinder('paint', (-13.9, 7.4, 0.0), 0.28, 1.5, (0.75, 0.06, 0.05)),
                Ellipsoid('paint', (-13.9, 7.4, 1.5), (0.31, 0.31, 0.16), tint=(0.75, 0.06, 0.05)),
                Box('stone', (9.8, 1.0, 0.45), (0.3, 0.3, 0.45)),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aprloc_ros.training.place.days import Day
 from aprloc_ros.training.place.sensor import Sensor
 from aprloc_ros.training.place.solids import Box, Cylinder, Ellipsoid, axes_from_yaw
 
@@ -81,8 +82,15 @@ class Drive:
             if i == len(self.walks) - 1:
                 ahead = np.array([math.cos(yaw), math.sin(yaw)])
                 side = 1.0 if ahead @ away > 0 else -1.0    # on the far side, so that it keeps its distance too
-                solids += _cart(*(place + side * 1.1 * ahead).tolist(), yaw, colours)
+                solids += cart(*(place + side * 1.1 * ahead).tolist(), yaw, colours)
         return tuple(solids)
+
+
+def day_course(day: Day) -> Course:
+    """A drive of the day's own: as the held-out one, from another side and with other curves."""
+    rng = np.random.default_rng([9, day.number])
+    waypoints = tuple((40 + 105 * day.number + 28 * i, float(rng.uniform(0.52, 0.76))) for i in range(9))
+    return Course(day.name, 'train', 10 + day.number, waypoints, 150, 10.0, 1200.0 + 300 * day.number, (24.0, 6.0), day.sensor)
 
 
 def plan_drive(course: Course, seed: int = 0) -> Drive:
@@ -152,7 +160,7 @@ def _person(x: float, y: float, yaw: float, stride: float, colours) -> list:
             Ellipsoid('paint', (x, y, 1.64), (0.11, 0.1, 0.14), axes, (0.62, 0.42, 0.32))]
 
 
-def _cart(x: float, y: float, yaw: float, colours) -> list:
+def cart(x: float, y: float, yaw: float, colours) -> list:
     """A market cart with a canopy."""
     axes = axes_from_yaw(yaw)
     return [Box('wood', (x, y, 0.62), (0.6, 0.38, 0.27), axes), Box('iron', (x, y, 0.18), (0.5, 0.3, 0.18), axes),

@@ -3,6 +3,7 @@
 import numpy as np
 
 from aprloc_ros.training.place import fittings
+from aprloc_ros.training.place.leaves import crown
 from aprloc_ros.training.place.texture import Canvas, seamless
 
 LENGTH_M, WIDTH_M = 30.0, 22.0      # inside of the court, x from -15 to 15 and y from -11 to 11
@@ -196,15 +197,6 @@ def _plain(rng, texel_m: float, colour, coarse: float, fine: float) -> np.ndarra
     return seamless(canvas.image)
 
 
-def _leaves(rng, texel_m: float, colour) -> np.ndarray:
-    """Leaves one over the other, the lower ones darker."""
-    canvas = Canvas(rng, 1.6, 1.6, texel_m, np.array(colour) * 0.25)
-    for light in np.sort(rng.uniform(0.35, 1.35, 700)):
-        tint = np.array(colour) * light * rng.uniform(0.9, 1.1, 3)
-        canvas.disc(*rng.uniform(0, 1.6, 2), rng.uniform(0.03, 0.07), np.clip(tint, 0, 255))
-    return seamless(canvas.image)
-
-
 def materials(rng, texel_m: float) -> dict[str, np.ndarray]:
     """Tiles [H, W, 3] uint8 that repeat without a seam, by name."""
     tiles = {name: _plain(rng, texel_m, *numbers) for name, numbers in {
@@ -212,7 +204,7 @@ def materials(rng, texel_m: float) -> dict[str, np.ndarray]:
         'iron': ((44, 48, 50), 0.08, 0.06), 'paint': ((226, 226, 226), 0.03, 0.04),
         'water': ((84, 122, 138), 0.1, 0.1)}.items()}
     for name, colour in (('leaves', (92, 128, 50)), ('dark leaves', (62, 100, 56)), ('blossom', (222, 164, 176))):
-        tiles[name] = _leaves(rng, texel_m, colour)
+        tiles[name] = crown(rng, texel_m, colour)
     brick = Canvas(rng, 3, 3, texel_m)
     brick.masonry(0.1, 0.3, BRICK, (196, 184, 166))
     brick.grain(1.5, 0.08)
@@ -234,13 +226,16 @@ def materials(rng, texel_m: float) -> dict[str, np.ndarray]:
     return tiles
 
 
-def sky(rng, size: int) -> np.ndarray:
-    """The sky by angle from the zenith (centre) to the horizon and a little below (rim), [size, size, 3] uint8."""
+def sky(rng, size: int, cloudiness: float) -> np.ndarray:
+    """The sky by angle from the zenith (centre) to the horizon and a little below (rim), [size, size, 3] uint8.
+
+    cloudiness: -1 for hardly a cloud, above 1 for no blue.
+    """
     axis = (np.arange(size) + 0.5) / size * 2 - 1
     x, y = np.meshgrid(axis, -axis)
     radius = np.minimum(np.hypot(x, y), 1)[..., None]
     blue = np.array([96, 146, 214]) * (1 - radius ** 1.5) + np.array([196, 214, 232]) * radius ** 1.5
     canvas = Canvas(rng, 2, 2, 2 / size)
-    clouds = np.clip(0.9 * canvas.noise(0.55, 5) - 0.25, 0, 1)[..., None]
+    clouds = np.clip(0.9 * canvas.noise(0.55, 5) + cloudiness, 0, 1)[..., None]
     shade = np.clip(canvas.noise(0.3, 3), -1.5, 1.5)[..., None]
     return np.clip(blue + clouds * (np.array([246, 246, 244]) - 9 * shade - blue), 0, 255).astype(np.uint8)

@@ -1,0 +1,103 @@
+"""`aprloc benchmark days`: a map on another day than its own, and in another light: what is answered, and what wrongly."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.catalogue import find_map
+from aprloc_ros.device import resolve_device
+from aprloc_ros.geometry import pose_errors
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.map_bundle import MapBundle, load_map
+from aprloc_ros.scoring.evaluation import RECALL_BOUNDS
+from aprloc_ros.training.benchmarks.relighting import Relighting, relightings
+from aprloc_ros.training.benchmarks.sift import SiftMap
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.hardware import describe_hardware
+from aprloc_ros.training.images.views import with_lenses
+from aprloc_ros.training.presets import PRESETS
+from aprloc_ros.training.structure.triangulation import triangulate
+
+_REFINERS = ('nre', 'align')
+_BOUNDS = ('5cm5deg', '25cm2deg')   # of a right answer
+_WRONG_M, _WRONG_DEG = RECALL_BOUNDS['50cm5deg']
+
+# An image [H, W, 3] uint8 and what took it -> T_map_cam [4, 4], or None: no answer.
+Method = Callable[[np.ndarray, Camera], Tensor | None]
+
+
+def benchmark_days(options):
+    """Queries of other days, and the held-out images relit: answered, right, and wrong, by the map and by SIFT."""
+    bundle, capture = load_map(find_map(options.name, options.map_dir), options.device), read_capture(options.data)
+    held_out = capture.test[::options.every]
+    sift = _first_drive(capture, options.work)
+    print(f'{options.name}, held-out images of {capture.name} and other days, on {describe_hardware(resolve_device(options.device))}')
+    print(f'each: answered / right in {" / in ".join(_BOUNDS)}, of all; wrong, of the answered; median cm / deg of the answered\n')
+    methods = list(_methods(bundle, sift, options.device))
+    _header('day of the query', methods)
+    for name, frames in {'its own': held_out, **{path.name: _drive(path)[::options.every] for path in options.days}}.items():
+        _row(options.name, name, bundle, sift, frames, options.device)
+    print()
+    _header('held-out images, relit', methods)
+    for name, relight in relightings().items():
+        _row(options.name, name, bundle, sift, held_out, options.device, relight)
+
+
+def _first_drive(capture: Capture, work: Path) -> SiftMap:
+    """A map of the training images of the first drive alone."""
+    frames = tuple(frame for frame in capture.train if frame.sequence == capture.train[0].sequence)
+    found = triangulate(frames, work / 'colmap', PRESETS['small'].max_sift_frames)
+    return SiftMap(with_lenses(frames, found.lenses), found.points)
+
+
+def _drive(path: Path) -> tuple[Frame, ...]:
+    """All frames of a capture that no map was trained on, in their order."""
+    capture = read_capture(path)
+    return tuple(sorted(capture.train + capture.test, key=lambda frame: (frame.sequence, frame.stamp_s or 0.0, frame.name)))
+
+
+def _methods(bundle: MapBundle, sift: SiftMap, device: str) -> dict[str, Method]:
+    def of(localizer: Localizer) -> Method:
+        def ask(image, camera):
+            estimate = localizer.localize(image, camera)
+            return None if estimate.status == 'rejected' else estimate.T_map_cam
+        return ask
+    refiners = [name for name in _REFINERS if name in bundle.manifest.refiners]
+    return {**{name: of(Localizer(bundle, device, name)) for name in refiners},
+            'regressor alone': of(Localizer(bundle, device, 'none')), 'SIFT': sift.localize}
+
+
+def _header(images: str, methods: Sequence[str]):
+    print(f'| day of the map | {images} | frames | {" | ".join(methods)} |\n|' + '---|' * (3 + len(methods)))
+
+
+def _row(of_map: str, light: str, bundle: MapBundle, sift: SiftMap, frames: Sequence[Frame], device: str,
+         relight: Relighting = lambda image, rng: image):
+    """A cell for each method; every image is relit by chance of its own."""
+    frames = with_lenses(tuple(frames), bundle.manifest.lenses)
+    methods = _methods(bundle, sift, device)
+    found: dict[str, list[Tensor | None]] = {name: [] for name in methods}
+    for index, frame in enumerate(tqdm(frames, desc=light, leave=False, mininterval=2.0)):
+        image = relight(frame.read_image(), np.random.default_rng(index))
+        for name, ask in methods.items():
+            found[name].append(ask(image, frame.camera))
+    cells = [_cell(poses, frames) for poses in found.values()]
+    print(f'| {of_map} | {light} | {len(frames)} | {" | ".join(cells)} |', flush=True)
+
+
+def _cell(poses: list[Tensor | None], frames: Sequence[Frame]) -> str:
+    """Answered and right of all frames; wrong, and the median error, of the answered."""
+    errors = [pose_errors(T, frame.T_map_cam) for T, frame in zip(poses, frames) if T is not None]
+    if not errors:
+        return '0 / 0 / 0 %; -; -'
+    error_m, error_deg = (torch.stack(column) for column in zip(*errors))
+    right = [int(((error_m <= m) & (error_deg <= deg)).sum()) for m, deg in (RECALL_BOUNDS[bound] for bound in _BOUNDS)]
+    wrong = int(((error_m > _WRONG_M) | (error_deg > _WRONG_DEG)).sum())
+    shares = ' / '.join(f'{100 * count / len(frames):.0f}' for count in (len(errors), *right))
+    return f'{shares} %; {100 * wrong / len(errors):.1f} %; {100 * error_m.median():.2f} / {error_deg.median():.3f}'
