@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import so3_log
 
+FARTHEST = 10.0           # remoteness that is as good as any larger one
 _DESCRIPTOR_STEPS = 127   # descriptors are stored as int8: components of unit vectors
 _POSITION_STEPS = 32767   # positions as int16 of the half extent: a hundredth of a millimetre in a room
 
@@ -31,6 +32,10 @@ class MapPoints:
     def of_view(self, view: int) -> Tensor:
         """Indices of the points that a view saw."""
         return self.view_points[self.view_offsets[view]:self.view_offsets[view + 1]]
+
+    def remoteness(self, T_map_cam: Tensor) -> float:
+        """Of a camera at a pose [4, 4] from the view that saw the place most alike; FARTHEST at most."""
+        return min([FARTHEST, *self.remoteness_of_views(T_map_cam).tolist()])
 
     @cached_property
     def _view_depths_m(self) -> Tensor:

@@ -24,7 +24,7 @@ class Calibration:
 
     def describe(self, trials: Sequence[Trial]) -> str:
         """Two lines for the report of a build."""
-        statuses = [j.status for j, trial in zip(self.judgements, trials) if not trial.negative]
+        statuses = [j.status for j, trial in zip(self.judgements, trials) if not trial.negative and not trial.left_out]
         wrong = [j.status for j, trial in zip(self.judgements, trials) if trial.negative]
         shares = ', '.join(f'{statuses.count(status)} {status}' for status in ('refined', 'prior_kept', 'rejected'))
         doubt = '' if self.gate.supported else '; too few to support what its thresholds promise'
@@ -36,11 +36,13 @@ def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
     """Gate and covariance of a refiner from its trials; prior_covariance [6, 6] of the regressor.
 
     The covariance is fitted to the frames whose refined pose the gate lets through, for these are the ones it is
-    claimed of. Raises AprlocError without a trial on a held-out frame.
+    claimed of. Frames that trained count for it too, as their own views were left out; for the gate they do not, because the
+    regressor knows them by heart. Raises AprlocError without a trial on a held-out frame.
     """
-    if all(trial.negative for trial in trials):
+    unseen = [trial for trial in trials if not trial.trained]
+    if all(trial.negative for trial in unseen):
         raise AprlocError('the refiner cannot be calibrated without a held-out frame; give the capture more frames')
-    gate = fit_gate(outcomes(trials, prior_covariance))
+    gate = fit_gate(outcomes(unseen, prior_covariance))
     judgements = [gate.judge(t.refined, t.T_prior, prior_covariance, t.prior_score) for t in trials]
     passed = [(t, j.score) for t, j in zip(trials, judgements) if not t.negative and j.status == 'refined']
     if not passed:
@@ -49,5 +51,6 @@ def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
                            judgements)
     xi = residuals(torch.stack([t.refined.T_map_cam for t, _ in passed]), torch.stack([t.T_truth for t, _ in passed]))
     covariance = fit_hessian_covariance(xi, torch.stack([t.refined.hessian for t, _ in passed]), prior_covariance,
-                                        torch.tensor([score for _, score in passed], dtype=torch.float64))
+                                        torch.tensor([score for _, score in passed], dtype=torch.float64),
+                                        torch.tensor([t.remoteness for t, _ in passed], dtype=torch.float64))
     return Calibration(gate, covariance, judgements)
