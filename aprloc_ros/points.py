@@ -41,8 +41,8 @@ class MapPoints:
     def _view_depths_m(self) -> Tensor:
         """Median distance of the points that each view saw, [V]; infinite for a view without any."""
         seen = [self.xyz[self.of_view(view)] for view in range(len(self.view_poses))]
-        return torch.stack([(xyz - T[:3, 3]).norm(dim=1).median() if len(xyz) else xyz.new_tensor(torch.inf)
-                            for xyz, T in zip(seen, self.view_poses)])
+        return torch.tensor([(xyz - T[:3, 3]).norm(dim=1).median().item() if len(xyz) else torch.inf
+                             for xyz, T in zip(seen, self.view_poses)], dtype=torch.float64)
 
     def remoteness_of_views(self, T_map_cam: Tensor) -> Tensor:
         """How differently each view saw the place from a camera at a pose [4, 4]: [V], about an angle in radians.

@@ -1,6 +1,7 @@
 """Gate and covariance of a refiner, calibrated on trials, against worlds whose answer is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from aprloc_ros.geometry import se3_exp
 from aprloc_ros.refinement.refined import Refined, kept
 from aprloc_ros.scoring.uncertainty import score_covariances
 from aprloc_ros.training.calibration.from_trials import calibrate
-from aprloc_ros.training.calibration.trials import Trial, outcomes, run_trials
+from aprloc_ros.training.calibration.trials import Trial, outcomes, try_frame, try_negatives
 
 PRIOR = torch.diag(torch.tensor([0.1, 0.1, 0.1, 0.03, 0.03, 0.03], dtype=torch.float64) ** 2)
 
@@ -129,21 +130,31 @@ def test_few_frames_are_calibrated_but_not_supported():
         calibrate(trials[8:], PRIOR)
 
 
-def test_trials_are_run_on_frames_and_on_negatives():
+def test_negatives_are_tried_with_the_numbers_of_their_frames():
     images = torch.rand(6, 3, 24, 32, generator=torch.Generator().manual_seed(3))
-    T_truth = torch.eye(4, dtype=torch.float64).expand(6, 4, 4)
     seen = []
 
     def answer(image):
         seen.append(image)
-        return torch.eye(4, dtype=torch.float64), 0.9, kept(torch.eye(4))
+        return torch.eye(4, dtype=torch.float64), 0.9, kept(torch.eye(4)), 0.25
 
-    trials = run_trials(answer, images, T_truth, torch.Generator().manual_seed(4), per_frame=2)
-    assert len(trials) == len(seen) == 6 + 3 + 12
-    assert all(torch.equal(image, own) for image, own in zip(seen, images))
-    assert all(trial.T_truth is not None and not trial.negative for trial in trials[:6])
-    assert all(trial.T_truth is None and trial.negative for trial in trials[6:])
-    assert {trial.frame for trial in trials[9:]} == set(range(6))
+    genuine = try_frame(answer, images[0], 7, torch.eye(4), left_out=5)
+    assert torch.equal(seen.pop(), images[0])
+    assert (genuine.frame, genuine.left_out, genuine.remoteness, genuine.negative) == (7, 5, 0.25, '')
+    trials = try_negatives(answer, images, [10, 11, 12, 13, 14, 15], torch.Generator().manual_seed(4), per_frame=2)
+    assert len(trials) == len(seen) == 3 + 12
+    assert all(trial.T_truth is None and trial.negative for trial in trials)
+    assert {trial.frame for trial in trials[3:]} == set(range(10, 16))
+
+
+def test_frames_that_trained_count_for_the_covariance_alone(world):
+    calibration, trials, _ = world
+    more = [replace(trial, trained=True, left_out=1) for trial in World(7).trials(40, per_frame=0)]
+    both = calibrate([*trials, *more], PRIOR)
+    assert both.gate == calibration.gate and both.covariance.frames > calibration.covariance.frames + 30
+    assert 'of 80 held-out frames' in both.describe([*trials, *more])
+    with pytest.raises(AprlocError, match='held-out frame'):
+        calibrate(more, PRIOR)
 
 
 def test_outcomes_by_hand():

@@ -225,9 +225,8 @@ def _parser() -> argparse.ArgumentParser:
     budget = of_frames('budget', benchmark_budget)
     budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
     of_frames('camera', benchmark_camera)
-    covariance = of_frames('covariance', benchmark_covariance)
+    covariance = of_frames('covariance', benchmark_covariance, work='folder that keeps the answers, for another look at them')
     covariance.add_argument('--refiner', choices=REFINERS[1:], help='default: that of the map')
-    covariance.add_argument('--work', type=Path, help='folder that keeps the answers, for another look at them')
     of_frames('nre', benchmark_nre, work='folder for the SIFT map')
     checkpoints = 'folder for checkpoints: an interrupted run goes on'
     for sub in (of_frames('nefes', benchmark_nefes, work=checkpoints, slow='nefes_pose'),

@@ -52,8 +52,8 @@ def benchmark_covariance(options):
 
 def _trials(bundle: MapBundle, refiner: str, options) -> tuple[list[Trial], list[Trial]]:
     """On the map's own drive, and on its held-out frames; kept in the work folder."""
-    cache = options.work and options.work / f'{options.name}-{refiner}.pt'
-    if cache and cache.is_file():
+    cache = options.work / f'{options.name}-{refiner}.pt'
+    if cache.is_file():
         return torch.load(cache, weights_only=False)   # of our own making
     capture, camera = read_capture(options.data), query_camera(bundle.manifest)
     trained, unseen, test = (with_lenses(frames, bundle.manifest.lenses)
@@ -61,9 +61,8 @@ def _trials(bundle: MapBundle, refiner: str, options) -> tuple[list[Trial], list
     asked = questions(unseen, trained, camera)
     learned = ask(bundle, refiner, asked, 0, options.device)
     held_out = ask(bundle, refiner, Questions.of_whole_map(test[::options.every], camera), 0, options.device, per_frame=0)
-    if cache:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        torch.save((learned, held_out), cache)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    torch.save((learned, held_out), cache)
     return learned, held_out
 
 
