@@ -29,7 +29,7 @@ MAY_IMPORT = {
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
     'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
-    'gate': {'errors', 'geometry', 'covariance', 'refinement'},
+    'gate': {'errors', 'geometry', 'covariance', 'distributions', 'refinement'},
     'lens': {'errors', 'camera'},
     'manifest': FOUNDATION | {'catalogue', 'gate', 'lens'},
     'map_bundle': FOUNDATION | {'catalogue', 'manifest', 'networks', 'fields'},

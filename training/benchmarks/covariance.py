@@ -11,8 +11,7 @@ from aprloc_ros.covariance import LOWEST_DEG, LOWEST_M, HessianCovariance, prior
 from aprloc_ros.gate import Judgement
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refiners import query_camera
-from aprloc_ros.scoring.uncertainty import score_covariances, squared_mahalanobis
-from aprloc_ros.training.benchmarks.budget import FIVE_SIGMA
+from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, score_covariances, squared_mahalanobis
 from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
 from aprloc_ros.training.calibration.from_trials import calibrate
 from aprloc_ros.training.calibration.questions import Questions, questions

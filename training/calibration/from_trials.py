@@ -1,7 +1,7 @@
 """From trials on held-out frames to what a map stores of its refiner: the gate and the covariance."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,8 +9,11 @@ from torch import Tensor
 from aprloc_ros.covariance import HessianCovariance, residuals
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.gate import Gate, Judgement
+from aprloc_ros.geometry import pose_errors
+from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
 from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
 from aprloc_ros.training.calibration.gate_fit import fit_gate
+from aprloc_ros.training.calibration.risks import WRONG_DEG, WRONG_M, risks
 from aprloc_ros.training.calibration.trials import Trial, outcomes
 
 
@@ -53,4 +56,14 @@ def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
     covariance = fit_hessian_covariance(xi, torch.stack([t.refined.hessian for t, _ in passed]), prior_covariance,
                                         torch.tensor([score for _, score in passed], dtype=torch.float64),
                                         torch.tensor([t.remoteness for t, _ in passed], dtype=torch.float64))
+    gate = replace(gate, risks=risks(torch.tensor([score for _, score in passed]), _wrong(passed, xi, covariance, prior_covariance),
+                                     gate.accept))
     return Calibration(gate, covariance, judgements)
+
+
+def _wrong(passed: list[tuple[Trial, float]], xi: Tensor, covariance: HessianCovariance, prior: Tensor) -> Tensor:
+    """Which answers are farther off than they say by 5 sigma, or much too far off whatever they say: [N] bool."""
+    claims = torch.stack([covariance.covariance(t.refined.hessian, prior, score, t.remoteness) for t, score in passed])
+    error_m, error_deg = pose_errors(torch.stack([t.refined.T_map_cam for t, _ in passed]),
+                                     torch.stack([t.T_truth for t, _ in passed]))
+    return (squared_mahalanobis(xi, claims) > FIVE_SIGMA) | (error_m > WRONG_M) | (error_deg > WRONG_DEG)

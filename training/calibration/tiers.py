@@ -20,9 +20,10 @@ def tiers(inflations: Tensor, squared: Tensor) -> tuple[Tier, ...]:
     In each tier the widening brings the distance below which 95 % of such frames lie, with the correction for n frames
     (split conformal prediction: Vovk et al. 2005; by groups as in Romano et al. 2020), to that of a Gaussian; it never
     narrows. Fewer tiers where there are fewer than FEWEST frames for each; one that reaches the farthest frame where there
-    are fewer than that in all.
+    are fewer than that in all. One tier, too, where all frames are about equally hard.
     """
-    count = max(1, min(_TIERS, len(squared) // FEWEST))
+    alike = inflations.max() < _ALIKE * inflations.min()
+    count = 1 if alike else max(1, min(_TIERS, len(squared) // FEWEST))
     groups = [group for group in inflations.argsort(stable=True).tensor_split(count) if len(group)]
     return tuple(Tier(inflations[group].max().item(), _widening(squared[group])) for group in groups)
 
