@@ -39,7 +39,7 @@ def questions(unseen: tuple[Frame, ...], trained: tuple[Frame, ...], camera: Cam
     whole = [(frame, 0, False) for frame in _evenly(unseen, _MOST_UNSEEN // 2)]
     without = [(frame, nearby[i % len(nearby)], False) for i, frame in enumerate(_evenly(unseen, _MOST_UNSEEN // 2))]
     own = [(frame, max(1, VIEWS_LEFT_OUT[i % len(VIEWS_LEFT_OUT)]), True) for i, frame in enumerate(_evenly(trained, _MOST_TRAINED))]
-    asked = sorted((*whole, *without, *own), key=lambda question: _taken(question[0]))
+    asked = sorted((*whole, *without, *own), key=lambda question: taken(question[0]))
     frames, left_out, known = zip(*asked)
     return Questions(load_views(frames, camera), torch.tensor(left_out), torch.tensor(known))
 
@@ -48,6 +48,6 @@ def _evenly(frames: tuple[Frame, ...], most: int) -> list[Frame]:
     return [frames[i] for i in torch.linspace(0, len(frames) - 1, min(most, len(frames))).round().long().tolist()]
 
 
-def _taken(frame: Frame) -> tuple:
+def taken(frame: Frame) -> tuple:
     """Neighbours in this order are neighbours in time: what is left out of a fit are whole stretches of a drive."""
     return frame.sequence, frame.stamp_s or 0.0, frame.name
