@@ -74,6 +74,7 @@ class HessianCovariance:
     supported: bool                                                       # whether the frames support a claim
     remoteness_inflation: float = field(default=0.0, metadata={'range': (0.0, 100.0)})   # 0 in maps of older versions
     tiers: tuple[Tier, ...] = ()                                          # the easiest first; () in maps of older versions
+    correlation_s: float = field(default=0.0, metadata={'range': (0.0, None)})   # errors dt apart correlate as exp(-dt / this)
 
     def inflation(self, score: float, remoteness: float) -> float:
         """e of the formula: what the circumstances of a query do to its standard deviations."""
@@ -106,11 +107,12 @@ class HessianCovariance:
             return 'covariance of refined poses: not calibrated, too few held-out frames; the prior\'s is reported'
         doubt = '' if self.supported else '; too few frames or too heavy tails to support a claim'
         tiers = ', '.join(f'{tier.widening:.2f}' for tier in self.tiers)
+        lasting = f'; errors last {self.correlation_s:.2g} s' if self.correlation_s else ''
         return (f'covariance of refined poses: Hessian x {self.translation_scale:.3g} (translation), x '
                 f'{self.rotation_scale:.3g} (rotation) in standard deviation, x exp({self.score_inflation:.2g} (1 - score) + '
                 f'{self.remoteness_inflation:.2g} remoteness), floor {1e3 * self.floor_m:.2g} mm and '
                 f'{self.floor_deg:.2g} degrees; from the easiest to the hardest x {tiers or "1"}; from {self.frames} held-out '
-                f'frames with {self.outliers} outliers{doubt}')
+                f'frames with {self.outliers} outliers{lasting}{doubt}')
 
 
 def usable_hessian(hessian: Tensor) -> Tensor:

@@ -108,6 +108,7 @@ def test_a_busy_machine_does_not_teach_a_map_to_distrust_its_refiner(bundle, pho
                   torch.stack([query.histogram for query in queries]), torch.stack([T for _, T in photographs]))
     ticks = itertools.count()
     monkeypatch.setattr('aprloc_ros.refinement.refined.time.perf_counter', lambda: 10.0 * next(ticks))
-    asked = Questions(views, torch.zeros(len(views), dtype=torch.int64), torch.zeros(len(views), dtype=torch.bool))
+    asked = Questions(views, torch.zeros(len(views), dtype=torch.int64), torch.zeros(len(views), dtype=torch.bool),
+                      (('', 0.0),) * len(views))
     found = calibrate_refiner(bundle, 'nre', asked, 0, 'cpu')
     assert found.refined_share > 0.7 and found.median_m < 0.05

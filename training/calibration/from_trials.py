@@ -11,6 +11,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.gate import Gate, Judgement
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
+from aprloc_ros.training.calibration.correlation import correlation_time_s
 from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
 from aprloc_ros.training.calibration.gate_fit import fit_gate
 from aprloc_ros.training.calibration.risks import WRONG_DEG, WRONG_M, risks
@@ -56,14 +57,29 @@ def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
     covariance = fit_hessian_covariance(xi, torch.stack([t.refined.hessian for t, _ in passed]), prior_covariance,
                                         torch.tensor([score for _, score in passed], dtype=torch.float64),
                                         torch.tensor([t.remoteness for t, _ in passed], dtype=torch.float64))
+    covariance = replace(covariance, correlation_s=_correlation_s(passed, xi, covariance, prior_covariance))
     gate = replace(gate, risks=risks(torch.tensor([score for _, score in passed]), _wrong(passed, xi, covariance, prior_covariance),
                                      gate.accept))
     return Calibration(gate, covariance, judgements)
 
 
+def _claims(passed: list[tuple[Trial, float]], covariance: HessianCovariance, prior: Tensor) -> Tensor:
+    """[N, 6, 6]"""
+    return torch.stack([covariance.covariance(t.refined.hessian, prior, score, t.remoteness) for t, score in passed])
+
+
+def _correlation_s(passed: list[tuple[Trial, float]], xi: Tensor, covariance: HessianCovariance, prior: Tensor) -> float:
+    """Of the answers of the whole map to frames that trained nothing, as a robot would get them."""
+    rows = torch.tensor([not t.trained and not t.left_out for t, _ in passed])
+    factor = torch.linalg.cholesky(_claims(passed, covariance, prior)[rows])
+    whitened = torch.linalg.solve_triangular(factor, xi[rows][..., None], upper=False)[..., 0]
+    drives, seconds = zip(*(t.taken for (t, _), row in zip(passed, rows.tolist(), strict=True) if row)) if rows.any() else ((), ())
+    return correlation_time_s(whitened, list(drives), torch.tensor(seconds, dtype=torch.float64))
+
+
 def _wrong(passed: list[tuple[Trial, float]], xi: Tensor, covariance: HessianCovariance, prior: Tensor) -> Tensor:
     """Which answers are farther off than they say by 5 sigma, or much too far off whatever they say: [N] bool."""
-    claims = torch.stack([covariance.covariance(t.refined.hessian, prior, score, t.remoteness) for t, score in passed])
+    claims = _claims(passed, covariance, prior)
     error_m, error_deg = pose_errors(torch.stack([t.refined.T_map_cam for t, _ in passed]),
                                      torch.stack([t.T_truth for t, _ in passed]))
     return (squared_mahalanobis(xi, claims) > FIVE_SIGMA) | (error_m > WRONG_M) | (error_deg > WRONG_DEG)

@@ -1,5 +1,6 @@
 """What a map is asked to know how far its answers are to be trusted: which frames, and without which of its views."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,12 +22,13 @@ class Questions:
     views: Views
     left_out: Tensor   # [N] int64; at least 1 for a frame that trained: its own view
     trained: Tensor    # [N] bool
+    taken: tuple[tuple[str, float], ...]   # drive and seconds of each; NaN where it is not known when
 
     @staticmethod
     def of_whole_map(frames: tuple[Frame, ...], camera: Camera) -> 'Questions':
         """Each frame as a robot would ask it."""
         return Questions(load_views(frames, camera), torch.zeros(len(frames), dtype=torch.int64),
-                         torch.zeros(len(frames), dtype=torch.bool))
+                         torch.zeros(len(frames), dtype=torch.bool), _times(frames))
 
 
 def questions(unseen: tuple[Frame, ...], trained: tuple[Frame, ...], camera: Camera) -> Questions:
@@ -41,11 +43,15 @@ def questions(unseen: tuple[Frame, ...], trained: tuple[Frame, ...], camera: Cam
     own = [(frame, max(1, VIEWS_LEFT_OUT[i % len(VIEWS_LEFT_OUT)]), True) for i, frame in enumerate(_evenly(trained, _MOST_TRAINED))]
     asked = sorted((*whole, *without, *own), key=lambda question: taken(question[0]))
     frames, left_out, known = zip(*asked)
-    return Questions(load_views(frames, camera), torch.tensor(left_out), torch.tensor(known))
+    return Questions(load_views(frames, camera), torch.tensor(left_out), torch.tensor(known), _times(frames))
 
 
 def _evenly(frames: tuple[Frame, ...], most: int) -> list[Frame]:
     return [frames[i] for i in torch.linspace(0, len(frames) - 1, min(most, len(frames))).round().long().tolist()]
+
+
+def _times(frames: tuple[Frame, ...]) -> tuple[tuple[str, float], ...]:
+    return tuple((frame.sequence, math.nan if frame.stamp_s is None else frame.stamp_s) for frame in frames)
 
 
 def taken(frame: Frame) -> tuple:

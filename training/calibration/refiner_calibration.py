@@ -59,9 +59,9 @@ def ask(bundle: MapBundle, name: str, asked: Questions, seed: int, device: str, 
 
     whole = answers_of(bundle)
     trials = []
-    for index, (T_truth, left_out, trained) in enumerate(zip(asked.views.T_map_cam, asked.left_out.tolist(), asked.trained.tolist())):
+    for index, (T_truth, left_out) in enumerate(zip(asked.views.T_map_cam, asked.left_out.tolist(), strict=True)):
         answer = answers_of(without_neighbourhood(bundle, T_truth, left_out)) if left_out else whole
-        trials.append(try_frame(answer, images[index], index, T_truth, '', left_out, trained))
+        trials.append(try_frame(answer, images[index], index, T_truth, '', left_out, bool(asked.trained[index]), asked.taken[index]))
     plain = [trial.frame for trial in trials if not trial.left_out]
     return trials + (try_negatives(whole, images[plain], plain, torch.Generator().manual_seed(seed), per_frame) if per_frame else [])
 

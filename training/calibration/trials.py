@@ -1,5 +1,6 @@
 """A refiner tried on images whose true pose is known, or that have none."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,7 @@ class Trial:
     remoteness: float = 0.0      # of the refined pose from the views that the map was asked with
     left_out: int = 0            # so many of its views were not among these
     trained: bool = False        # whether the frame had its part in the map's training
+    taken: tuple[str, float] = ('', math.nan)   # drive and seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +56,12 @@ Answer = Callable[[Tensor], tuple[Tensor, float | None, Refined, float]]
 
 
 def try_frame(answer: Answer, image: Tensor, frame: int, T_truth: Tensor | None, negative: str = '', left_out: int = 0,
-              trained: bool = False) -> Trial:
+              trained: bool = False, taken: tuple[str, float] = ('', math.nan)) -> Trial:
     """What becomes of an image [3, h, w] in [0, 1]; on the CPU, wherever the refiner works."""
     T_prior, prior_score, refined, remoteness = answer(image)
     refined = replace(refined, T_map_cam=refined.T_map_cam.double().cpu(), hessian=refined.hessian.double().cpu())
     return Trial(frame, negative, T_prior.double().cpu(), prior_score, refined,
-                 None if T_truth is None else T_truth.double().cpu(), remoteness, left_out, trained)
+                 None if T_truth is None else T_truth.double().cpu(), remoteness, left_out, trained, taken)
 
 
 def try_negatives(answer: Answer, images: Tensor, frames: list[int], generator: torch.Generator,
