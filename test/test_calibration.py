@@ -178,3 +178,24 @@ def test_outcomes_by_hand():
     assert found.harmful.tolist() == [harmful for _, _, harmful in cases]
     assert found.credible.all()
     assert not outcomes([trial(0.01, 0.1, prior_m=0.6)], PRIOR).credible.any()
+
+
+def test_a_drive_of_which_half_is_of_another_place_spoils_nothing():
+    """Its images are answered with poses anywhere, and signals that tell."""
+    calibration = calibrate(World(5, fails=0.5).trials(120), PRIOR)
+    fresh = World(6).trials(400, per_frame=0)
+    passed = [(t, j.score) for t, j in zip(fresh, judge(calibration, fresh), strict=True) if j.status == 'refined']
+    assert len(passed) > 300
+    xi = residuals(torch.stack([t.refined.T_map_cam for t, _ in passed]), torch.stack([t.T_truth for t, _ in passed]))
+    claimed = torch.stack([calibration.covariance.covariance(t.refined.hessian, PRIOR, score) for t, score in passed])
+    scores = score_covariances(xi, claimed)
+    assert 4 < scores.anees < 7.2 and scores.coverage[2].share > 0.92
+
+
+def test_wrong_answers_are_counted_by_threshold(world):
+    calibration, trials, _ = world
+    risks = calibration.gate.risks
+    assert risks[0].accept == calibration.gate.accept
+    assert risks[0].answered == sum(j.status == 'refined' for j, t in zip(calibration.judgements, trials, strict=True) if not t.negative)
+    assert [risk.accept for risk in risks] == sorted(risk.accept for risk in risks)
+    assert risks[-1].wrong <= risks[0].wrong
