@@ -128,7 +128,7 @@ class Localizer:
         poses = T_prior[None] if starts is None else torch.cat([starts.double().cpu(), T_prior[None]])
         refined = self._refine(make_query(image, source, query_camera(self.manifest)), poses, refiner, budget)
         points = self._bundle.points
-        remoteness = 0.0 if points is None or refined.failed else points.remoteness(refined.T_map_cam)
+        remoteness = 0.0 if points is None or refined.failed else points.remoteness(refined.T_map_cam.double().cpu())
         judgement = self._judge(refined, T_prior, score, refiner, remoteness)
         clock.lap('refine')
         reason, text = _why(refined, *judgement[2:], clock.total()['refine'])
