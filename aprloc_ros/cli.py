@@ -136,7 +136,7 @@ def _add_build(subparsers) -> None:
 
 def _add_calibrate(subparsers) -> None:
     parser = _command(subparsers, 'calibrate', commands.calibrate,
-                      'fit the gates and covariances of a map to a second drive through its place; trains nothing')
+                      'fit gates and covariances of a map to a second drive through its place, or to its own; trains nothing')
     parser.add_argument('name', metavar='NAME', help='of the map')
     parser.add_argument('--data', type=Path, required=True, metavar='PATH',
                         help='a capture with poses in the frame of the map, not the one it was built from')

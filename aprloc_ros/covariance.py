@@ -21,6 +21,7 @@ LOWEST_M = 0.0001
 LOWEST_DEG = 0.002
 _SIZE = 6
 _LARGEST_ENTRY = 1e100   # of a Hessian: its products must stay finite
+_LARGEST_EXPONENT = 20.0
 # Weight of the diagonal prior, in observations: the least whole number for which the predictive covariance exists
 # without any data.
 _PRIOR_COUNT = _SIZE + 2
@@ -42,14 +43,24 @@ def floor_covariance(floor_m: float = FLOOR_M, floor_deg: float = FLOOR_DEG) -> 
 
 
 @dataclass(frozen=True)
+class Tier:
+    """Queries that are about equally hard, and how much wider their covariance is for 95 % of them to lie where 95 % should."""
+
+    most_inflation: float = field(metadata={'range': (1.0, None)})   # of HessianCovariance.inflation, in this tier
+    widening: float = field(metadata={'range': (1.0, 1e6)})          # factor on the standard deviation
+
+
+@dataclass(frozen=True)
 class HessianCovariance:
     """How a refiner's Hessian H becomes a covariance; training.covariance_fit fits it on held-out frames.
 
-        covariance = (K^-1 H K^-1 + (p^2 P)^-1)^-1 + F,  K = exp(score_inflation (1 - score)) diag(k_t k_t k_t k_r k_r k_r)
+        covariance = w(e)^2 ((K^-1 H K^-1 + (p^2 P)^-1)^-1 + F),  K = e diag(k_t k_t k_t k_r k_r k_r)
+        e = exp(score_inflation (1 - score) + remoteness_inflation remoteness)
 
     P is the prior's covariance, F the floor. Residuals of neighbouring pixels are not independent, so H promises too
     much: K tempers it. What H does not see (a singular direction) stays as uncertain as the prior, for there the refiner
     left the pose as it was; or p times as uncertain, where refined poses turned out to stray from their priors.
+    remoteness: of the pose from the views of the map (MapPoints.remoteness); errors grow with it. w: of the tier of e.
     """
 
     translation_scale: float = field(metadata={'range': (1e-12, 1e12)})   # k_t, factor on the standard deviation
@@ -61,28 +72,47 @@ class HessianCovariance:
     frames: int = field(metadata={'range': (0, None)})                    # that it was fitted on
     outliers: int = field(metadata={'range': (0, None)})                  # of these, far outside what it says
     supported: bool                                                       # whether the frames support a claim
+    remoteness_inflation: float = field(default=0.0, metadata={'range': (0.0, 100.0)})   # 0 in maps of older versions
+    tiers: tuple[Tier, ...] = ()                                          # the easiest first; () in maps of older versions
+    correlation_s: float = field(default=0.0, metadata={'range': (0.0, None)})   # errors dt apart correlate as exp(-dt / this)
 
-    def largest_scale(self, score: float) -> float:
+    def inflation(self, score: float, remoteness: float) -> float:
+        """e of the formula: what the circumstances of a query do to its standard deviations."""
+        exponent = self.score_inflation * (1 - score) + self.remoteness_inflation * remoteness
+        return math.exp(min(exponent, _LARGEST_EXPONENT))
+
+    def widening(self, inflation: float) -> float:
+        """w of the formula; what is harder than all that was seen is as the hardest."""
+        fitting = (tier.widening for tier in self.tiers if inflation <= tier.most_inflation)
+        return next(fitting, self.tiers[-1].widening if self.tiers else 1.0)
+
+    def largest_scale(self, score: float, remoteness: float = 0.0) -> float:
         """How many times less certain the residuals are than their Hessian says, in standard deviation."""
-        return max(self.translation_scale, self.rotation_scale) * math.exp(self.score_inflation * (1 - score))
+        inflation = self.inflation(score, remoteness)
+        return max(self.translation_scale, self.rotation_scale) * inflation * self.widening(inflation)
 
-    def covariance(self, hessian: Tensor, prior: Tensor, score: float = 1.0) -> Tensor:
+    def covariance(self, hessian: Tensor, prior: Tensor, score: float = 1.0, remoteness: float = 0.0) -> Tensor:
         """Of a refined pose, in its own (camera) axes: [6, 6], [6, 6] -> [6, 6] float64, valid for any Hessian.
 
         score: the gate's, 0 to 1. A Hessian that is not finite counts as having seen nothing.
         """
-        scale = axis_groups(self.translation_scale, self.rotation_scale) * math.exp(self.score_inflation * (1 - score))
-        widest = self.prior_scale ** 2 * prior
-        return fuse(usable_hessian(hessian.double().cpu()), widest, scale) + floor_covariance(self.floor_m, self.floor_deg)
+        inflation = self.inflation(score, remoteness)
+        scale = axis_groups(self.translation_scale, self.rotation_scale) * inflation
+        fused = fuse(usable_hessian(hessian.double().cpu()), self.prior_scale ** 2 * prior, scale)
+        return self.widening(inflation) ** 2 * (fused + floor_covariance(self.floor_m, self.floor_deg))
 
     def describe(self) -> str:
         """One line for the report of a build."""
         if self.frames == 0:
             return 'covariance of refined poses: not calibrated, too few held-out frames; the prior\'s is reported'
         doubt = '' if self.supported else '; too few frames or too heavy tails to support a claim'
+        tiers = ', '.join(f'{tier.widening:.2f}' for tier in self.tiers)
+        lasting = f'; errors last {self.correlation_s:.2g} s' if self.correlation_s else ''
         return (f'covariance of refined poses: Hessian x {self.translation_scale:.3g} (translation), x '
-                f'{self.rotation_scale:.3g} (rotation) in standard deviation, floor {1e3 * self.floor_m:.2g} mm and '
-                f'{self.floor_deg:.2g} degrees, from {self.frames} held-out frames with {self.outliers} outliers{doubt}')
+                f'{self.rotation_scale:.3g} (rotation) in standard deviation, x exp({self.score_inflation:.2g} (1 - score) + '
+                f'{self.remoteness_inflation:.2g} remoteness), floor {1e3 * self.floor_m:.2g} mm and '
+                f'{self.floor_deg:.2g} degrees; from the easiest to the hardest x {tiers or "1"}; from {self.frames} held-out '
+                f'frames with {self.outliers} outliers{lasting}{doubt}')
 
 
 def usable_hessian(hessian: Tensor) -> Tensor:

@@ -1,15 +1,17 @@
 """Did the refinement work? Two small logistic models on signals, and the thresholds that a build calibrated for them."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from aprloc_ros.covariance import residuals
+from aprloc_ros.distributions import binomial_cdf
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.refinement.refined import Refined
 
+CONFIDENCE = 0.9   # of what is promised
 _NOT_NEGATIVE = {'range': (0.0, None)}
 _SHARE = {'range': (0.0, 1.0)}
 _COUNT = {'range': (0, None)}
@@ -56,6 +58,22 @@ class SignalScore:
 
 
 @dataclass(frozen=True)
+class Risk:
+    """What became of the calibration's answers whose score is above a threshold.
+
+    Wrong: more than 5 sigma of their covariance off, or 50 cm, or 5 degrees.
+    """
+
+    accept: float = field(metadata=_SHARE)
+    answered: int = field(metadata=_COUNT)
+    wrong: int = field(metadata=_COUNT)
+
+    def confidence(self, share: float) -> float:
+        """That at most this share of such answers is wrong, from 0 to 1 (Clopper and Pearson 1934)."""
+        return 1 - binomial_cdf(self.wrong, self.answered, share) if self.answered else 0.0
+
+
+@dataclass(frozen=True)
 class Gate:
     """The judge of a map's refiner; training.gate_fit fits it on held-out frames and on images of no place.
 
@@ -70,6 +88,30 @@ class Gate:
     frames: int = field(metadata=_COUNT)      # held-out frames behind it
     negatives: int = field(metadata=_COUNT)   # images of no place behind it
     supported: bool                           # whether they are enough for what the thresholds promise
+    risks: tuple[Risk, ...] = ()              # by rising threshold, the first is `accept`; () in maps of older versions
+
+    def risk(self, max_wrong_share: float) -> Risk | None:
+        """The lowest threshold above which no more than this share is wrong with CONFIDENCE; the surest where none is so sure.
+
+        None: the map is of an older version and cannot tell.
+        """
+        sure = [risk for risk in self.risks if risk.confidence(max_wrong_share) >= CONFIDENCE]
+        return sure[0] if sure else max(self.risks, key=lambda risk: risk.confidence(max_wrong_share), default=None)
+
+    def promising(self, max_wrong_share: float) -> 'Gate':
+        """The gate that accepts no more than that allows."""
+        risk = self.risk(max_wrong_share)
+        return self if risk is None else replace(self, accept=risk.accept)
+
+    def promise(self, max_wrong_share: float) -> str:
+        """What that means, in words."""
+        risk = self.risk(max_wrong_share)
+        if risk is None:
+            return 'the map is of an older version and promises nothing; aprloc calibrate it'
+        confidence, most = risk.confidence(max_wrong_share), self.risks[0].answered
+        doubt = '' if confidence >= CONFIDENCE else ': too few calibration frames for more'
+        return (f'at most {max_wrong_share:.2%} of the refined poses are wrong, with confidence {confidence:.0%}{doubt}; '
+                f'{risk.answered / max(most, 1):.0%} of those that the map believes are published')
 
     def judge(self, refined: Refined, T_prior: Tensor | None, prior_covariance: Tensor,
               prior_score: float | None = None) -> Judgement:

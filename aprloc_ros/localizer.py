@@ -44,6 +44,7 @@ class Estimate:
     T_prior: Tensor                # [4, 4] float64, of the regressor
     refined: Refined | None = None   # what the refiner said, whatever became of it
     refiner: str = 'none'            # that was asked
+    remoteness: float = 0.0          # of the refined pose from the map's views, MapPoints.remoteness
     reason: str = ''                 # of a rejection: 'unsure', 'camera_info', 'out of time', 'out of iterations'
     text: str = ''                   # the same for the user, and what to do
 
@@ -126,10 +127,12 @@ class Localizer:
             return Estimate(T_prior, self.manifest.covariance, 'prior', score, query.histogram, clock.total(), T_prior)
         poses = T_prior[None] if starts is None else torch.cat([starts.double().cpu(), T_prior[None]])
         refined = self._refine(make_query(image, source, query_camera(self.manifest)), poses, refiner, budget)
-        judgement = self._judge(refined, T_prior, score, refiner)
+        points = self._bundle.points
+        remoteness = 0.0 if points is None or refined.failed else points.remoteness(refined.T_map_cam.double().cpu())
+        judgement = self._judge(refined, T_prior, score, refiner, remoteness)
         clock.lap('refine')
         reason, text = _why(refined, *judgement[2:], clock.total()['refine'])
-        return Estimate(*judgement, query.histogram, clock.total(), T_prior, refined, refiner, reason, text)
+        return Estimate(*judgement, query.histogram, clock.total(), T_prior, refined, refiner, remoteness, reason, text)
 
     def _minding_the_lens(self, estimate: Estimate, source: Camera) -> Estimate:
         """A refined estimate with what the run's images say of the camera: rejected, or as uncertain as that makes it."""
@@ -139,7 +142,7 @@ class Localizer:
         if source not in self._watches and len(self._watches) >= _MOST_CAMERAS:
             self._watches.clear()
         watch = self._watches.setdefault(source, LensWatch(is_same_view(source, self.manifest.camera)))
-        scale = spec.covariance.largest_scale(estimate.score)
+        scale = spec.covariance.largest_scale(estimate.score, estimate.remoteness)
         verdict = watch.note(refined.lens, scale) if refined.lens.is_usable else watch.verdict()
         if verdict.wrong:
             return replace(estimate, status='rejected', reason=OTHER_CAMERA, text=_contradiction(source, verdict.offsets))
@@ -147,7 +150,7 @@ class Localizer:
             return replace(estimate, status='rejected', reason=UNSURE, text='it asks for another camera than the images before it')
         return replace(estimate, covariance=verdict.widened(estimate.covariance, refined.lens.shift))
 
-    def _judge(self, refined: Refined, T_prior: Tensor, prior_score: float, refiner: str,
+    def _judge(self, refined: Refined, T_prior: Tensor, prior_score: float, refiner: str, remoteness: float,
                ) -> tuple[Tensor, Tensor, str, float]:
         """Pose, covariance, status and score of what is reported."""
         spec, prior = self.manifest.refiners.get(refiner), self.manifest.covariance
@@ -158,7 +161,7 @@ class Localizer:
             return (T_prior if refined.failed else refined.T_map_cam), prior, status, prior_score
         judgement = spec.gate.judge(refined, T_prior, prior, prior_score)
         if judgement.status == 'refined':
-            covariance = spec.covariance.covariance(refined.hessian, prior, judgement.score)
+            covariance = spec.covariance.covariance(refined.hessian, prior, judgement.score, remoteness)
             return refined.T_map_cam, covariance, judgement.status, judgement.score
         return T_prior, prior, judgement.status, judgement.score
 

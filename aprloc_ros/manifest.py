@@ -1,7 +1,7 @@
 """What a map says about itself: `map.yaml`."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,11 @@ class Manifest:
         check_covariance(self.covariance)
         if self.refiner not in ('none', *self.refiners):
             raise AprlocError(f'refiner is {self.refiner!r}; the map has none, {", ".join(self.refiners)}')
+
+    def promising(self, max_wrong_share: float) -> 'Manifest':
+        """With gates that let no larger share of wrong poses through, as far as the calibration can tell."""
+        specs = {name: replace(spec, gate=spec.gate.promising(max_wrong_share)) for name, spec in self.refiners.items()}
+        return replace(self, refiners=specs)
 
     def source(self, camera: Camera | None, width: int, height: int) -> Camera:
         """What is known of the camera that took an image of that size; None: the map's own, scaled to it."""

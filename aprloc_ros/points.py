@@ -1,14 +1,17 @@
 """The map's points: where they are, their descriptors, and which views saw which."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import so3_log
 from aprloc_ros.similarity import Similarity, unchanged
 
+FARTHEST = 10.0           # remoteness that is as good as any larger one
 _DESCRIPTOR_STEPS = 127   # descriptors are stored as int8: components of unit vectors
 _POSITION_STEPS = 32767   # positions as int16 of the half extent: a hundredth of a millimetre in a room
 
@@ -30,6 +33,26 @@ class MapPoints:
     def of_view(self, view: int) -> Tensor:
         """Indices of the points that a view saw."""
         return self.view_points[self.view_offsets[view]:self.view_offsets[view + 1]]
+
+    def remoteness(self, T_map_cam: Tensor) -> float:
+        """Of a camera at a pose [4, 4] from the view that saw the place most alike; FARTHEST at most."""
+        return min([FARTHEST, *self.remoteness_of_views(T_map_cam).tolist()])
+
+    @cached_property
+    def _view_depths_m(self) -> Tensor:
+        """Median distance of the points that each view saw, [V]; infinite for a view without any."""
+        seen = [self.xyz[self.of_view(view)] for view in range(len(self.view_poses))]
+        return torch.tensor([(xyz - T[:3, 3]).norm(dim=1).median().item() if len(xyz) else torch.inf
+                             for xyz, T in zip(seen, self.view_poses)], dtype=torch.float64)
+
+    def remoteness_of_views(self, T_map_cam: Tensor) -> Tensor:
+        """How differently each view saw the place from a camera at a pose [4, 4]: [V], about an angle in radians.
+
+        The way between them over the distance of what the view saw, which is the angle by which that moves, plus the angle
+        between the two orientations.
+        """
+        way_m = (self.view_poses[:, :3, 3] - T_map_cam[:3, 3]).norm(dim=1)
+        return way_m / self._view_depths_m + so3_log(self.view_poses[:, :3, :3].mT @ T_map_cam[:3, :3]).norm(dim=1)
 
 
 def pack_points(points: MapPoints) -> dict[str, Tensor]:

@@ -308,11 +308,16 @@ def test_a_second_drive_calibrates_the_map_and_trains_nothing(wall, finished, tm
     assert (after.regressor, after.field, after.descriptors) == (before.regressor, before.field, before.descriptors)   # hashes
     assert {path.name for path in directory.iterdir()} == {path.name for path in finished.iterdir()}
     assert after.accuracy == before.accuracy
-    assert after.refiners['nre'].gate.frames == TRAIN + TEST > before.refiners['nre'].gate.frames
+    assert after.refiners['nre'].gate.frames == 2 * (TRAIN + TEST) > before.refiners['nre'].gate.frames
     assert not torch.equal(after.covariance, before.covariance)
     assert f'{TRAIN + TEST} frames to calibrate on' in capsys.readouterr().out
 
 
-def test_the_capture_of_a_map_does_not_calibrate_it(wall, finished, capsys):
-    assert main(['calibrate', 'wall', '--data', str(wall), '--map-dir', str(finished.parent)]) == 1
-    assert 'the map was built from this capture' in capsys.readouterr().err
+def test_the_capture_of_a_map_calibrates_it_as_the_build_did(wall, finished, tmp_path, capsys):
+    before, directory = load_map(finished, 'cpu').manifest, tmp_path / 'maps' / 'wall'
+    shutil.copytree(finished, directory)
+    assert main(['calibrate', 'wall', '--data', str(wall), '--map-dir', str(directory.parent), '--device', 'cpu']) == 0
+    after = load_map(directory, 'cpu').manifest
+    assert after.data == before.data and after.refiners.keys() == before.refiners.keys()
+    assert after.refiners['nre'].gate.frames == before.refiners['nre'].gate.frames
+    assert 'that trained the map' in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Gate and covariance of a refiner, calibrated on trials, against worlds whose answer is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from aprloc_ros.geometry import se3_exp
 from aprloc_ros.refinement.refined import Refined, kept
 from aprloc_ros.scoring.uncertainty import score_covariances
 from aprloc_ros.training.calibration.from_trials import calibrate
-from aprloc_ros.training.calibration.trials import Trial, outcomes, run_trials
+from aprloc_ros.training.calibration.trials import Trial, outcomes, try_frame, try_negatives
 
 PRIOR = torch.diag(torch.tensor([0.1, 0.1, 0.1, 0.03, 0.03, 0.03], dtype=torch.float64) ** 2)
 
@@ -129,21 +130,31 @@ def test_few_frames_are_calibrated_but_not_supported():
         calibrate(trials[8:], PRIOR)
 
 
-def test_trials_are_run_on_frames_and_on_negatives():
+def test_negatives_are_tried_with_the_numbers_of_their_frames():
     images = torch.rand(6, 3, 24, 32, generator=torch.Generator().manual_seed(3))
-    T_truth = torch.eye(4, dtype=torch.float64).expand(6, 4, 4)
     seen = []
 
     def answer(image):
         seen.append(image)
-        return torch.eye(4, dtype=torch.float64), 0.9, kept(torch.eye(4))
+        return torch.eye(4, dtype=torch.float64), 0.9, kept(torch.eye(4)), 0.25
 
-    trials = run_trials(answer, images, T_truth, torch.Generator().manual_seed(4), per_frame=2)
-    assert len(trials) == len(seen) == 6 + 3 + 12
-    assert all(torch.equal(image, own) for image, own in zip(seen, images))
-    assert all(trial.T_truth is not None and not trial.negative for trial in trials[:6])
-    assert all(trial.T_truth is None and trial.negative for trial in trials[6:])
-    assert {trial.frame for trial in trials[9:]} == set(range(6))
+    genuine = try_frame(answer, images[0], 7, torch.eye(4), left_out=5)
+    assert torch.equal(seen.pop(), images[0])
+    assert (genuine.frame, genuine.left_out, genuine.remoteness, genuine.negative) == (7, 5, 0.25, '')
+    trials = try_negatives(answer, images, [10, 11, 12, 13, 14, 15], torch.Generator().manual_seed(4), per_frame=2)
+    assert len(trials) == len(seen) == 3 + 12
+    assert all(trial.T_truth is None and trial.negative for trial in trials)
+    assert {trial.frame for trial in trials[3:]} == set(range(10, 16))
+
+
+def test_frames_that_trained_count_for_the_covariance_alone(world):
+    calibration, trials, _ = world
+    more = [replace(trial, trained=True, left_out=1) for trial in World(7).trials(40, per_frame=0)]
+    both = calibrate([*trials, *more], PRIOR)
+    assert replace(both.gate, risks=()) == replace(calibration.gate, risks=()) and both.covariance.frames > calibration.covariance.frames + 30
+    assert 'of 80 held-out frames' in both.describe([*trials, *more])
+    with pytest.raises(AprlocError, match='held-out frame'):
+        calibrate(more, PRIOR)
 
 
 def test_outcomes_by_hand():
@@ -167,3 +178,24 @@ def test_outcomes_by_hand():
     assert found.harmful.tolist() == [harmful for _, _, harmful in cases]
     assert found.credible.all()
     assert not outcomes([trial(0.01, 0.1, prior_m=0.6)], PRIOR).credible.any()
+
+
+def test_a_drive_of_which_half_is_of_another_place_spoils_nothing():
+    """Its images are answered with poses anywhere, and signals that tell."""
+    calibration = calibrate(World(5, fails=0.5).trials(120), PRIOR)
+    fresh = World(6).trials(400, per_frame=0)
+    passed = [(t, j.score) for t, j in zip(fresh, judge(calibration, fresh), strict=True) if j.status == 'refined']
+    assert len(passed) > 300
+    xi = residuals(torch.stack([t.refined.T_map_cam for t, _ in passed]), torch.stack([t.T_truth for t, _ in passed]))
+    claimed = torch.stack([calibration.covariance.covariance(t.refined.hessian, PRIOR, score) for t, score in passed])
+    scores = score_covariances(xi, claimed)
+    assert 4 < scores.anees < 7.2 and scores.coverage[2].share > 0.92
+
+
+def test_wrong_answers_are_counted_by_threshold(world):
+    calibration, trials, _ = world
+    risks = calibration.gate.risks
+    assert risks[0].accept == calibration.gate.accept
+    assert risks[0].answered == sum(j.status == 'refined' for j, t in zip(calibration.judgements, trials, strict=True) if not t.negative)
+    assert [risk.accept for risk in risks] == sorted(risk.accept for risk in risks)
+    assert risks[-1].wrong <= risks[0].wrong

@@ -1,5 +1,6 @@
 """The fit of a Hessian's covariance: on drawn worlds, and on the published errors of a real refiner."""
 
+import math
 import os
 from pathlib import Path
 
@@ -77,6 +78,18 @@ def test_a_score_that_tells_is_used_and_one_that_does_not_is_not():
     told = fit_hessian_covariance(xi * (2 * (1 - scores)).exp()[:, None], hessians, 1e4 * PRIOR, scores)
     assert told.score_inflation == pytest.approx(2, abs=0.3)
     assert fit_hessian_covariance(xi, hessians, PRIOR, scores).score_inflation < 0.3
+
+
+def test_errors_that_grow_with_remoteness_widen_it_and_frames_that_are_all_alike_say_nothing():
+    generator = torch.Generator().manual_seed(6)
+    xi, hessians = world(200, generator)
+    remoteness = torch.rand(200, generator=generator, dtype=torch.float64)
+    told = fit_hessian_covariance(xi * (1.5 * remoteness).exp()[:, None], hessians, 1e4 * PRIOR, torch.ones(200), remoteness)
+    assert told.remoteness_inflation == pytest.approx(1.5, abs=0.3) and len(told.tiers) == 4
+    near, far = (told.covariance(hessians[0], 1e4 * PRIOR, 1.0, where).diagonal().sqrt() for where in (0.1, 0.9))
+    assert (far / near).mean() == pytest.approx(math.exp(1.5 * 0.8), rel=0.35)
+    alike = fit_hessian_covariance(xi, hessians, PRIOR, torch.ones(200), torch.full((200,), 0.3))
+    assert alike.remoteness_inflation == 0 and len(alike.tiers) == 1
 
 
 def test_errors_beyond_the_prior_widen_it():

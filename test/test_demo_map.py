@@ -19,6 +19,7 @@ from aprloc_ros.recordings.bag_images import BagImage
 from aprloc_ros.refinement.refined import make_query
 from aprloc_ros.refiners import fine_features, query_camera
 from aprloc_ros.scoring.replay import ANSWERED, Robot, replay
+from aprloc_ros.training.calibration.questions import Questions
 from aprloc_ros.training.calibration.refiner_calibration import calibrate_refiner
 from aprloc_ros.training.images.views import Views
 from aprloc_ros.training.place.capture import CAMERA
@@ -107,5 +108,7 @@ def test_a_busy_machine_does_not_teach_a_map_to_distrust_its_refiner(bundle, pho
                   torch.stack([query.histogram for query in queries]), torch.stack([T for _, T in photographs]))
     ticks = itertools.count()
     monkeypatch.setattr('aprloc_ros.refinement.refined.time.perf_counter', lambda: 10.0 * next(ticks))
-    found = calibrate_refiner(bundle, 'nre', views, 0, 'cpu')
+    asked = Questions(views, torch.zeros(len(views), dtype=torch.int64), torch.zeros(len(views), dtype=torch.bool),
+                      (('', 0.0),) * len(views))
+    found = calibrate_refiner(bundle, 'nre', asked, 0, 'cpu')
     assert found.refined_share > 0.7 and found.median_m < 0.05

@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.gate import Gate, SignalScore, displacement_sigmas, gate_signals
+from aprloc_ros.gate import Gate, Risk, SignalScore, displacement_sigmas, gate_signals
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.refinement.refined import Refined, kept
+from aprloc_ros.training.calibration.risks import risks
 
 PRIOR_COVARIANCE = torch.diag(torch.tensor([0.1, 0.1, 0.1, 0.02, 0.02, 0.02], dtype=torch.float64) ** 2)
 T_PRIOR = se3_exp(torch.tensor([1.0, 2, 3, 0.1, 0.2, 0.3], dtype=torch.float64))
@@ -126,3 +128,40 @@ def test_the_gate_survives_the_manifest():
 def test_what_is_no_gate_is_refused(change, says):
     with pytest.raises(AprlocError, match=says):
         from_mapping(Gate, {**to_mapping(gate()), **change}, 'map.yaml')
+
+
+def risky(*risks):
+    return Gate(SignalScore((), (), (), 0.0), SignalScore((), (), (), 0.0), risks[0].accept if risks else 0.2, 0.5, 100, 100, True, risks)
+
+
+def test_confidence_is_that_of_clopper_and_pearson():
+    """Of 230 right answers, 1 % wrong is excluded with 90 %: 0.99^230 = 0.0991."""
+    assert Risk(0.1, 230, 0).confidence(0.01) == pytest.approx(1 - 0.99 ** 230)
+    assert Risk(0.1, 300, 4).confidence(0.02) == pytest.approx(1 - stats.binom.cdf(4, 300, 0.02))
+    assert Risk(0.1, 0, 0).confidence(0.5) == 0.0
+
+
+def test_a_smaller_share_of_wrong_poses_costs_answers():
+    gate = risky(Risk(0.2, 1000, 30), Risk(0.5, 900, 8), Risk(0.8, 500, 0))
+    assert [gate.promising(share).accept for share in (0.05, 0.02, 0.01)] == [0.2, 0.5, 0.8]
+    assert gate.promising(0.01).promising(0.01) == gate.promising(0.01)
+    assert 'confidence 99%' in gate.promise(0.01) and '50% of those' in gate.promise(0.01)
+
+
+def test_what_the_frames_do_not_support_is_said():
+    gate = risky(Risk(0.2, 100, 3), Risk(0.6, 50, 0))
+    assert gate.promising(0.001).accept == 0.6 and 'too few' in gate.promise(0.001)
+    assert risky().promising(0.01) == risky() and 'older version' in risky().promise(0.01)
+
+
+def test_the_bound_holds_on_answers_to_come():
+    """Wrong answers have lower scores; of 100 calibrations with 300 answers each, at most 10 or so break their promise."""
+    generator = torch.Generator().manual_seed(0)
+    broken = 0
+    for _ in range(100):
+        scores, new = (torch.rand(count, generator=generator, dtype=torch.float64) for count in (300, 4000))
+        wrong, new_wrong = (torch.rand(len(s), generator=generator) < 0.1 * (1 - s) ** 3 for s in (scores, new))
+        gate = risky(*risks(scores, wrong, 0.0)).promising(0.03)
+        passed = new > gate.accept
+        broken += (new_wrong & passed).sum() > 0.03 * passed.sum()
+    assert broken <= 15

@@ -14,6 +14,7 @@ from aprloc_ros.manifest import BuildFacts, DescriptorSpec, Manifest, ModelSpec,
 from aprloc_ros.map_bundle import MapBundle, load_map, save_map
 from aprloc_ros.scoring.evaluation import FrameRecord, evaluate_map, measure_records, score_records
 from aprloc_ros.scoring.uncertainty_table import uncertainty_table
+from aprloc_ros.training.calibration.questions import questions
 from aprloc_ros.training.calibration.refiner_calibration import with_refiners
 from aprloc_ros.training.datasets.frame_file import read_frame
 from aprloc_ros.training.hardware import describe_hardware
@@ -38,8 +39,8 @@ def write_map(build: 'Build', target: Path) -> None:
     networks = build.regressor, build.feature_field, build.extractor, points
     # Calibrated with the weights as they are stored and loaded again.
     draft = save_map(build.work_dir / 'draft', _manifest(build), *networks)
-    bundle = with_refiners(load_map(draft, device), build.descriptor_views(build.calibration),
-                           build.request.seed, device, build.say)
+    asked = questions(build.calibration, build.fit, build.descriptor_camera)
+    bundle = with_refiners(load_map(draft, device), asked, build.request.seed, device, build.say)
     _say_how_features_are(build)
     _say_what_storing_costs(build, bundle, networks)
     manifest = replace(bundle.manifest, accuracy=_accuracy(build, bundle), build=_facts(build))

@@ -141,6 +141,7 @@ class RelocalizeNode(LifecycleNode):
         if not parameters.map:
             raise AprlocError('the parameter map is empty; name a map, as in -p map:=demo')
         bundle = load_map(find_map(parameters.map, parameters.map_dir or None), parameters.device)
+        bundle = dataclasses.replace(bundle, manifest=bundle.manifest.promising(parameters.max_wrong_share))
         budget = Budget(parameters.refine_iterations, parameters.refine_ms)
         localizer = Localizer(bundle, parameters.device, parameters.refiner, budget)
         self._say_pace(localizer.warm_up(), budget)
@@ -158,6 +159,9 @@ class RelocalizeNode(LifecycleNode):
                            'metres with aprloc align --with-scale')
         self._report_every(parameters.diagnostics_period_s)
         self.get_logger().info(f'map {bundle.manifest.name} of {bundle.directory} on {localizer.device_name}')
+        spec = bundle.manifest.refiners.get(localizer.refiner_name)
+        if spec is not None:
+            self.get_logger().info(f'max_wrong_share: {spec.gate.promise(parameters.max_wrong_share)}')
 
     def _say_pace(self, usual_ms: dict[Effort, float], budget: Budget) -> None:
         """How long a refinement takes here; a warning where that is more than it may."""

@@ -33,6 +33,7 @@ class NodeParameters(TrackingOptions):
     refiner: str = option('default', 'How the pose is refined: default (what the map was built for), none, or a name')
     refine_iterations: int = option(50, 'Most iterations of the refiner', range=(0, 10_000))
     refine_ms: float = option(300.0, 'Most milliseconds of the refiner', range=(0.0, 60_000.0))
+    max_wrong_share: float = option(0.01, 'Most of the refined poses that may be wrong', range=(0.0001, 1.0))
     autostart: bool = option(True, 'Configure and activate at the start, without a lifecycle manager', fixed=True)
 
     image_transport: str = option(

@@ -16,6 +16,7 @@ from aprloc_ros.errors import AprlocError
 LEVELS = (0.50, 0.90, 0.95, 0.99)
 CONFIDENCE = 0.95
 FEWEST_FRAMES = 20
+FIVE_SIGMA = chi2_quantile(1 - 5.733e-7, 6)   # squared distance that 6 numbers reach as seldom as one reaches 5 sigma
 FEWEST_FAILURES = 5   # and as many successes: with fewer, a ranking is anecdote
 _SIZE = 6
 

@@ -21,14 +21,13 @@ from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Estimate, Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refinement.refined import OUT_OF_TIME, Budget
-from aprloc_ros.scoring.uncertainty import squared_mahalanobis
+from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.hardware import describe_hardware
 
 BUDGETS_MS = (20.0, 30.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 300.0, 400.0, 600.0, 800.0, 1000.0)
 BUSY_PROCESSES = 4
-FIVE_SIGMA = chi2_quantile(1 - 5.733e-7, 6)   # squared distance that 6 numbers reach as seldom as one reaches 5 sigma
 _INSIDE_95 = chi2_quantile(0.95, 6)
 
 

@@ -12,8 +12,7 @@ from aprloc_ros.catalogue import find_map
 from aprloc_ros.covariance import residuals
 from aprloc_ros.localizer import OTHER_CAMERA, Estimate, Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
-from aprloc_ros.scoring.uncertainty import squared_mahalanobis
-from aprloc_ros.training.benchmarks.budget import FIVE_SIGMA
+from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
 from aprloc_ros.training.benchmarks.nre import damages
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame

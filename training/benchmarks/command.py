@@ -19,6 +19,7 @@ from aprloc_ros.refiners import REFINERS
 from aprloc_ros.training.benchmarks.budget import benchmark_budget
 from aprloc_ros.training.benchmarks.camera import benchmark_camera
 from aprloc_ros.training.benchmarks.contradictions import benchmark_contradictions
+from aprloc_ros.training.benchmarks.covariance import benchmark_covariance
 from aprloc_ros.training.benchmarks.curves import plot_histories
 from aprloc_ros.training.benchmarks.days import benchmark_days
 from aprloc_ros.training.benchmarks.descriptors import benchmark_descriptors
@@ -233,6 +234,8 @@ def _parser() -> argparse.ArgumentParser:
     budget = of_frames('budget', benchmark_budget)
     budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
     of_frames('camera', benchmark_camera)
+    covariance = of_frames('covariance', benchmark_covariance, work='folder that keeps the answers, for another look at them')
+    covariance.add_argument('--refiner', choices=REFINERS[1:], help='default: that of the map')
     of_frames('nre', benchmark_nre, work='folder for the SIFT map')
     days = of_frames('days', benchmark_days, work='folder for the SIFT map')
     days.add_argument('--days', type=Path, nargs='+', default=[], metavar='DIR', help='captures of other days')

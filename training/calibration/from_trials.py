@@ -1,7 +1,7 @@
 """From trials on held-out frames to what a map stores of its refiner: the gate and the covariance."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,8 +9,12 @@ from torch import Tensor
 from aprloc_ros.covariance import HessianCovariance, residuals
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.gate import Gate, Judgement
+from aprloc_ros.geometry import pose_errors
+from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
+from aprloc_ros.training.calibration.correlation import correlation_time_s
 from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
 from aprloc_ros.training.calibration.gate_fit import fit_gate
+from aprloc_ros.training.calibration.risks import WRONG_DEG, WRONG_M, risks
 from aprloc_ros.training.calibration.trials import Trial, outcomes
 
 
@@ -24,7 +28,7 @@ class Calibration:
 
     def describe(self, trials: Sequence[Trial]) -> str:
         """Two lines for the report of a build."""
-        statuses = [j.status for j, trial in zip(self.judgements, trials) if not trial.negative]
+        statuses = [j.status for j, trial in zip(self.judgements, trials) if not trial.negative and not trial.left_out]
         wrong = [j.status for j, trial in zip(self.judgements, trials) if trial.negative]
         shares = ', '.join(f'{statuses.count(status)} {status}' for status in ('refined', 'prior_kept', 'rejected'))
         doubt = '' if self.gate.supported else '; too few to support what its thresholds promise'
@@ -36,11 +40,13 @@ def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
     """Gate and covariance of a refiner from its trials; prior_covariance [6, 6] of the regressor.
 
     The covariance is fitted to the frames whose refined pose the gate lets through, for these are the ones it is
-    claimed of. Raises AprlocError without a trial on a held-out frame.
+    claimed of. Frames that trained count for it too, as their own views were left out; for the gate they do not, because the
+    regressor knows them by heart. Raises AprlocError without a trial on a held-out frame.
     """
-    if all(trial.negative for trial in trials):
+    unseen = [trial for trial in trials if not trial.trained]
+    if all(trial.negative for trial in unseen):
         raise AprlocError('the refiner cannot be calibrated without a held-out frame; give the capture more frames')
-    gate = fit_gate(outcomes(trials, prior_covariance))
+    gate = fit_gate(outcomes(unseen, prior_covariance))
     judgements = [gate.judge(t.refined, t.T_prior, prior_covariance, t.prior_score) for t in trials]
     passed = [(t, j.score) for t, j in zip(trials, judgements) if not t.negative and j.status == 'refined']
     if not passed:
@@ -49,5 +55,31 @@ def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
                            judgements)
     xi = residuals(torch.stack([t.refined.T_map_cam for t, _ in passed]), torch.stack([t.T_truth for t, _ in passed]))
     covariance = fit_hessian_covariance(xi, torch.stack([t.refined.hessian for t, _ in passed]), prior_covariance,
-                                        torch.tensor([score for _, score in passed], dtype=torch.float64))
+                                        torch.tensor([score for _, score in passed], dtype=torch.float64),
+                                        torch.tensor([t.remoteness for t, _ in passed], dtype=torch.float64))
+    covariance = replace(covariance, correlation_s=_correlation_s(passed, xi, covariance, prior_covariance))
+    gate = replace(gate, risks=risks(torch.tensor([score for _, score in passed]), _wrong(passed, xi, covariance, prior_covariance),
+                                     gate.accept))
     return Calibration(gate, covariance, judgements)
+
+
+def _claims(passed: list[tuple[Trial, float]], covariance: HessianCovariance, prior: Tensor) -> Tensor:
+    """[N, 6, 6]"""
+    return torch.stack([covariance.covariance(t.refined.hessian, prior, score, t.remoteness) for t, score in passed])
+
+
+def _correlation_s(passed: list[tuple[Trial, float]], xi: Tensor, covariance: HessianCovariance, prior: Tensor) -> float:
+    """Of the answers of the whole map to frames that trained nothing, as a robot would get them."""
+    rows = torch.tensor([not t.trained and not t.left_out for t, _ in passed])
+    factor = torch.linalg.cholesky(_claims(passed, covariance, prior)[rows])
+    whitened = torch.linalg.solve_triangular(factor, xi[rows][..., None], upper=False)[..., 0]
+    drives, seconds = zip(*(t.taken for (t, _), row in zip(passed, rows.tolist(), strict=True) if row)) if rows.any() else ((), ())
+    return correlation_time_s(whitened, list(drives), torch.tensor(seconds, dtype=torch.float64))
+
+
+def _wrong(passed: list[tuple[Trial, float]], xi: Tensor, covariance: HessianCovariance, prior: Tensor) -> Tensor:
+    """Which answers are farther off than they say by 5 sigma, or much too far off whatever they say: [N] bool."""
+    claims = _claims(passed, covariance, prior)
+    error_m, error_deg = pose_errors(torch.stack([t.refined.T_map_cam for t, _ in passed]),
+                                     torch.stack([t.T_truth for t, _ in passed]))
+    return (squared_mahalanobis(xi, claims) > FIVE_SIGMA) | (error_m > WRONG_M) | (error_deg > WRONG_DEG)

@@ -12,10 +12,10 @@ from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.refinement.refined import Refined
 from aprloc_ros.refiners import FAST_REFINERS, QUICK_REFINER, missing_for
 from aprloc_ros.training.calibration.from_trials import calibrate
-from aprloc_ros.training.calibration.trials import run_trials
-from aprloc_ros.training.images.views import Views
-
-_MOST_FRAMES = 200
+from aprloc_ros.training.calibration.neighbourhoods import without_neighbourhood
+from aprloc_ros.training.calibration.questions import Questions
+from aprloc_ros.training.calibration.trials import Answer, Trial, try_frame, try_negatives
+from aprloc_ros.training.images.negatives import PER_FRAME
 
 
 @dataclass(frozen=True)
@@ -29,28 +29,44 @@ class RefinerScores:
     text: str            # what gate and covariance say of themselves
 
 
-def calibrate_refiner(bundle: MapBundle, name: str, views: Views, seed: int, device: str) -> RefinerScores:
-    """Gate and covariance of one refiner. views: held-out frames at the refiner's camera, in the order they were taken."""
-    localizer = Localizer(bundle, device, name)   # in no hurry: a busy machine must not teach it to distrust its refiner
-    if len(views) > _MOST_FRAMES:
-        views = views[torch.linspace(0, len(views) - 1, _MOST_FRAMES).round().long()]
-
-    def answer(image: Tensor) -> tuple[Tensor, float | None, Refined]:
-        pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-        estimate = localizer.localize(pixels, views.camera)
-        return estimate.T_prior, estimate.score, estimate.refined
-
-    trials = run_trials(answer, views.images.float() / 255, views.T_map_cam, torch.Generator().manual_seed(seed))
+def calibrate_refiner(bundle: MapBundle, name: str, asked: Questions, seed: int, device: str) -> RefinerScores:
+    """Gate and covariance of one refiner."""
+    trials = ask(bundle, name, asked, seed, device)
     found = calibrate(trials, bundle.manifest.covariance)
-    genuine = [trial for trial in trials if not trial.negative]
-    refined = [judgement.status == 'refined' for judgement in found.judgements[:len(genuine)]]
-    reported = torch.stack([t.refined.T_map_cam if use else t.T_prior for t, use in zip(genuine, refined)])
-    error_m, error_deg = pose_errors(reported, views.T_map_cam)
+    whole = [(trial, judgement.status == 'refined') for trial, judgement in zip(trials, found.judgements, strict=True)
+             if not trial.negative and not trial.left_out]
+    reported, truth = (torch.stack(poses) for poses in zip(*(
+        (trial.refined.T_map_cam if use else trial.T_prior, trial.T_truth) for trial, use in whole)))
+    error_m, error_deg = pose_errors(reported, truth)
     return RefinerScores(RefinerSpec(found.gate, found.covariance), error_m.median().item(), error_deg.median().item(),
-                         sum(refined) / len(genuine), found.describe(trials))
+                         sum(use for _, use in whole) / len(whole), found.describe(trials))
 
 
-def with_refiners(bundle: MapBundle, views: Views, seed: int, device: str, say) -> MapBundle:
+def ask(bundle: MapBundle, name: str, asked: Questions, seed: int, device: str, per_frame: int = PER_FRAME) -> list[Trial]:
+    """The refiner's answers to the questions, then to images of no place: per_frame made from each that the whole map is asked."""
+    # As if nothing had been calibrated yet: the score of an answer is then the regressor's.
+    bundle = replace(bundle, manifest=replace(bundle.manifest, refiner='none', refiners={}))
+    images, camera = asked.views.images.float() / 255, asked.views.camera
+
+    def answers_of(bundle: MapBundle) -> Answer:
+        localizer = Localizer(bundle, device, name)   # in no hurry: a busy machine must not teach it to distrust its refiner
+
+        def answer(image: Tensor) -> tuple[Tensor, float | None, Refined, float]:
+            pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+            estimate = localizer.localize(pixels, camera)
+            return estimate.T_prior, estimate.score, estimate.refined, estimate.remoteness
+        return answer
+
+    whole = answers_of(bundle)
+    trials = []
+    for index, (T_truth, left_out) in enumerate(zip(asked.views.T_map_cam, asked.left_out.tolist(), strict=True)):
+        answer = answers_of(without_neighbourhood(bundle, T_truth, left_out)) if left_out else whole
+        trials.append(try_frame(answer, images[index], index, T_truth, '', left_out, bool(asked.trained[index]), asked.taken[index]))
+    plain = [trial.frame for trial in trials if not trial.left_out]
+    return trials + (try_negatives(whole, images[plain], plain, torch.Generator().manual_seed(seed), per_frame) if per_frame else [])
+
+
+def with_refiners(bundle: MapBundle, asked: Questions, seed: int, device: str, say) -> MapBundle:
     """The bundle with a manifest that has the fast refiners and the quick one calibrated, as far as the map has what they
     need, and the most accurate of the fast ones as its own.
 
@@ -58,7 +74,7 @@ def with_refiners(bundle: MapBundle, views: Views, seed: int, device: str, say) 
     """
     found = {}
     for name in (name for name in (*FAST_REFINERS, QUICK_REFINER) if not missing_for(name, bundle)):
-        found[name] = calibrate_refiner(bundle, name, views, seed, device)
+        found[name] = calibrate_refiner(bundle, name, asked, seed, device)
         say(f'refiner {name}: median {found[name].median_m:.4f} m / {found[name].median_deg:.3f} deg on the calibration '
             f'frames\n{found[name].text}')
     best = min(found.keys() & set(FAST_REFINERS), key=lambda name: found[name].median_m, default='none')

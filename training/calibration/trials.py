@@ -1,5 +1,6 @@
 """A refiner tried on images whose true pose is known, or that have none."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,10 @@ class Trial:
     prior_score: float | None
     refined: Refined
     T_truth: Tensor | None       # [4, 4] float64; None for a negative
+    remoteness: float = 0.0      # of the refined pose from the views that the map was asked with
+    left_out: int = 0            # so many of its views were not among these
+    trained: bool = False        # whether the frame had its part in the map's training
+    taken: tuple[str, float] = ('', math.nan)   # drive and seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,24 +51,24 @@ class Outcomes:
         return torch.tensor([not kind for kind in self.negative])
 
 
-# An image [3, h, w] in [0, 1] -> its prior [4, 4], the prior's score (None: it has none), the refined result.
-Answer = Callable[[Tensor], tuple[Tensor, float | None, Refined]]
+# An image [3, h, w] in [0, 1] -> its prior [4, 4], the prior's score (None: it has none), the refined result, its remoteness.
+Answer = Callable[[Tensor], tuple[Tensor, float | None, Refined, float]]
 
 
-def run_trials(answer: Answer, images: Tensor, T_truth: Tensor, generator: torch.Generator,
-               per_frame: int = PER_FRAME) -> list[Trial]:
-    """The refiner on held-out images [N, 3, h, w] in [0, 1] with poses [N, 4, 4], then on per_frame negatives of each."""
-    trials = [_trial(index, '', answer(image), T) for index, (image, T) in enumerate(zip(images, T_truth))]
-    return trials + [_trial(index, kind, answer(image), None)
-                     for kind, index, image in negatives(images, generator, per_frame)]
-
-
-def _trial(frame: int, negative: str, answered: tuple[Tensor, float | None, Refined], T_truth: Tensor | None) -> Trial:
-    """On the CPU, wherever the refiner works."""
-    T_prior, prior_score, refined = answered
+def try_frame(answer: Answer, image: Tensor, frame: int, T_truth: Tensor | None, negative: str = '', left_out: int = 0,
+              trained: bool = False, taken: tuple[str, float] = ('', math.nan)) -> Trial:
+    """What becomes of an image [3, h, w] in [0, 1]; on the CPU, wherever the refiner works."""
+    T_prior, prior_score, refined, remoteness = answer(image)
     refined = replace(refined, T_map_cam=refined.T_map_cam.double().cpu(), hessian=refined.hessian.double().cpu())
     return Trial(frame, negative, T_prior.double().cpu(), prior_score, refined,
-                 None if T_truth is None else T_truth.double().cpu())
+                 None if T_truth is None else T_truth.double().cpu(), remoteness, left_out, trained, taken)
+
+
+def try_negatives(answer: Answer, images: Tensor, frames: list[int], generator: torch.Generator,
+                  per_frame: int = PER_FRAME) -> list[Trial]:
+    """On per_frame images of no place made from each of the images [N, 3, h, w], which are of these frames."""
+    return [try_frame(answer, image, frames[index], None, kind)
+            for kind, index, image in negatives(images, generator, per_frame)]
 
 
 def outcomes(trials: Sequence[Trial], prior_covariance: Tensor) -> Outcomes:

@@ -1,0 +1,98 @@
+"""`aprloc benchmark covariance`: covariances from one drive alone, against the simpler ones, where it is easy and where it is hard."""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from aprloc_ros.catalogue import find_map
+from aprloc_ros.covariance import LOWEST_DEG, LOWEST_M, HessianCovariance, prior_covariance, residuals
+from aprloc_ros.gate import Judgement
+from aprloc_ros.map_bundle import MapBundle, load_map
+from aprloc_ros.refiners import query_camera
+from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, score_covariances, squared_mahalanobis
+from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
+from aprloc_ros.training.calibration.from_trials import calibrate
+from aprloc_ros.training.calibration.questions import Questions, questions
+from aprloc_ros.training.calibration.refiner_calibration import ask
+from aprloc_ros.training.calibration.trials import Trial
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.splits import calibration_split
+from aprloc_ros.training.images.views import with_lenses
+
+_HEADER = '| covariance | frames | ANEES (95 % interval if right) | in 50 / 90 / 95 / 99 % | beyond 5 sigma | median sd cm / deg |'
+_UNSCALED = HessianCovariance(1.0, 1.0, 1.0, 0.0, LOWEST_M, LOWEST_DEG, 0, 0, False)
+Passed = list[tuple[Trial, float]]   # what a gate let through, with its score
+
+
+def benchmark_covariance(options):
+    """Coverage of covariances that were calibrated on the drive that built the map alone, all and by quarters of difficulty."""
+    bundle = load_map(find_map(options.name, options.map_dir), options.device)
+    refiner = options.refiner or bundle.manifest.refiner
+    learned, held_out = _trials(bundle, refiner, options)
+    prior = bundle.manifest.covariance
+    found = calibrate(learned, prior)
+    known = _passed(learned, found.judgements)
+    new = [found.gate.judge(t.refined, t.T_prior, prior, t.prior_score) for t in held_out]
+    asked = _passed(held_out, new)
+    print(f'{options.name}, refiner {refiner}: {len(known)} answers of {sum(not t.negative for t in learned)} to calibrate on, '
+          f'{len(asked)} of {len(held_out)} held-out frames answered\n{found.covariance.describe()}')
+    claims = _claims(found.covariance, known, asked, prior)
+    print(f'{_HEADER}\n|{"---|" * 6}')
+    for name, covariance in claims.items():
+        _print_row(name, asked, covariance)
+    remoteness, doubt = (torch.tensor(values) for values in zip(*((t.remoteness, 1 - score) for t, score in asked)))
+    for name in list(claims)[-2:]:
+        for what, difficulty in (('distance to the nearest view', remoteness), ('1 - score', doubt)):
+            for number, rows in enumerate(difficulty.argsort(stable=True).tensor_split(4), 1):
+                _print_row(f'{name}, quarter {number} by {what}', [asked[i] for i in rows.tolist()], claims[name][rows])
+
+
+def _trials(bundle: MapBundle, refiner: str, options) -> tuple[list[Trial], list[Trial]]:
+    """On the map's own drive, and on its held-out frames; kept in the work folder."""
+    cache = options.work / f'{options.name}-{refiner}.pt'
+    if cache.is_file():
+        return torch.load(cache, weights_only=False)   # of our own making
+    capture, camera = read_capture(options.data), query_camera(bundle.manifest)
+    trained, unseen, test = (with_lenses(frames, bundle.manifest.lenses)
+                             for frames in (*calibration_split(capture.train, capture.name), capture.test))
+    asked = questions(unseen, trained, camera)
+    learned = ask(bundle, refiner, asked, 0, options.device)
+    held_out = ask(bundle, refiner, Questions.of_whole_map(test[::options.every], camera), 0, options.device, per_frame=0)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    torch.save((learned, held_out), cache)
+    return learned, held_out
+
+
+def _passed(trials: list[Trial], judgements: list[Judgement]) -> Passed:
+    return [(t, j.score) for t, j in zip(trials, judgements, strict=True) if not t.negative and j.status == 'refined']
+
+
+def _claims(fitted: HessianCovariance, known: Passed, asked: Passed, prior: Tensor) -> dict[str, Tensor]:
+    """What each kind of covariance says of the answers to `asked`, [N, 6, 6], with what it was taught by `known`."""
+    whole = [(t, score) for t, score in known if not t.trained and not t.left_out]
+    constant = prior_covariance(_residuals(whole)).expand(len(asked), 6, 6)
+    before = replace(fit_hessian_covariance(_residuals(whole), torch.stack([t.refined.hessian for t, _ in whole]), prior,
+                                    torch.tensor([score for _, score in whole], dtype=torch.float64)), tiers=())
+
+    def of(model: HessianCovariance) -> Tensor:
+        return torch.stack([model.covariance(t.refined.hessian, prior, score, t.remoteness) for t, score in asked])
+    return {'constant': constant, 'Hessian as it comes': of(_UNSCALED), 'scaled on short blocks': of(before),
+            'neighbourhoods left out': of(fitted)}
+
+
+def _residuals(passed: Passed) -> Tensor:
+    T_estimate, T_truth = (torch.stack(poses) for poses in zip(*((t.refined.T_map_cam, t.T_truth) for t, _ in passed)))
+    return residuals(T_estimate, T_truth)
+
+
+def _print_row(name: str, asked: Passed, covariance: Tensor) -> None:
+    xi = _residuals(asked)
+    scores = score_covariances(xi, covariance)
+    beyond = int((squared_mahalanobis(xi, covariance) > FIVE_SIGMA).sum())
+    sd_m, sd_rad = torch.diagonal(covariance, dim1=1, dim2=2).unflatten(1, (2, 3)).mean(2).sqrt().median(0).values.tolist()
+    low, high = scores.anees_interval
+    print(f'| {name} | {scores.count} | {scores.anees:.2f} ({low:.2f} to {high:.2f}) '
+          f'| {" / ".join(f"{100 * c.share:.0f}" for c in scores.coverage)} | {beyond} '
+          f'| {100 * sd_m:.2f} / {math.degrees(sd_rad):.3f} |', flush=True)

@@ -1,0 +1,21 @@
+"""How often answers are wrong, by the threshold on their score: what the gate's user chooses from."""
+
+import torch
+from torch import Tensor
+
+from aprloc_ros.gate import Risk
+
+WRONG_M, WRONG_DEG = 0.5, 5.0
+_THRESHOLDS = 8
+
+
+def risks(scores: Tensor, wrong: Tensor, accept: float) -> tuple[Risk, ...]:
+    """Scores [N] of the answers above `accept`, and which of them were wrong, [N] bool.
+
+    Thresholds lie between wrong answers and the next better ones: any other answers less at no less risk.
+    """
+    worst = scores[wrong].sort().values
+    above = [accept, *(score for score in worst.tolist() if score > accept)]
+    chosen = [above[i] for i in torch.linspace(0, len(above) - 1, min(_THRESHOLDS, len(above))).round().long().tolist()]
+    return tuple(Risk(threshold, int((scores > threshold).sum()), int((wrong & (scores > threshold)).sum()))
+                 for threshold in dict.fromkeys(chosen))
