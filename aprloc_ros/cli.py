@@ -232,6 +232,8 @@ def _add_place(subparsers) -> None:
     parser = _command(subparsers, 'place', commands.place, 'write the synthetic capture of the demo place')
     parser.add_argument('directory', type=Path, metavar='DIR')
     parser.add_argument('--seed', type=int, default=0, help='of the place and its drives (default: 0)')
+    parser.add_argument('--height', type=int, choices=(240, 480, 960), default=240,
+                        help='of the images, in pixels (default: 240)')
 
 
 if __name__ == '__main__':

@@ -202,8 +202,8 @@ def place(options: argparse.Namespace) -> int:
         if done % PROGRESS_EVERY == 0 or done == total:
             _say(f'{done} of {total} frames rendered')
 
-    write_capture(options.directory, options.seed, show)
-    write_capture(options.directory / SECOND_DRIVE.name, options.seed, show, [SECOND_DRIVE])
+    write_capture(options.directory, options.seed, show, height=options.height)
+    write_capture(options.directory / SECOND_DRIVE.name, options.seed, show, [SECOND_DRIVE], options.height)
     print(f'wrote {options.directory} and, to calibrate with, {options.directory / SECOND_DRIVE.name}')
     return 0
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.patches import Patches, pack_patches, unpack_patches
 
 _DESCRIPTOR_STEPS = 127   # descriptors are stored as int8: components of unit vectors
 _POSITION_STEPS = 32767   # positions as int16 of the half extent: a hundredth of a millimetre in a room
@@ -22,6 +23,7 @@ class MapPoints:
     view_poses: Tensor     # [V, 4, 4] float64, T_map_cam
     view_offsets: Tensor   # [V + 1] int64
     view_points: Tensor    # [M] int64: view v saw points view_points[view_offsets[v]:view_offsets[v + 1]]
+    patches: Patches | None = None   # None: a map of before there were any
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -41,7 +43,8 @@ def pack_points(points: MapPoints) -> dict[str, Tensor]:
             'xyz': ((points.xyz - centre) / half_extent_m * _POSITION_STEPS).round().to(torch.int16),
             'coarse': _quantised(points.coarse), 'fine': _quantised(points.fine),
             'view_poses': points.view_poses[:, :3].float(),
-            'view_counts': counts.to(torch.int32), 'view_points': points.view_points.to(index_type)}
+            'view_counts': counts.to(torch.int32), 'view_points': points.view_points.to(index_type),
+            **({} if points.patches is None else pack_patches(points.patches, centre))}
 
 
 def unpack_points(tensors: dict[str, Tensor], where: str) -> MapPoints:
@@ -52,7 +55,8 @@ def unpack_points(tensors: dict[str, Tensor], where: str) -> MapPoints:
         bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64).expand(len(poses), 1, 4)
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), tensors['view_counts'].long().cumsum(0)])
         found = MapPoints(xyz, *(_unit(tensors[key]) for key in ('coarse', 'fine')), torch.cat([poses, bottom], 1),
-                          offsets, tensors['view_points'].long())
+                          offsets, tensors['view_points'].long(),
+                          unpack_patches(tensors, tensors['centre'], len(xyz), where))
     except (KeyError, RuntimeError, IndexError) as error:
         raise AprlocError(f'{where}: not the points of a map ({str(error).splitlines()[0]})') from None
     return _checked(found, where)

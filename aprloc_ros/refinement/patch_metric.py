@@ -1,0 +1,88 @@
+"""The pose at which the map's patches look most like the image under their projections: the last, sharpest step of `nre`.
+
+Each patch is one residual vector, the image over it less the patch, after gain and bias; all of them move with the pose
+alone. The slopes are those of the patches, which do not change (inverse compositional: Baker and Matthews, IJCV 2004).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aprloc_ros.patches import SIDE, Patches
+from aprloc_ros.refinement import levenberg
+from aprloc_ros.refinement.luminance import Luminance
+from aprloc_ros.refinement.patch_views import Fit, PatchView, Templates
+
+_SETTINGS = levenberg.LevenbergSettings(kernel=levenberg.Kernel(shape=-4.0, width=0.5), stretch=1.0, longest_stretch=1.0)
+_SCALES = 0.6, 1.7       # pixels of the image to a patch's, within which both are about as sharp
+_ALIKE = 0.8             # likeness of a patch that is where it should be
+_FEWEST, _FEWEST_SHARE = 20, 0.3   # of patches that are alike
+_FARTHEST_PX = 8.0       # that the patches move: beyond, it is another valley
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """Where a search on patches ended; on the CPU."""
+
+    T_map_cam: Tensor   # [4, 4] float64
+    hessian: Tensor     # [6, 6] float64, of half the robust sum of squared whitened residuals, in xi of T @ exp(xi)
+    iterations: int
+
+
+class _Alignment:
+    """N patches before an image."""
+
+    def __init__(self, patches: Patches, rows: np.ndarray, image: Luminance):
+        self._centres, self._steps = patches.centre.numpy()[rows], patches.steps.numpy()[rows].astype(np.float64)
+        self._templates, self._image = Templates(patches.luminance.numpy()[rows]), image
+        self._metric = self._templates.slopes @ self._templates.slopes.transpose(0, 2, 1)   # [N, 2, 2]
+        self._metric /= self._templates.squared[:, None, None]
+
+    def look(self, T_map_cam: Tensor) -> tuple[PatchView, Fit]:
+        view = PatchView.of(self._centres, self._steps, T_map_cam.numpy(), self._image.camera)
+        return view, self._templates.fit(self._image.sample(self._templates.where(view)))
+
+    def residuals(self, T_map_cam: Tensor) -> levenberg.Residuals:
+        """At poses [1, 4, 4], in units of each patch's contrast."""
+        view, fit = self.look(T_map_cam[0])
+        seen = view.inside & fit.usable
+        slope = (self._templates.slopes @ fit.left[..., None])[..., 0] * (seen / self._templates.squared)[:, None]
+        parts = fit.squared, slope, self._metric * seen[:, None, None], view.jacobian
+        return levenberg.Residuals(*(torch.from_numpy(part.astype(np.float64))[None] for part in parts),
+                                   torch.from_numpy(seen)[None])
+
+
+def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: Luminance, most: int,
+                 allows: Callable[[int], bool]) -> Matched | None:
+    """The search from one pose [4, 4]; None where too little of the image is like the patches, or only far away.
+
+    rows: of the patches that may be in view, neighbours side by side; most: how many of them are looked at; allows: whether
+    another iteration may follow that many.
+    """
+    start = T_map_cam.double().cpu()
+    rows, image = _in_focus(patches, rows, start.numpy(), image)
+    rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
+    if len(rows) < _FEWEST:
+        return None
+    alignment, weights = _Alignment(patches, rows, image), torch.ones(1, len(rows), dtype=torch.float64)
+    found = levenberg.minimise(start[None], alignment.residuals, weights, SIDE ** 2, _SETTINGS, allows)
+    (before, _), (after, fit) = alignment.look(start), alignment.look(found.T_map_cam[0])
+    alike = after.inside & (fit.likeness > _ALIKE)
+    moved_px = np.hypot(*(after.pixels - before.pixels)[alike].T)
+    if alike.sum() < max(_FEWEST, _FEWEST_SHARE * len(rows)) or np.median(moved_px) > _FARTHEST_PX:
+        return None
+    hessian, _ = levenberg.normal_equations(found.residuals, weights, found.variance, SIDE ** 2, _SETTINGS.kernel)
+    return Matched(found.T_map_cam[0], hessian[0], found.iterations)
+
+
+def _in_focus(patches: Patches, rows: np.ndarray, T_map_cam: np.ndarray, image: Luminance) -> tuple[np.ndarray, Luminance]:
+    """Those of the patches that are seen whole in about their own pixels, and the image, halved until most of them are."""
+    view = PatchView.of(patches.centre.numpy()[rows], patches.steps.numpy()[rows].astype(np.float64), T_map_cam, image.camera)
+    if not view.inside.any():
+        return rows[:0], image
+    times = max(0, round(np.log2(np.median(view.scale[view.inside]))))
+    scale = view.scale / 2 ** times
+    return rows[view.inside & (scale > _SCALES[0]) & (scale < _SCALES[1])], image.halved(times)
