@@ -14,7 +14,7 @@ ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', '
              'inputs', 'frames', 'rate', 'initial_pose', 'services',
              'tf_output', 'display', 'stream', 'node', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
-              'scene', 'points'}
+              'scene', 'points', 'patches'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'manifest'}
 LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
 MESSAGES = {'errors', 'camera', 'geometry', 'message_fields', 'messages'}
@@ -25,10 +25,11 @@ MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
     'bit_depth': set(), 'catalogue': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
     'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
-    'scene': {'errors', 'geometry'}, 'points': {'errors'},
+    'scene': {'errors', 'geometry'}, 'patches': {'errors'}, 'points': {'errors', 'patches'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
-    'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
+    'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'patches', 'networks', 'fields',
+                   'refinement'},
     'gate': {'errors', 'geometry', 'covariance', 'refinement'},
     'lens': {'errors', 'camera'},
     'manifest': FOUNDATION | {'catalogue', 'gate', 'lens'},

@@ -13,7 +13,7 @@ from aprloc_ros.geometry import se3_exp
 from aprloc_ros.refinement.refined import Refined, kept
 from aprloc_ros.scoring.uncertainty import score_covariances
 from aprloc_ros.training.calibration.from_trials import calibrate
-from aprloc_ros.training.calibration.trials import Trial, outcomes, run_trials
+from aprloc_ros.training.calibration.trials import Trial, genuine_trials, negative_trials, outcomes
 
 PRIOR = torch.diag(torch.tensor([0.1, 0.1, 0.1, 0.03, 0.03, 0.03], dtype=torch.float64) ** 2)
 
@@ -138,7 +138,8 @@ def test_trials_are_run_on_frames_and_on_negatives():
         seen.append(image)
         return torch.eye(4, dtype=torch.float64), 0.9, kept(torch.eye(4))
 
-    trials = run_trials(answer, images, T_truth, torch.Generator().manual_seed(4), per_frame=2)
+    trials = genuine_trials(map(answer, images), T_truth)
+    trials += negative_trials(answer, images, torch.Generator().manual_seed(4), per_frame=2)
     assert len(trials) == len(seen) == 6 + 3 + 12
     assert all(torch.equal(image, own) for image, own in zip(seen, images))
     assert all(trial.T_truth is not None and not trial.negative for trial in trials[:6])

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,10 +18,10 @@ from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
 from aprloc_ros.recordings.bag_images import BagImage
 from aprloc_ros.refinement.refined import make_query
-from aprloc_ros.refiners import fine_features, query_camera
+from aprloc_ros.refiners import fine_features
 from aprloc_ros.scoring.replay import ANSWERED, Robot, replay
 from aprloc_ros.training.calibration.refiner_calibration import calibrate_refiner
-from aprloc_ros.training.images.views import Views
+from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.place.court import build_court
 from aprloc_ros.training.place.drive import COURSES, plan_drive
@@ -98,14 +99,14 @@ def test_the_quick_refiner_is_right_too(bundle, photographs):
         assert xi @ torch.linalg.solve(estimate.covariance, xi) < 40
 
 
-def test_a_busy_machine_does_not_teach_a_map_to_distrust_its_refiner(bundle, photographs, monkeypatch):
+def test_a_busy_machine_does_not_teach_a_map_to_distrust_its_refiner(bundle, photographs, monkeypatch, tmp_path):
     """A clock that moves 10 s at each look, past any budget."""
-    camera = query_camera(bundle.manifest)
-    queries = [make_query(image, CAMERA, camera) for image, _ in photographs]
-    images = torch.stack([(255 * query.image).round().byte() for query in queries])
-    views = Views(camera, images, torch.ones(images[:, 0].shape, dtype=torch.bool),
-                  torch.stack([query.histogram for query in queries]), torch.stack([T for _, T in photographs]))
+    frames = []
+    for index, (image, T) in enumerate(photographs):
+        path = tmp_path / f'{index}.png'
+        assert cv2.imwrite(str(path), image[..., ::-1])
+        frames.append(Frame(path.name, path, T, CAMERA))
     ticks = itertools.count()
     monkeypatch.setattr('aprloc_ros.refinement.refined.time.perf_counter', lambda: 10.0 * next(ticks))
-    found = calibrate_refiner(bundle, 'nre', views, 0, 'cpu')
+    found = calibrate_refiner(bundle, 'nre', tuple(frames), 0, 'cpu')
     assert found.refined_share > 0.7 and found.median_m < 0.05

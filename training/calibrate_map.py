@@ -9,14 +9,13 @@ from aprloc_ros.covariance import prior_covariance, residuals
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map, save_manifest
-from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.training.calibration.refiner_calibration import with_refiners
 from aprloc_ros.training.checks.agreement import check_poses
 from aprloc_ros.training.checks.map_agreement import check_drive
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
-from aprloc_ros.training.images.views import load_views, with_lenses
+from aprloc_ros.training.images.views import with_lenses
 from aprloc_ros.training.request import content_hash
 
 _CHECKED_FRAMES = 40
@@ -38,9 +37,8 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     say(check_poses(frames, frames, capture.mounts).text)
     say(check_drive(evaluate_map(Localizer(bundle, device), _few(frames)), bundle.manifest))
     prior = prior_covariance(_regressor_residuals(bundle, frames, device))
-    views = load_views(frames, query_camera(bundle.manifest))
     manifest = replace(bundle.manifest, covariance=prior, data=replace(bundle.manifest.data, calibration=capture.name))
-    calibrated = with_refiners(replace(bundle, manifest=manifest), views, seed, device, say)
+    calibrated = with_refiners(replace(bundle, manifest=manifest), frames, seed, device, say)
     save_manifest(directory, calibrated.manifest)
     return calibrated
 

@@ -2,18 +2,20 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.refinement.refined import Refined
-from aprloc_ros.refiners import FAST_REFINERS, QUICK_REFINER, missing_for
+from aprloc_ros.refiners import FAST_REFINERS, QUICK_REFINER, missing_for, query_camera
 from aprloc_ros.training.calibration.from_trials import calibrate
-from aprloc_ros.training.calibration.trials import run_trials
-from aprloc_ros.training.images.views import Views
+from aprloc_ros.training.calibration.trials import Answered, genuine_trials, negative_trials
+from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.images.views import load_views
 
 _MOST_FRAMES = 200
 
@@ -29,18 +31,22 @@ class RefinerScores:
     text: str            # what gate and covariance say of themselves
 
 
-def calibrate_refiner(bundle: MapBundle, name: str, views: Views, seed: int, device: str) -> RefinerScores:
-    """Gate and covariance of one refiner. views: held-out frames at the refiner's camera, in the order they were taken."""
+def calibrate_refiner(bundle: MapBundle, name: str, frames: tuple[Frame, ...], seed: int, device: str) -> RefinerScores:
+    """Gate and covariance of one refiner. frames: held out, in the order they were taken."""
     localizer = Localizer(bundle, device, name)   # in no hurry: a busy machine must not teach it to distrust its refiner
-    if len(views) > _MOST_FRAMES:
-        views = views[torch.linspace(0, len(views) - 1, _MOST_FRAMES).round().long()]
+    if len(frames) > _MOST_FRAMES:
+        frames = tuple(frames[i] for i in torch.linspace(0, len(frames) - 1, _MOST_FRAMES).round().long().tolist())
+    views = load_views(frames, query_camera(bundle.manifest))
 
-    def answer(image: Tensor) -> tuple[Tensor, float | None, Refined]:
-        pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-        estimate = localizer.localize(pixels, views.camera)
+    def answer(pixels: np.ndarray, camera: Camera) -> Answered:
+        estimate = localizer.localize(pixels, camera)
         return estimate.T_prior, estimate.score, estimate.refined
 
-    trials = run_trials(answer, views.images.float() / 255, views.T_map_cam, torch.Generator().manual_seed(seed))
+    def answer_small(image: Tensor) -> Answered:
+        return answer((image * 255).round().byte().permute(1, 2, 0).contiguous().numpy(), views.camera)
+    # Frames as sharp as their camera took them; what is of no place need not be.
+    trials = genuine_trials((answer(frame.read_image(), frame.camera) for frame in frames), views.T_map_cam)
+    trials += negative_trials(answer_small, views.images.float() / 255, torch.Generator().manual_seed(seed))
     found = calibrate(trials, bundle.manifest.covariance)
     genuine = [trial for trial in trials if not trial.negative]
     refined = [judgement.status == 'refined' for judgement in found.judgements[:len(genuine)]]
@@ -50,7 +56,7 @@ def calibrate_refiner(bundle: MapBundle, name: str, views: Views, seed: int, dev
                          sum(refined) / len(genuine), found.describe(trials))
 
 
-def with_refiners(bundle: MapBundle, views: Views, seed: int, device: str, say) -> MapBundle:
+def with_refiners(bundle: MapBundle, frames: tuple[Frame, ...], seed: int, device: str, say) -> MapBundle:
     """The bundle with a manifest that has the fast refiners and the quick one calibrated, as far as the map has what they
     need, and the most accurate of the fast ones as its own.
 
@@ -58,7 +64,7 @@ def with_refiners(bundle: MapBundle, views: Views, seed: int, device: str, say) 
     """
     found = {}
     for name in (name for name in (*FAST_REFINERS, QUICK_REFINER) if not missing_for(name, bundle)):
-        found[name] = calibrate_refiner(bundle, name, views, seed, device)
+        found[name] = calibrate_refiner(bundle, name, frames, seed, device)
         say(f'refiner {name}: median {found[name].median_m:.4f} m / {found[name].median_deg:.3f} deg on the calibration '
             f'frames\n{found[name].text}')
     best = min(found.keys() & set(FAST_REFINERS), key=lambda name: found[name].median_m, default='none')

@@ -1,6 +1,6 @@
 """A refiner tried on images whose true pose is known, or that have none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -46,19 +46,22 @@ class Outcomes:
         return torch.tensor([not kind for kind in self.negative])
 
 
-# An image [3, h, w] in [0, 1] -> its prior [4, 4], the prior's score (None: it has none), the refined result.
-Answer = Callable[[Tensor], tuple[Tensor, float | None, Refined]]
+# An image's prior [4, 4], the prior's score (None: it has none), the refined result.
+Answered = tuple[Tensor, float | None, Refined]
 
 
-def run_trials(answer: Answer, images: Tensor, T_truth: Tensor, generator: torch.Generator,
-               per_frame: int = PER_FRAME) -> list[Trial]:
-    """The refiner on held-out images [N, 3, h, w] in [0, 1] with poses [N, 4, 4], then on per_frame negatives of each."""
-    trials = [_trial(index, '', answer(image), T) for index, (image, T) in enumerate(zip(images, T_truth))]
-    return trials + [_trial(index, kind, answer(image), None)
-                     for kind, index, image in negatives(images, generator, per_frame)]
+def genuine_trials(answered: Iterable[Answered], T_truth: Tensor) -> list[Trial]:
+    """What the refiner said of held-out frames with poses [N, 4, 4], one after another."""
+    return [_trial(index, '', said, T) for index, (said, T) in enumerate(zip(answered, T_truth))]
 
 
-def _trial(frame: int, negative: str, answered: tuple[Tensor, float | None, Refined], T_truth: Tensor | None) -> Trial:
+def negative_trials(answer: Callable[[Tensor], Answered], images: Tensor, generator: torch.Generator,
+                    per_frame: int = PER_FRAME) -> list[Trial]:
+    """The refiner on per_frame negatives of each of the images [N, 3, h, w] in [0, 1]."""
+    return [_trial(index, kind, answer(image), None) for kind, index, image in negatives(images, generator, per_frame)]
+
+
+def _trial(frame: int, negative: str, answered: Answered, T_truth: Tensor | None) -> Trial:
     """On the CPU, wherever the refiner works."""
     T_prior, prior_score, refined = answered
     refined = replace(refined, T_map_cam=refined.T_map_cam.double().cpu(), hessian=refined.hessian.double().cpu())

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from aprloc_ros.camera import Camera
 from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.points import MapPoints
 from aprloc_ros.refinement.luminance import Luminance
