@@ -20,7 +20,7 @@ class NreSettings:
     radius: int = field(default=7, metadata={'range': (1, 64)})             # of the windows of fine maps, in cells
     metric_iterations: int = field(default=12, metadata={'range': (0, 1000)})  # of the feature-metric end, at most
     patches: int = field(default=300, metadata={'range': (0, 100_000)})     # that are looked at in the native image
-    patch_iterations: int = field(default=5, metadata={'range': (0, 1000)})    # at most
+    patch_iterations: int = field(default=4, metadata={'range': (0, 1000)})    # at most
 
 
 # Half the time for twice the error: an image of half the pixels, fewer points, fewer hypotheses.

@@ -14,7 +14,7 @@ from torch import Tensor
 from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.refinement import levenberg
 from aprloc_ros.refinement.luminance import Luminance
-from aprloc_ros.refinement.patch_views import Fit, PatchView, Templates
+from aprloc_ros.refinement.patch_views import PatchView, Templates
 
 _SETTINGS = levenberg.LevenbergSettings(kernel=levenberg.Kernel(shape=-4.0, width=0.5), stretch=1.0, longest_stretch=1.0)
 _SCALES = 0.6, 1.7       # pixels of the image to a patch's, within which both are about as sharp
@@ -41,13 +41,15 @@ class _Alignment:
         self._metric = self._templates.slopes @ self._templates.slopes.transpose(0, 2, 1)   # [N, 2, 2]
         self._metric /= self._templates.squared[:, None, None]
 
-    def look(self, T_map_cam: Tensor) -> tuple[PatchView, Fit]:
-        view = PatchView.of(self._centres, self._steps, T_map_cam.numpy(), self._image.camera)
-        return view, self._templates.fit(self._image.sample(self._templates.where(view)))
+    def pixels(self, T_map_cam: Tensor) -> np.ndarray:
+        """Of the centres, from a pose [4, 4]: [N, 2]."""
+        T = T_map_cam.numpy()
+        return self._image.camera.pixels_of((self._centres - T[:3, 3]) @ T[:3, :3])
 
     def residuals(self, T_map_cam: Tensor) -> levenberg.Residuals:
         """At poses [1, 4, 4], in units of each patch's contrast."""
-        view, fit = self.look(T_map_cam[0])
+        view = PatchView.of(self._centres, self._steps, T_map_cam[0].numpy(), self._image.camera)
+        fit = self._templates.fit(self._image.sample(self._templates.where(view)))
         seen = view.inside & fit.usable
         slope = (self._templates.slopes @ fit.left[..., None])[..., 0] * (seen / self._templates.squared)[:, None]
         parts = fit.squared, slope, self._metric * seen[:, None, None], view.jacobian
@@ -69,13 +71,13 @@ def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: L
         return None
     alignment, weights = _Alignment(patches, rows, image), torch.ones(1, len(rows), dtype=torch.float64)
     found = levenberg.minimise(start[None], alignment.residuals, weights, SIDE ** 2, _SETTINGS, allows)
-    (before, _), (after, fit) = alignment.look(start), alignment.look(found.T_map_cam[0])
-    alike = after.inside & (fit.likeness > _ALIKE)
-    moved_px = np.hypot(*(after.pixels - before.pixels)[alike].T)
+    T, residuals = found.T_map_cam[0], found.residuals
+    alike = (residuals.seen & (1 / torch.sqrt(1 + residuals.squared) > _ALIKE))[0].numpy()
+    moved_px = np.hypot(*(alignment.pixels(T) - alignment.pixels(start))[alike].T)
     if alike.sum() < max(_FEWEST, _FEWEST_SHARE * len(rows)) or np.median(moved_px) > _FARTHEST_PX:
         return None
-    hessian, _ = levenberg.normal_equations(found.residuals, weights, found.variance, SIDE ** 2, _SETTINGS.kernel)
-    return Matched(found.T_map_cam[0], hessian[0], found.iterations)
+    hessian, _ = levenberg.normal_equations(residuals, weights, found.variance, SIDE ** 2, _SETTINGS.kernel)
+    return Matched(T, hessian[0], found.iterations)
 
 
 def _in_focus(patches: Patches, rows: np.ndarray, T_map_cam: np.ndarray, image: Luminance) -> tuple[np.ndarray, Luminance]:
