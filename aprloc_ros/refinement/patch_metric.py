@@ -16,7 +16,7 @@ from aprloc_ros.refinement import levenberg
 from aprloc_ros.refinement.luminance import Luminance
 from aprloc_ros.refinement.patch_views import PatchView, Templates
 
-_SETTINGS = levenberg.LevenbergSettings(kernel=levenberg.Kernel(shape=-4.0, width=0.5), stretch=1.0, longest_stretch=1.0)
+_SETTINGS = levenberg.LevenbergSettings(kernel=levenberg.Kernel(shape=-4.0, width=0.7), stretch=1.0, longest_stretch=1.0)
 _SCALES = 0.6, 1.7       # pixels of the image to a patch's, within which both are about as sharp
 _ALIKE = 0.8             # likeness of a patch that is where it should be
 _FEWEST, _FEWEST_SHARE = 20, 0.3   # of patches that are alike
@@ -65,6 +65,8 @@ def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: L
     another iteration may follow that many.
     """
     start = T_map_cam.double().cpu()
+    if len(rows) < _FEWEST:
+        return None
     rows, image = _in_focus(patches, rows, start.numpy(), image)
     rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
     if len(rows) < _FEWEST:

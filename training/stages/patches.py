@@ -53,6 +53,9 @@ def build_patches(points: MapPoints, frames: tuple[Frame, ...], count: int, show
     shots, shot_of_view = _shots(points, frames, show)
     sightings = _sightings(points, shots, shot_of_view)
     references, witnesses = _chosen(sightings)
+    if not len(references):
+        return Patches(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.float64), torch.zeros(0, 2, 3),
+                       torch.zeros(0, SIDE, SIDE, dtype=torch.uint8))
     surfaces = _Surfaces(shots, sightings, references)
     for _ in tqdm(range(_ROUNDS), desc='planes of patches', disable=not show, leave=False, mininterval=2.0):
         surfaces.improve(witnesses)
@@ -104,7 +107,7 @@ def _chosen(sightings: _Sightings) -> tuple[np.ndarray, list[np.ndarray]]:
         if sightings.clarity[best] > 0 and len(others):
             references.append(best)
             witnesses.append(others[np.linspace(0, len(others) - 1, min(_WITNESSES, len(others))).round().astype(int)])
-    return np.array(references), witnesses
+    return np.array(references, dtype=int), witnesses
 
 
 class _Surfaces:
