@@ -5,6 +5,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from aprloc_ros.catalogue import find_map
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.map_bundle import load_map, save_map
@@ -12,8 +14,9 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.views import with_lenses
 from aprloc_ros.training.presets import PRESETS
-from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.stages.patches import build_patches
+
+_SAME = 1e-5   # of poses, relative: a map keeps its views' in single precision
 
 
 def patch_map(directory: Path, data: Path) -> int:
@@ -23,13 +26,14 @@ def patch_map(directory: Path, data: Path) -> int:
     the one that the map was built from, and for a map without points.
     """
     bundle, capture = load_map(directory, 'cpu'), read_capture(data)
-    if content_hash(capture) != bundle.manifest.data.content_hash:
-        raise AprlocError(f'{data}: not the capture that the map {bundle.manifest.name} was built from, which its patches '
-                          'are cut from')
     if bundle.points is None:
         raise AprlocError(f'the map {bundle.manifest.name} has no descriptors, whose points patches lie on; rebuild it with '
                           'aprloc build')
     fit, _ = calibration_split(capture.train, capture.name)
+    views, poses = bundle.points.view_poses, torch.stack([frame.T_map_cam for frame in fit])
+    if (torch.cdist(views.flatten(1), poses.flatten(1)).amin(1) > _SAME * (1 + views.flatten(1).norm(dim=1))).any():
+        raise AprlocError(f'{data}: not the capture that the map {bundle.manifest.name} was built from, which its patches '
+                          'are cut from: it has other poses')
     patches = build_patches(bundle.points, with_lenses(fit, bundle.manifest.lenses),
                             PRESETS[bundle.manifest.build.preset].map_patches)
     save_map(directory, bundle.manifest, bundle.regressor, bundle.field, bundle.extractor,
