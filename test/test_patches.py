@@ -1,11 +1,14 @@
 """Patches of a surface: kept, cut from photographs, and aligned, where the truth is exact."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from nre_fixtures import NO_START, Painter, cloud, query
 from patch_fixtures import BARREL, CAMERA, near, photograph, texture, wall_z, walls
 
 from aprloc_ros.errors import AprlocError
@@ -13,9 +16,13 @@ from aprloc_ros.geometry import pose_errors, se3_exp
 from aprloc_ros.patches import SIDE, pack_patches, unpack_patches
 from aprloc_ros.points import MapPoints, pack_points, unpack_points
 from aprloc_ros.refinement.luminance import Luminance
+from aprloc_ros.refinement.nre import NreRefiner
+from aprloc_ros.refinement.nre_settings import NreSettings
 from aprloc_ros.refinement.patch_metric import patch_metric
 from aprloc_ros.refinement.patch_views import PatchView
+from aprloc_ros.refinement.refined import Budget
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.patch_map import patch_map
 from aprloc_ros.training.stages.patches import build_patches
 
 PATCHES, T_TRUE = walls(), near(1)
@@ -143,3 +150,51 @@ def test_a_map_keeps_its_patches(capture):
     packed = pack_points(replace(points, patches=PATCHES))
     assert torch.equal(unpack_points(packed, 'there').patches.luminance, PATCHES.luminance)
     assert unpack_points(pack_points(points), 'there').patches is None
+
+
+# The estimator with patches at its end.
+
+PLENTY, EVERYTHING = Budget(200), NreSettings()
+
+
+def located(patches, image, budget=PLENTY, settings=EVERYTHING):
+    """Of points on the walls with painted descriptors, as blurred as those of images are."""
+    points = replace(cloud(len(PATCHES)), xyz=PATCHES.centre, patches=patches)
+    painter = Painter(points, T_TRUE, noise=0.1)
+    seen = replace(query(), native=None if image is None else Luminance(image, CAMERA))
+    return NreRefiner(painter, points, settings).refine(seen, NO_START, budget)
+
+
+def test_patches_make_the_estimate_sharper():
+    image = photograph(T_TRUE)
+    without, found = located(None, image), located(PATCHES, image)
+    assert found.status == without.status == 'converged' and found.signals.keys() == without.signals.keys()
+    for mine, its in zip(pose_errors(found.T_map_cam, T_TRUE), pose_errors(without.T_map_cam, T_TRUE)):
+        assert mine < its / 2
+    torch.testing.assert_close(found.steps[-1].T_map_cam, found.T_map_cam)
+    assert not torch.equal(found.hessian, without.hessian) and (torch.linalg.eigvalsh(found.hessian) > 0).all()
+
+
+def test_where_patches_say_nothing_the_features_answer_stays():
+    image = photograph(T_TRUE)
+    expected = located(None, image)
+    for found in (located(PATCHES, None), located(PATCHES, np.zeros_like(image)), located(PATCHES, image[::-1].copy()),
+                  located(PATCHES, image, settings=NreSettings(patches=0))):
+        assert found.status == 'converged'
+        assert torch.equal(found.T_map_cam, expected.T_map_cam) and torch.equal(found.hessian, expected.hessian)
+
+
+def test_patches_keep_to_the_budget():
+    image = photograph(T_TRUE)
+    full = located(PATCHES, image)
+    short = located(PATCHES, image, Budget(full.iterations - 1))
+    assert short.status == 'out of iterations' and short.iterations == full.iterations - 1
+
+
+def test_another_capture_gives_a_map_no_patches(monkeypatch):
+    other = SimpleNamespace(name='other', train=tuple(
+        Frame(str(i), Path('none'), near(i), CAMERA, stamp_s=float(i)) for i in range(40)), test=())
+    monkeypatch.setattr('aprloc_ros.training.patch_map.read_capture', lambda data: other)
+    demo = Path(__file__).parent.parent / 'maps/demo'
+    with pytest.raises(AprlocError, match='other poses'):
+        patch_map(demo, Path('other'))
