@@ -6,13 +6,13 @@ depths differ. So what is left over at the best pose tells of them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import se3_exp
-from aprloc_ros.refinement.feature_grid import FeatureGrid
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, normal_equations
 
 _SUSPICIOUS = 6.0    # squared distance of a first step from zero: only then are more steps made
@@ -22,8 +22,16 @@ _STRETCH = 2.0       # steps on feature maps are too short, see levenberg.Levenb
 _DAMPING = 1e-3      # share of the Hessian's diagonal
 _FARTHEST = 0.5      # of an offset: beyond, nothing is linear
 
-# A grid and a pose [4, 4] -> residuals of one start.
-ResidualsAt = Callable[[FeatureGrid, Tensor], Residuals]
+
+class Seen(Protocol):
+    """A dataclass of what is seen, a FeatureGrid or like one: its residuals have so many channels."""
+
+    camera: Camera   # rectified, in whose pixels the residuals' Jacobian is
+    channels: int
+
+
+# What is seen and a pose [4, 4] -> residuals of one start.
+ResidualsAt = Callable[[Seen, Tensor], Residuals]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +56,10 @@ def offset_camera(camera: Camera, offsets: Tensor) -> Camera:
                    cy=camera.cy + y * camera.fy)
 
 
-def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: FeatureGrid, T_map_cam: Tensor, weights: Tensor,
-                  variance: Tensor, kernel: Kernel) -> LensEvidence:
-    """At the best pose T_map_cam [4, 4] of a search on the grid, with the residuals there; weights [1, N], variance [1].
+def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Seen, T_map_cam: Tensor, weights: Tensor,
+                  variance: Tensor, kernel: Kernel, stretch: float = _STRETCH) -> LensEvidence:
+    """At the best pose T_map_cam [4, 4] of a search on the grid, with the residuals there; weights [1, N], variance [1];
+    stretch: of the steps.
 
     One linear step, which costs a fraction of a millisecond; several where that one leads away from zero.
     """
@@ -59,7 +68,7 @@ def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Feature
         return found
     total = torch.zeros(3, dtype=torch.float64)
     for _ in range(_STEPS):
-        step = found.step
+        step = stretch * found.step
         total, T_map_cam = total + step[6:].cpu(), T_map_cam @ se3_exp(step[:6])
         if not torch.isfinite(total).all() or total.abs().max() > _FARTHEST:
             return first
@@ -75,14 +84,14 @@ class _Linearised(LensEvidence):
     step: Tensor   # [9]: of the pose and the offsets together
 
 
-def _linearised(residuals: Residuals, grid: FeatureGrid, weights: Tensor, variance: Tensor, kernel: Kernel) -> _Linearised:
+def _linearised(residuals: Residuals, grid: Seen, weights: Tensor, variance: Tensor, kernel: Kernel) -> _Linearised:
     both = replace(residuals, jacobian=torch.cat([residuals.jacobian, _of_offsets(residuals.jacobian, grid.camera)], -1))
-    hessian, gradient = normal_equations(both, weights, variance, grid.cells.shape[1], kernel)
+    hessian, gradient = normal_equations(both, weights, variance, grid.channels, kernel)
     H, g = hessian[0], gradient[0]
     shift = -_solve(H[:6, :6], H[:6, 6:])
     information = H[6:, 6:] + H[6:, :6] @ shift
     offsets = -_solve(information, g[6:] + shift.T @ g[:6])
-    step = -_STRETCH * _solve(H + _DAMPING * torch.diag(H.diagonal()), g)
+    step = -_solve(H + _DAMPING * torch.diag(H.diagonal()), g)
     return _Linearised(offsets.cpu(), information.cpu(), shift.cpu(), step)
 
 

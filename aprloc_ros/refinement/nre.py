@@ -216,7 +216,7 @@ def _result(start: Tensor, trace: NreTrace, settings: NreSettings, watch: Stopwa
         'likeness': float(trace.final.likeness.median().clamp(0, 1)),
         'spread': _spread(cells[agrees], camera)}
     return Refined(final.T_map_cam, final.hessian, _mean_loss(trace, invert(start).numpy()), _mean_loss(trace, T_cam_map),
-                   trace.iterations, watch.verdict, signals, tuple(trace.steps), trace.final.lens)
+                   trace.iterations, watch.verdict, signals, tuple(trace.steps), final.lens)
 
 
 def _mean_loss(trace: NreTrace, T_cam_map: np.ndarray) -> float:

@@ -19,7 +19,8 @@ class PatchView:
 
     pixels: np.ndarray     # [N, 2] of their centres in the image
     shape: np.ndarray      # [N, 2, 2] pixels of the image (rows) by pixels of the patch
-    jacobian: np.ndarray   # [N, 2, 6] motion of the image over the patch, in its pixels, by xi of T_map_cam @ exp(xi)
+    flat: np.ndarray       # [N, 2, 2] the shape for a rectified camera of focal length 1
+    motion: np.ndarray     # [N, 2, 6] of a centre in such a camera by xi of T_map_cam @ exp(xi)
     inside: np.ndarray     # [N] bool: seen whole, and from the front
 
     @classmethod
@@ -34,7 +35,6 @@ class PatchView:
         shape = np.stack([pixels[1] - pixels[2], pixels[3] - pixels[4]], -1) / SIDE
         reach = SIDE / 2 * np.abs(shape).sum(2) + 1
         whole = ((pixels[0] >= reach) & (pixels[0] <= [camera.width - 1, camera.height - 1] - reach)).all(1)
-        # The lens moves a point and the pixels of its patch alike, so it drops out of the motion in the patch's pixels.
         i, x, y = 1 / ends[0][:, 2], ends[0][:, 0] / ends[0][:, 2], ends[0][:, 1] / ends[0][:, 2]
         flat = np.stack([i[:, None] * (e[:, :2] - np.stack([x, y], 1) * e[:, 2:]) for e in (right, down)], -1)
         facing = np.linalg.det(flat) > 0
@@ -42,7 +42,12 @@ class PatchView:
         o = np.zeros_like(x)
         motion = np.stack([np.stack([-i, o, x * i, x * y, -1 - x * x, y], -1),
                            np.stack([o, -i, y * i, 1 + y * y, -x * y, -x], -1)], 1)
-        return cls(pixels[0], shape, np.linalg.solve(flat, motion), ahead & whole & facing)
+        return cls(pixels[0], shape, flat, motion, ahead & whole & facing)
+
+    @property
+    def jacobian(self) -> np.ndarray:
+        """[N, 2, 6] motion of the image over the patch, in the patch's pixels: the lens moves both alike, and drops out."""
+        return np.linalg.solve(self.flat, self.motion)
 
     @property
     def scale(self) -> np.ndarray:
