@@ -12,9 +12,10 @@ from nre_fixtures import NO_START, Painter, cloud, query
 from patch_fixtures import BARREL, CAMERA, near, photograph, texture, wall_z, walls
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import pose_errors, se3_exp
+from aprloc_ros.geometry import invert, pose_errors, se3_exp, se3_log
 from aprloc_ros.patches import SIDE, pack_patches, unpack_patches
 from aprloc_ros.points import MapPoints, pack_points, unpack_points
+from aprloc_ros.refinement.lens_evidence import offset_camera
 from aprloc_ros.refinement.luminance import Luminance
 from aprloc_ros.refinement.nre import NreRefiner
 from aprloc_ros.refinement.nre_settings import NreSettings
@@ -79,6 +80,17 @@ def test_the_motion_over_a_patch_is_the_derivative():
         assert seen.sum() > 100
         # The lens bends a patch by a hundredth from one end to the other.
         np.testing.assert_allclose(in_patch[seen], view.jacobian[seen, :, axis], rtol=0.02, atol=0.5)
+
+
+@pytest.mark.parametrize('offsets', [(0.0, 0.0, 0.0), (0.01, 0.0, 0.0), (0.0, 0.01, 0.0), (-0.02, 0.0, -0.01)])
+@pytest.mark.parametrize('camera', [CAMERA, BARREL])
+def test_what_the_camera_is_off_by_is_found(camera, offsets):
+    true = torch.tensor(offsets, dtype=torch.float64)
+    found = aligned(photograph(T_TRUE, offset_camera(camera, true)), camera, start=T_TRUE, iterations=30)
+    torch.testing.assert_close(found.lens.offsets, true, atol=5e-3, rtol=0)
+    assert (torch.linalg.eigvalsh(found.lens.information) > 0).all()
+    moved = se3_log(invert(found.T_map_cam) @ T_TRUE)
+    assert (moved - found.lens.shift @ true).norm() < 0.4 * moved.norm() + 5e-3
 
 
 def test_patches_are_kept():
