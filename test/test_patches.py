@@ -89,8 +89,9 @@ def test_what_the_camera_is_off_by_is_found(camera, offsets):
     found = aligned(photograph(T_TRUE, offset_camera(camera, true)), camera, start=T_TRUE, iterations=30)
     torch.testing.assert_close(found.lens.offsets, true, atol=5e-3, rtol=0)
     assert (torch.linalg.eigvalsh(found.lens.information) > 0).all()
-    moved = se3_log(invert(found.T_map_cam) @ T_TRUE)
-    assert (moved - found.lens.shift @ true).norm() < 0.4 * moved.norm() + 5e-3
+    if not camera.is_distorted:   # else the distortion moves with the centre, and no pose makes up for that
+        moved = se3_log(invert(found.T_map_cam) @ T_TRUE)
+        assert (moved - found.lens.shift @ true).norm() < 0.4 * moved.norm() + 5e-3
 
 
 def test_patches_are_kept():
