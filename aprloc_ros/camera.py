@@ -78,6 +78,14 @@ class Camera:
         inside = (u > -0.5) & (u < self.width - 0.5) & (v > -0.5) & (v < self.height - 0.5)
         return torch.stack([u, v], -1), inside & (z > 1e-9)
 
+    def pixels_of(self, points: np.ndarray) -> np.ndarray:
+        """Where points [N, 3] in front of the camera are seen, distortion included: [N, 2], in view or not."""
+        if not self.is_distorted:
+            return points[:, :2] / points[:, 2:] * [self.fx, self.fy] + [self.cx, self.cy]
+        project = cv2.fisheye.projectPoints if self.model == 'fisheye' else cv2.projectPoints
+        still = np.zeros(3)
+        return project(points[:, None], still, still, self.matrix, np.array(self.distortion))[0][:, 0]
+
     def directions(self) -> Tensor:
         """Directions through the pixel centres of a rectified camera, z = 1: [H, W, 3] float32."""
         assert not self.is_distorted, 'directions() is for rectified cameras'

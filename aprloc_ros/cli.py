@@ -262,6 +262,8 @@ def _add_place(subparsers) -> None:
     parser.add_argument('--seed', type=int, default=0, help='of the place and its drives (default: 0)')
     parser.add_argument('--day', metavar='NAME',
                         help='one drive on another day: overcast, dusk, night, wet, snow, autumn; or another one today')
+    parser.add_argument('--height', type=int, choices=(240, 480, 960), default=240,
+                        help='of the images, in pixels (default: 240)')
 
 
 if __name__ == '__main__':

@@ -240,11 +240,11 @@ def place(options: argparse.Namespace) -> int:
 
     if options.day:
         day = find_day(options.day)
-        write_capture(options.directory, options.seed, show, [day_course(day)], day)
+        write_capture(options.directory, options.seed, show, [day_course(day)], day, options.height)
         print(f'wrote {options.directory}: a drive of its own, {day.name}')
         return 0
-    write_capture(options.directory, options.seed, show)
-    write_capture(options.directory / SECOND_DRIVE.name, options.seed, show, [SECOND_DRIVE])
+    write_capture(options.directory, options.seed, show, height=options.height)
+    write_capture(options.directory / SECOND_DRIVE.name, options.seed, show, [SECOND_DRIVE], height=options.height)
     print(f'wrote {options.directory} and, to calibrate with, {options.directory / SECOND_DRIVE.name}')
     return 0
 

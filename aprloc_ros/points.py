@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import so3_log
+from aprloc_ros.patches import Patches, pack_patches, unpack_patches
 from aprloc_ros.similarity import Similarity, unchanged
 
 FARTHEST = 10.0           # remoteness that is as good as any larger one
@@ -26,6 +27,7 @@ class MapPoints:
     view_poses: Tensor     # [V, 4, 4] float64, T_map_cam
     view_offsets: Tensor   # [V + 1] int64
     view_points: Tensor    # [M] int64: view v saw points view_points[view_offsets[v]:view_offsets[v + 1]]
+    patches: Patches | None = None   # None: a map of before there were any
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -65,7 +67,8 @@ def pack_points(points: MapPoints) -> dict[str, Tensor]:
             'xyz': ((points.xyz - centre) / half_extent_m * _POSITION_STEPS).round().to(torch.int16),
             'coarse': _quantised(points.coarse), 'fine': _quantised(points.fine),
             'view_poses': points.view_poses[:, :3].float(),
-            'view_counts': counts.to(torch.int32), 'view_points': points.view_points.to(index_type)}
+            'view_counts': counts.to(torch.int32), 'view_points': points.view_points.to(index_type),
+            **({} if points.patches is None else pack_patches(points.patches, centre))}
 
 
 def move_packed(tensors: dict[str, Tensor], change: Similarity) -> dict[str, Tensor]:
@@ -92,12 +95,14 @@ def unpack_points(tensors: dict[str, Tensor], where: str) -> MapPoints:
         bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64).expand(len(poses), 1, 4)
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), tensors['view_counts'].long().cumsum(0)])
         found = MapPoints(xyz, *(_unit(tensors[key]) for key in ('coarse', 'fine')), torch.cat([poses, bottom], 1),
-                          offsets, tensors['view_points'].long())
+                          offsets, tensors['view_points'].long(),
+                          unpack_patches(tensors, tensors['centre'], len(xyz), where))
         change = _change(tensors)
-    except (KeyError, RuntimeError, IndexError, AprlocError) as error:
+    except (KeyError, RuntimeError, IndexError) as error:
         raise AprlocError(f'{where}: not the points of a map ({str(error).splitlines()[0]})') from None
     found = _checked(found, where)
-    return replace(found, xyz=change.points(found.xyz), view_poses=change.apply(found.view_poses))
+    return replace(found, xyz=change.points(found.xyz), view_poses=change.apply(found.view_poses),
+                   patches=found.patches and found.patches.moved(change))
 
 
 def _quantised(unit: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.refinement.align import AlignRefiner
 from aprloc_ros.refinement.nefes import NefesAprRefiner, NefesPoseRefiner
-from aprloc_ros.refinement.nre import QUICK, NreRefiner
+from aprloc_ros.refinement.nre import NreRefiner
+from aprloc_ros.refinement.nre_settings import QUICK
 from aprloc_ros.refinement.photometric import PhotometricRefiner
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, Stopwatch
 from aprloc_ros.refinement.retrieval import ViewIndex

@@ -14,7 +14,7 @@ ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', '
              'inputs', 'frames', 'geopose', 'rate', 'initial_pose', 'services',
              'tf_output', 'display', 'announcement', 'stream', 'node', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
-              'scene', 'points', 'similarity'}
+              'scene', 'points', 'patches', 'similarity'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'geodesy', 'map_frame', 'manifest'}
 LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
 MESSAGES = {'errors', 'camera', 'geometry', 'message_fields', 'messages'}
@@ -25,12 +25,13 @@ MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
     'bit_depth': set(), 'catalogue': {'errors', 'table'}, 'table': set(), 'outputs': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
     'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
-    'similarity': {'errors', 'geometry'}, 'scene': {'errors', 'geometry', 'similarity'},
-    'points': {'errors', 'geometry', 'similarity'}, 'geodesy': set(),
+    'similarity': {'errors', 'geometry'}, 'scene': {'errors', 'geometry', 'similarity'}, 'patches': {'errors', 'similarity'},
+    'points': {'errors', 'geometry', 'patches', 'similarity'}, 'geodesy': set(),
     'map_frame': {'geodesy', 'similarity'},
     'networks': {'errors', 'geometry', 'camera', 'histogram', 'networks'},
     'fields': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'fields'},
-    'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'networks', 'fields', 'refinement'},
+    'refinement': {'errors', 'geometry', 'camera', 'histogram', 'scene', 'points', 'patches', 'networks', 'fields',
+                   'refinement'},
     'gate': {'errors', 'geometry', 'covariance', 'distributions', 'refinement'},
     'lens': {'errors', 'camera'},
     'manifest': FOUNDATION | {'catalogue', 'gate', 'lens', 'map_frame'},

@@ -138,7 +138,7 @@ def test_negatives_are_tried_with_the_numbers_of_their_frames():
         seen.append(image)
         return torch.eye(4, dtype=torch.float64), 0.9, kept(torch.eye(4)), 0.25
 
-    genuine = try_frame(answer, images[0], 7, torch.eye(4), left_out=5)
+    genuine = try_frame(answer(images[0]), 7, torch.eye(4), left_out=5)
     assert torch.equal(seen.pop(), images[0])
     assert (genuine.frame, genuine.left_out, genuine.remoteness, genuine.negative) == (7, 5, 0.25, '')
     trials = try_negatives(answer, images, [10, 11, 12, 13, 14, 15], torch.Generator().manual_seed(4), per_frame=2)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,7 @@ from aprloc_ros.refiners import fine_features, query_camera
 from aprloc_ros.scoring.replay import ANSWERED, Robot, replay
 from aprloc_ros.training.calibration.questions import Questions
 from aprloc_ros.training.calibration.refiner_calibration import calibrate_refiner
-from aprloc_ros.training.images.views import Views
+from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.place.court import build_court
 from aprloc_ros.training.place.drive import COURSES, plan_drive
@@ -99,16 +100,14 @@ def test_the_quick_refiner_is_right_too(bundle, photographs):
         assert xi @ torch.linalg.solve(estimate.covariance, xi) < 40
 
 
-def test_a_busy_machine_does_not_teach_a_map_to_distrust_its_refiner(bundle, photographs, monkeypatch):
+def test_a_busy_machine_does_not_teach_a_map_to_distrust_its_refiner(bundle, photographs, monkeypatch, tmp_path):
     """A clock that moves 10 s at each look, past any budget."""
-    camera = query_camera(bundle.manifest)
-    queries = [make_query(image, CAMERA, camera) for image, _ in photographs]
-    images = torch.stack([(255 * query.image).round().byte() for query in queries])
-    views = Views(camera, images, torch.ones(images[:, 0].shape, dtype=torch.bool),
-                  torch.stack([query.histogram for query in queries]), torch.stack([T for _, T in photographs]))
+    frames = []
+    for index, (image, T) in enumerate(photographs):
+        path = tmp_path / f'{index}.png'
+        assert cv2.imwrite(str(path), image[..., ::-1])
+        frames.append(Frame(path.name, path, T, CAMERA))
     ticks = itertools.count()
     monkeypatch.setattr('aprloc_ros.refinement.refined.time.perf_counter', lambda: 10.0 * next(ticks))
-    asked = Questions(views, torch.zeros(len(views), dtype=torch.int64), torch.zeros(len(views), dtype=torch.bool),
-                      (('', 0.0),) * len(views))
-    found = calibrate_refiner(bundle, 'nre', asked, 0, 'cpu')
+    found = calibrate_refiner(bundle, 'nre', Questions.of_whole_map(tuple(frames), query_camera(bundle.manifest)), 0, 'cpu')
     assert found.refined_share > 0.7 and found.median_m < 0.05

@@ -20,6 +20,7 @@ from aprloc_ros.training.datasets.frame_file import read_frame
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.stages.features import feature_cosine
 from aprloc_ros.training.stages.field import field_arguments
+from aprloc_ros.training.stages.patches import build_patches
 from aprloc_ros.training.stages.points import build_points
 from aprloc_ros.training.stages.quality import field_psnr_db
 from aprloc_ros.training.stages.regressor import predict_poses
@@ -36,6 +37,7 @@ def write_map(build: 'Build', target: Path) -> None:
     device = str(build.fabric.device)
     points = build_points(build.extractor, build.descriptor_views(build.fit), build.descriptor_points,
                           build.preset.map_points)
+    points = replace(points, patches=build_patches(points, build.fit, build.preset.map_patches))
     networks = build.regressor, build.feature_field, build.extractor, points
     # Calibrated with the weights as they are stored and loaded again.
     draft = save_map(build.work_dir / 'draft', _manifest(build), *networks)

@@ -18,7 +18,7 @@ from aprloc_ros.training.stages.regressor import RegressorTraining
 class Preset:
     """Settings of a build.
 
-    map_points: so many are kept at most. max_sift_frames: training frames that are triangulated where a capture has no
+    map_points, map_patches: so many are kept at most. max_sift_frames: training frames that are triangulated where a capture has no
     points.
     """
 
@@ -27,6 +27,7 @@ class Preset:
     descriptors: DescriptorTraining
     features: FeatureTraining
     map_points: int = field(default=5000, metadata={'range': (16, 1_000_000)})
+    map_patches: int = field(default=3000, metadata={'range': (0, 1_000_000)})
     max_sift_frames: int = field(default=300, metadata={'range': (2, 100_000)})
 
     def __post_init__(self):
@@ -48,7 +49,7 @@ PAPER = Preset(
     DescriptorTraining(arguments={'width': 2.0, 'coarse_channels': 128, 'fine_channels': 32}, short_side=480,
                        steps=20_000, pairs=4, points=512),
     FeatureTraining(colour='trained', epochs=600, learning_rate=8e-5, final_learning_rate=1.28e-5, spatial_factor=1.0),
-    map_points=20_000, max_sift_frames=1000)
+    map_points=20_000, map_patches=10_000, max_sift_frames=1000)
 
 # A map in about a quarter of an hour on two CPU cores, of less than 5 MB. In so few steps the transient head costs more
 # than it gives (demo place, held-out PSNR: 21.5 dB before it was switched on at 60 % of the steps, 21.1 dB after), and a

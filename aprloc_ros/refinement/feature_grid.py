@@ -39,6 +39,10 @@ class FeatureGrid:
         """features: [C, H, W] of the camera's size."""
         return cls(features.flatten(1).T.contiguous(), camera)
 
+    @property
+    def channels(self) -> int:
+        return self.cells.shape[1]
+
     def sample(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bilinear value and its derivatives by u and v: pixels [N, 2] -> three of [N, C].
 

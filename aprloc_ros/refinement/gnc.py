@@ -102,7 +102,7 @@ def minimise(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, T_cam_map: np.nda
 
     Reweighting alone goes only part of the way, as cells that are approached pull back, and outliers with them; the
     second derivative of Eq. 9 knows by how much, and the stiffness restores the full step.
-    Ends when the cost falls by less than a given part, the paper's stopping rule (Zach and Bourmaud, ECCV 2018).
+    Ends when the cost falls by less than a given part. (The paper ends a level as Zach and Bourmaud do, ECCV 2018.)
     """
     damping, done = _FIRST_DAMPING, 0
     cells, cam, inside = camera.project(xyz, T_cam_map)

@@ -6,13 +6,13 @@ depths differ. So what is left over at the best pose tells of them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import se3_exp
-from aprloc_ros.refinement.feature_grid import FeatureGrid
 from aprloc_ros.refinement.lens_matches import LensGuess
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, normal_equations, robust_cost
 
@@ -24,8 +24,16 @@ _DAMPING = 1e-3      # share of the Hessian's diagonal
 _SAME = 0.01         # a guess within it of what was found is no other: so exact are matches at best
 _FARTHEST = 0.5      # of an offset: beyond, nothing is linear
 
-# A grid and a pose [4, 4] -> residuals of one start.
-ResidualsAt = Callable[[FeatureGrid, Tensor], Residuals]
+
+class Seen(Protocol):
+    """A dataclass of what is seen, a FeatureGrid or like one: its residuals have so many channels."""
+
+    camera: Camera   # rectified, in whose pixels the residuals' Jacobian is
+    channels: int
+
+
+# What is seen and a pose [4, 4] -> residuals of one start.
+ResidualsAt = Callable[[Seen, Tensor], Residuals]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +63,17 @@ def offset_camera(camera: Camera, offsets: Tensor) -> Camera:
                    cy=camera.cy + y * camera.fy)
 
 
-def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: FeatureGrid, T_map_cam: Tensor, weights: Tensor,
-                  variance: Tensor, kernel: Kernel, guess: LensGuess | None = None) -> LensEvidence:
-    """At the best pose T_map_cam [4, 4] of a search on the grid, with the residuals there; weights [1, N], variance [1].
+def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Seen, T_map_cam: Tensor, weights: Tensor,
+                  variance: Tensor, kernel: Kernel, guess: LensGuess | None = None, stretch: float = _STRETCH) -> LensEvidence:
+    """At the best pose T_map_cam [4, 4] of a search on the grid, with the residuals there; weights [1, N], variance [1];
+    stretch: of the steps.
 
     One linear step, which costs a fraction of a millisecond; several where that one leads away from zero, and from a guess
     that is far from where they end: of two minima the lower one counts.
     """
-    def linearised(residuals: Residuals, grid: FeatureGrid) -> _Linearised:
-        return _linearised(residuals, grid, weights, variance, kernel)
+    def linearised(residuals: Residuals, grid: Seen) -> _Linearised:
+        found = _linearised(residuals, grid, weights, variance, kernel)
+        return replace(found, step=stretch * found.step)
 
     def search(offsets: Tensor, T_map_cam: Tensor) -> _Linearised | None:
         for _ in range(_STEPS):
@@ -92,15 +102,15 @@ class _Linearised(LensEvidence):
     cost: float
 
 
-def _linearised(residuals: Residuals, grid: FeatureGrid, weights: Tensor, variance: Tensor, kernel: Kernel) -> _Linearised:
+def _linearised(residuals: Residuals, grid: Seen, weights: Tensor, variance: Tensor, kernel: Kernel) -> _Linearised:
     both = replace(residuals, jacobian=torch.cat([residuals.jacobian, _of_offsets(residuals.jacobian, grid.camera)], -1))
-    hessian, gradient = normal_equations(both, weights, variance, grid.cells.shape[1], kernel)
+    hessian, gradient = normal_equations(both, weights, variance, grid.channels, kernel)
     H, g = hessian[0], gradient[0]
     shift = -_solve(H[:6, :6], H[:6, 6:])
     information = H[6:, 6:] + H[6:, :6] @ shift
     offsets = -_solve(information, g[6:] + shift.T @ g[:6])
-    step = -_STRETCH * _solve(H + _DAMPING * torch.diag(H.diagonal()), g)
-    cost = robust_cost(residuals, weights, variance, grid.cells.shape[1], kernel).item()
+    step = -_solve(H + _DAMPING * torch.diag(H.diagonal()), g)
+    cost = robust_cost(residuals, weights, variance, grid.channels, kernel).item()
     return _Linearised(offsets.cpu(), information.cpu(), shift.cpu(), step, cost)
 
 

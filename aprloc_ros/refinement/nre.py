@@ -22,6 +22,8 @@ from aprloc_ros.refinement.loss_maps import (
     sparse_maps,
 )
 from aprloc_ros.refinement.minimal import Hypothesis, msac
+from aprloc_ros.refinement.nre_settings import NreSettings
+from aprloc_ros.refinement.patch_metric import Matched, patch_metric
 from aprloc_ros.refinement.refined import CONVERGED, Budget, Query, Refined, Step, Stopwatch, kept
 from aprloc_ros.refinement.retrieval import ViewIndex, retrieve_points, retrieve_views, rows_of_views
 
@@ -29,28 +31,6 @@ _INLIER_CELLS = 1.5       # fine cells
 _AGREES_CELLS = 1.0       # coarse cells
 _FEWEST = 4
 _PARTS = 4                # the image is divided in as many parts each way to see how far the inliers spread
-
-
-@dataclass(frozen=True)
-class NreSettings:
-    """How a pose is estimated. Sigmas are in cells of their maps."""
-
-    scale: float = field(default=1.0, metadata={'range': (0.1, 1.0)})       # of the image's sides, before it is looked at
-    views: int = field(default=12, metadata={'range': (1, 1000)})           # retrieved by similarity
-    views_near_starts: int = field(default=2, metadata={'range': (0, 1000)})
-    points: int = field(default=1000, metadata={'range': (4, 100_000)})
-    fine_points: int = field(default=400, metadata={'range': (4, 100_000)})
-    triples: int = field(default=960, metadata={'range': (1, 100_000)})     # of MSAC, at most
-    coarse_cells: int = field(default=12, metadata={'range': (1, 10_000)})  # kept per loss map
-    fine_cells: int = field(default=12, metadata={'range': (1, 10_000)})
-    coarse_sigmas: tuple[float, ...] = field(default=(2.0, 1.0), metadata={'range': (0.1, 100.0)})
-    fine_sigmas: tuple[float, ...] = field(default=(2.0,), metadata={'range': (0.1, 100.0)})
-    radius: int = field(default=7, metadata={'range': (1, 64)})             # of the windows of fine maps, in cells
-    metric_iterations: int = field(default=12, metadata={'range': (0, 1000)})  # of the feature-metric end, at most
-
-
-# Half the time for twice the error: an image of half the pixels, fewer points, fewer hypotheses.
-QUICK = NreSettings(scale=0.7, views=6, points=400, fine_points=100, triples=240, metric_iterations=6)
 
 
 @dataclass(eq=False)
@@ -68,6 +48,7 @@ class NreTrace:
     coarse: np.ndarray | None = None      # after the coarse maps
     fine: np.ndarray | None = None        # after the fine ones
     final: Aligned | None = None   # of the feature metric
+    sharp: Matched | None = None   # of the patches
     in_view: np.ndarray | None = None     # [N] bool
     agrees: np.ndarray | None = None      # [N] bool: the likeliest coarse cell is where the pose says
     fine_maps: LossMaps | None = None
@@ -124,6 +105,8 @@ class NreRefiner:
             self._from_fine_maps(trace, self._fine[index], features, watch)
         if trace.fine is not None and watch.verdict == CONVERGED:
             self._from_features(trace, self._fine[index], features.fine, query, watch)
+        if trace.final is not None and watch.verdict == CONVERGED:
+            self._from_patches(trace, query, watch)
         return trace
 
     def _from_coarse_maps(self, trace: NreTrace, starts: np.ndarray, watch: Stopwatch) -> None:
@@ -171,6 +154,18 @@ class NreRefiner:
         trace.iterations += trace.final.iterations
         trace.steps.append(Step(trace.final.T_map_cam, trace.steps[-1].cost, watch.elapsed_ms))
 
+    def _from_patches(self, trace: NreTrace, query: Query, watch: Stopwatch) -> None:
+        """Where the map has patches and the image is like them, it knows the pose as well as the camera can."""
+        patches, most = self._points.patches, self.settings.patch_iterations
+        if patches is None or query.native is None or not self.settings.patches:
+            return
+        rows, before = np.isin(patches.point.numpy(), trace.chosen.numpy()).nonzero()[0], trace.iterations
+        trace.sharp = patch_metric(trace.final.T_map_cam, patches, rows, query.native, self.settings.patches,
+                                   allows=lambda done: done < most and watch.allows(before + done))
+        if trace.sharp is not None:
+            trace.iterations += trace.sharp.iterations
+            trace.steps.append(Step(trace.sharp.T_map_cam, trace.steps[-1].cost, watch.elapsed_ms))
+
 
 def _whole_windows(trace: NreTrace, pose: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
     """The points whose windows of fine cells lie in the image, and these windows' centres.
@@ -207,8 +202,8 @@ def _to_map(T_cam_map: np.ndarray) -> Tensor:
 
 
 def _result(start: Tensor, trace: NreTrace, settings: NreSettings, watch: Stopwatch) -> Refined:
-    """The final pose with the feature metric's Hessian, and its signals."""
-    camera, maps, final = trace.fine_camera, trace.fine_maps, trace.final
+    """The final pose with the Hessian of the step it is from, and its signals."""
+    camera, maps, final = trace.fine_camera, trace.fine_maps, trace.sharp or trace.final
     T_cam_map = invert(final.T_map_cam).numpy()
     cells, _, inside = camera.project(trace.xyz[trace.rows], T_cam_map)
     agrees = inside & (np.hypot(*(maps.best - cells).T) < _INLIER_CELLS) & (maps.gains.max(1) > 0)
@@ -221,7 +216,7 @@ def _result(start: Tensor, trace: NreTrace, settings: NreSettings, watch: Stopwa
         'inliers': float(min(1.0, np.log1p(agrees.sum()) / np.log1p(settings.points))),
         'in_view': float(inside.sum() / len(trace.xyz)),
         'agreement': float(np.clip(1 - first.runner_up / max(first.score, 1e-9), 0, 1)),
-        'likeness': float(final.likeness.median().clamp(0, 1)),
+        'likeness': float(trace.final.likeness.median().clamp(0, 1)),
         'spread': _spread(cells[agrees], camera)}
     return Refined(final.T_map_cam, final.hessian, _mean_loss(trace, invert(start).numpy()), _mean_loss(trace, T_cam_map),
                    trace.iterations, watch.verdict, signals, tuple(trace.steps), final.lens)

@@ -13,6 +13,7 @@ from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.refinement.lens_evidence import LensEvidence
+from aprloc_ros.refinement.luminance import Luminance
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,7 @@ class Query:
     image: Tensor       # [3, h, w] float32 RGB in [0, 1], on the networks' device
     camera: Camera      # rectified pinhole of that size
     histogram: Tensor   # [10] luminance
+    native: Luminance | None = None   # the image as its camera gave it
 
     def to(self, device: torch.device | str) -> 'Query':
         return replace(self, image=self.image.to(device))
@@ -30,7 +32,7 @@ class Query:
 def make_query(image: np.ndarray, source: Camera, target: Camera) -> Query:
     """What the rectified camera `target` would have seen of an image [H, W, 3] uint8 RGB that `source` took."""
     warped = torch.tensor(warp_image(image, source, target)).permute(2, 0, 1).float() / 255
-    return Query(warped, target, luminance_histogram(warped))
+    return Query(warped, target, luminance_histogram(warped), Luminance(image, source))
 
 
 @dataclass(frozen=True)

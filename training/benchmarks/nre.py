@@ -110,7 +110,9 @@ def _estimates(bench: _Bench, query: Query) -> dict[str, Tensor | None]:
     maps = sparse_maps(trace.log_coarse, trace.coarse_camera.width, 1)
     matches = (torch.from_numpy(trace.xyz), to_pixels(torch.from_numpy(maps.best).double(), COARSE_STRIDE),
                torch.from_numpy(maps.sureness).double(), query.camera)
-    found = {'NRE with a feature-metric end': trace.final and trace.final.T_map_cam, 'NRE, coarse to fine': _inverted(trace.fine),
+    ends = {'NRE with patches': trace.sharp or trace.final} if bench.bundle.points.patches else {}
+    ends['NRE with a feature-metric end'] = trace.final
+    found = {**{name: end and end.T_map_cam for name, end in ends.items()}, 'NRE, coarse to fine': _inverted(trace.fine),
              'NRE, coarse maps alone': _inverted(trace.coarse), 'NRE, MSAC + P3P alone': _inverted(trace.first)}
     for name, method in (('LO-RANSAC', 'lo_ransac'), ('MAGSAC++', 'magsac'), ('Eq. 11', 'eq11')):
         found[f'RE: {name}'] = estimate_from_matches(*matches, method, _COARSE_PX)
@@ -153,9 +155,12 @@ def _time_stages(bench: _Bench):
         total_ms = 1e3 * (time.perf_counter() - start)
         spent = {'extraction': extraction_ms, 'total': total_ms}
         if trace is not None and trace.final is not None:
-            sampled_ms, refined_ms = trace.steps[0].elapsed_ms, trace.steps[-2].elapsed_ms
+            last = len(trace.steps) - 1 - (trace.sharp is not None)
+            sampled_ms, refined_ms, features_ms = (trace.steps[at].elapsed_ms for at in (0, last - 1, last))
             spent |= {'retrieval, coarse maps, MSAC + P3P': sampled_ms - extraction_ms,
-                      'coarse and fine refinement': refined_ms - sampled_ms, 'feature-metric end': total_ms - refined_ms}
+                      'coarse and fine refinement': refined_ms - sampled_ms, 'feature-metric end': features_ms - refined_ms}
+            if trace.sharp:
+                spent['patches'] = trace.steps[-1].elapsed_ms - features_ms
             memory_mb = {'features': _bytes(features.coarse, features.fine) / 1e6, 'loss maps': (
                 _bytes(trace.log_coarse) + trace.fine_maps.cells.nbytes + trace.fine_maps.gains.nbytes) / 1e6}
         for name, ms in spent.items():

@@ -36,4 +36,4 @@ def without_views(points: MapPoints, views: Tensor) -> MapPoints:
     position[seen] = torch.arange(len(seen))
     offsets = torch.cat([points.view_offsets[:1], counts[kept].cumsum(0)])
     return MapPoints(points.xyz[seen], points.coarse[seen], points.fine[seen], points.view_poses[kept], offsets,
-                     position[sightings])
+                     position[sightings], points.patches and points.patches.of_points(position))

@@ -19,7 +19,8 @@ _MOST_TRAINED = 100   # on frames that trained the map, their own view left out
 class Questions:
     """N images in the order they were taken, each asked of the map without the `left_out` views nearest to it."""
 
-    views: Views
+    frames: tuple[Frame, ...]
+    views: Views       # theirs, as small as the map's descriptors take them
     left_out: Tensor   # [N] int64; at least 1 for a frame that trained: its own view
     trained: Tensor    # [N] bool
     taken: tuple[tuple[str, float], ...]   # drive and seconds of each; NaN where it is not known when
@@ -27,7 +28,7 @@ class Questions:
     @staticmethod
     def of_whole_map(frames: tuple[Frame, ...], camera: Camera) -> 'Questions':
         """Each frame as a robot would ask it."""
-        return Questions(load_views(frames, camera), torch.zeros(len(frames), dtype=torch.int64),
+        return Questions(frames, load_views(frames, camera), torch.zeros(len(frames), dtype=torch.int64),
                          torch.zeros(len(frames), dtype=torch.bool), _times(frames))
 
 
@@ -43,7 +44,7 @@ def questions(unseen: tuple[Frame, ...], trained: tuple[Frame, ...], camera: Cam
     own = [(frame, max(1, VIEWS_LEFT_OUT[i % len(VIEWS_LEFT_OUT)]), True) for i, frame in enumerate(_evenly(trained, _MOST_TRAINED))]
     asked = sorted((*whole, *without, *own), key=lambda question: taken(question[0]))
     frames, left_out, known = zip(*asked)
-    return Questions(load_views(frames, camera), torch.tensor(left_out), torch.tensor(known), _times(frames))
+    return Questions(frames, load_views(frames, camera), torch.tensor(left_out), torch.tensor(known), _times(frames))
 
 
 def _evenly(frames: tuple[Frame, ...], most: int) -> list[Frame]:

@@ -2,19 +2,20 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.refinement.refined import Refined
 from aprloc_ros.refiners import FAST_REFINERS, QUICK_REFINER, missing_for
 from aprloc_ros.training.calibration.from_trials import calibrate
 from aprloc_ros.training.calibration.neighbourhoods import without_neighbourhood
 from aprloc_ros.training.calibration.questions import Questions
-from aprloc_ros.training.calibration.trials import Answer, Trial, try_frame, try_negatives
+from aprloc_ros.training.calibration.trials import Answered, Trial, try_frame, try_negatives
 from aprloc_ros.training.images.negatives import PER_FRAME
 
 
@@ -43,27 +44,30 @@ def calibrate_refiner(bundle: MapBundle, name: str, asked: Questions, seed: int,
 
 
 def ask(bundle: MapBundle, name: str, asked: Questions, seed: int, device: str, per_frame: int = PER_FRAME) -> list[Trial]:
-    """The refiner's answers to the questions, then to images of no place: per_frame made from each that the whole map is asked."""
+    """The refiner's answers to the questions, then to images of no place: per_frame made from each that the whole map is asked.
+
+    Frames are as sharp as their camera took them; what is of no place need not be.
+    """
     # As if nothing had been calibrated yet: the score of an answer is then the regressor's.
     bundle = replace(bundle, manifest=replace(bundle.manifest, refiner='none', refiners={}))
-    images, camera = asked.views.images.float() / 255, asked.views.camera
 
-    def answers_of(bundle: MapBundle) -> Answer:
-        localizer = Localizer(bundle, device, name)   # in no hurry: a busy machine must not teach it to distrust its refiner
+    whole = Localizer(bundle, device, name)   # in no hurry: a busy machine must not teach it to distrust its refiner
 
-        def answer(image: Tensor) -> tuple[Tensor, float | None, Refined, float]:
-            pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-            estimate = localizer.localize(pixels, camera)
-            return estimate.T_prior, estimate.score, estimate.refined, estimate.remoteness
-        return answer
+    def answer(localizer: Localizer, pixels: np.ndarray, camera: Camera) -> Answered:
+        estimate = localizer.localize(pixels, camera)
+        return estimate.T_prior, estimate.score, estimate.refined, estimate.remoteness
 
-    whole = answers_of(bundle)
+    def answer_small(image: Tensor) -> Answered:
+        return answer(whole, (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy(), asked.views.camera)
+
     trials = []
-    for index, (T_truth, left_out) in enumerate(zip(asked.views.T_map_cam, asked.left_out.tolist(), strict=True)):
-        answer = answers_of(without_neighbourhood(bundle, T_truth, left_out)) if left_out else whole
-        trials.append(try_frame(answer, images[index], index, T_truth, '', left_out, bool(asked.trained[index]), asked.taken[index]))
+    for index, (frame, T_truth, left_out) in enumerate(zip(asked.frames, asked.views.T_map_cam, asked.left_out.tolist(), strict=True)):
+        localizer = Localizer(without_neighbourhood(bundle, T_truth, left_out), device, name) if left_out else whole
+        said = answer(localizer, frame.read_image(), frame.camera)
+        trials.append(try_frame(said, index, T_truth, '', left_out, bool(asked.trained[index]), asked.taken[index]))
     plain = [trial.frame for trial in trials if not trial.left_out]
-    return trials + (try_negatives(whole, images[plain], plain, torch.Generator().manual_seed(seed), per_frame) if per_frame else [])
+    images = asked.views.images[plain].float() / 255
+    return trials + (try_negatives(answer_small, images, plain, torch.Generator().manual_seed(seed), per_frame) if per_frame else [])
 
 
 def with_refiners(bundle: MapBundle, asked: Questions, seed: int, device: str, say) -> MapBundle:

@@ -51,23 +51,23 @@ class Outcomes:
         return torch.tensor([not kind for kind in self.negative])
 
 
-# An image [3, h, w] in [0, 1] -> its prior [4, 4], the prior's score (None: it has none), the refined result, its remoteness.
-Answer = Callable[[Tensor], tuple[Tensor, float | None, Refined, float]]
+# Of an image its prior [4, 4], the prior's score (None: it has none), the refined result, its remoteness.
+Answered = tuple[Tensor, float | None, Refined, float]
 
 
-def try_frame(answer: Answer, image: Tensor, frame: int, T_truth: Tensor | None, negative: str = '', left_out: int = 0,
+def try_frame(said: Answered, frame: int, T_truth: Tensor | None, negative: str = '', left_out: int = 0,
               trained: bool = False, taken: tuple[str, float] = ('', math.nan)) -> Trial:
-    """What becomes of an image [3, h, w] in [0, 1]; on the CPU, wherever the refiner works."""
-    T_prior, prior_score, refined, remoteness = answer(image)
+    """What became of an image; on the CPU, wherever the refiner works."""
+    T_prior, prior_score, refined, remoteness = said
     refined = replace(refined, T_map_cam=refined.T_map_cam.double().cpu(), hessian=refined.hessian.double().cpu())
     return Trial(frame, negative, T_prior.double().cpu(), prior_score, refined,
                  None if T_truth is None else T_truth.double().cpu(), remoteness, left_out, trained, taken)
 
 
-def try_negatives(answer: Answer, images: Tensor, frames: list[int], generator: torch.Generator,
+def try_negatives(answer: Callable[[Tensor], Answered], images: Tensor, frames: list[int], generator: torch.Generator,
                   per_frame: int = PER_FRAME) -> list[Trial]:
-    """On per_frame images of no place made from each of the images [N, 3, h, w], which are of these frames."""
-    return [try_frame(answer, image, frames[index], None, kind)
+    """On per_frame images of no place made from each of the images [N, 3, h, w] in [0, 1], which are of these frames."""
+    return [try_frame(answer(image), frames[index], None, kind)
             for kind, index, image in negatives(images, generator, per_frame)]
 
 

@@ -23,12 +23,13 @@ _THREADS = 2
 
 
 def write_capture(directory: str | Path, seed: int = 0, progress: Callable[[int, int], None] | None = None,
-                  courses: Sequence[Course] = COURSES, day: Day = TODAY):
+                  courses: Sequence[Course] = COURSES, day: Day = TODAY, height: int = CAMERA.height):
     """The demo place as a capture: by default both training drives and the held-out one, today.
 
-    progress: called with (frames done, frames in all). AprlocError where the directory cannot be written.
+    height: of the images, which the same camera takes in more or fewer pixels; progress: called with (frames done, frames in
+    all). AprlocError where the directory cannot be written.
     """
-    directory = Path(directory)
+    directory, camera = Path(directory), CAMERA.with_short_side(height)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / 'transforms.json').unlink(missing_ok=True)   # comes back last: half a capture is none
@@ -37,11 +38,11 @@ def write_capture(directory: str | Path, seed: int = 0, progress: Callable[[int,
     renderer = Renderer(build_court(seed, day=day))
     entries, total = [], sum(course.frames for course in courses)
     for course in courses:
-        for entry in _write_frames(directory, renderer, course, seed):
+        for entry in _write_frames(directory, renderer, course, seed, camera):
             entries.append((course.split, entry))
             if progress:
                 progress(len(entries), total)
-    (directory / 'transforms.json').write_text(json.dumps(_transforms(entries), indent=1) + '\n')
+    (directory / 'transforms.json').write_text(json.dumps(_transforms(entries, camera), indent=1) + '\n')
 
 
 def photograph(renderer: Renderer, course: Course, seed: int = 0, camera: Camera = CAMERA, count: int | None = None):
@@ -66,12 +67,12 @@ def photograph(renderer: Renderer, course: Course, seed: int = 0, camera: Camera
             yield image, depths.pop(0), drive.T_map_cam[frame], float(drive.stamps_s[frame])
 
 
-def _write_frames(directory: Path, renderer: Renderer, course: Course, seed: int):
+def _write_frames(directory: Path, renderer: Renderer, course: Course, seed: int, camera: Camera):
     """Write a course's files and yield its entries of transforms.json."""
     folders = Path('images', course.name), Path('depth', course.name)
     for folder in folders:
         (directory / folder).mkdir(parents=True, exist_ok=True)
-    for i, (image, depth, T_map_cam, stamp_s) in enumerate(photograph(renderer, course, seed)):
+    for i, (image, depth, T_map_cam, stamp_s) in enumerate(photograph(renderer, course, seed, camera)):
         image_path, depth_path = folders[0] / f'{i:04d}.jpg', folders[1] / f'{i:04d}.png'
         units = np.round(depth / DEPTH_UNIT_M)
         _write_image(directory / image_path, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
@@ -85,10 +86,10 @@ def _write_image(path: Path, image: np.ndarray, parameters=()):
         raise AprlocError(f'{path}: cannot be written; is the disk full?')
 
 
-def _transforms(entries) -> dict:
+def _transforms(entries, camera: Camera) -> dict:
     """The content of transforms.json; nerfstudio puts the centre of the top-left pixel at (0.5, 0.5)."""
-    intrinsics = {'fl_x': CAMERA.fx, 'fl_y': CAMERA.fy, 'cx': CAMERA.cx + 0.5, 'cy': CAMERA.cy + 0.5}
+    intrinsics = {'fl_x': camera.fx, 'fl_y': camera.fy, 'cx': camera.cx + 0.5, 'cy': camera.cy + 0.5}
     names = {f'{split}_filenames': [e['file_path'] for s, e in entries if s == split] for split in ('train', 'test')}
-    return {'camera_model': 'OPENCV', 'w': CAMERA.width, 'h': CAMERA.height, **intrinsics,
+    return {'camera_model': 'OPENCV', 'w': camera.width, 'h': camera.height, **intrinsics,
             'k1': 0.0, 'k2': 0.0, 'p1': 0.0, 'p2': 0.0, 'depth_unit_scale_factor': DEPTH_UNIT_M,
             **(names if all(names.values()) else {}), 'frames': [entry for _, entry in entries]}

@@ -1,0 +1,213 @@
+"""Patches of a surface: kept, cut from photographs, and aligned, where the truth is exact."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from nre_fixtures import NO_START, Painter, cloud, query
+from patch_fixtures import BARREL, CAMERA, near, photograph, texture, wall_z, walls
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert, pose_errors, se3_exp, se3_log
+from aprloc_ros.patches import SIDE, pack_patches, unpack_patches
+from aprloc_ros.points import MapPoints, pack_points, unpack_points
+from aprloc_ros.refinement.lens_evidence import offset_camera
+from aprloc_ros.refinement.luminance import Luminance
+from aprloc_ros.refinement.nre import NreRefiner
+from aprloc_ros.refinement.nre_settings import NreSettings
+from aprloc_ros.refinement.patch_metric import patch_metric
+from aprloc_ros.refinement.patch_views import PatchView
+from aprloc_ros.refinement.refined import Budget
+from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.patch_map import patch_map
+from aprloc_ros.training.stages.patches import build_patches
+
+PATCHES, T_TRUE = walls(), near(1)
+ROWS = np.arange(len(PATCHES))
+OFF = se3_exp(torch.tensor([0.02, -0.015, 0.03, 0.004, -0.005, 0.006], dtype=torch.float64))   # 2 pixels
+ORIGIN = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+
+
+def aligned(image, camera=CAMERA, most=200, iterations=8, start=None):
+    return patch_metric(T_TRUE @ OFF if start is None else start, PATCHES, ROWS, Luminance(image, camera), most,
+                        lambda done: done < iterations)
+
+
+@pytest.mark.parametrize('camera', [CAMERA, BARREL, BARREL.resized(640, 480)])
+def test_the_pose_is_found_to_a_fraction_of_a_pixel(camera):
+    """At 4 m a pixel of the small images is 1.5 cm."""
+    metres, degrees = pose_errors(aligned(photograph(T_TRUE, camera), camera).T_map_cam, T_TRUE)
+    assert metres < 0.002 and degrees < 0.02
+
+
+def test_light_may_change():
+    metres, degrees = pose_errors(aligned(photograph(T_TRUE, gain=0.4, bias=60)).T_map_cam, T_TRUE)
+    assert metres < 0.003 and degrees < 0.03
+
+
+def test_half_of_it_may_be_hidden():
+    image = photograph(T_TRUE)
+    image[:, 160:] = np.random.default_rng(0).integers(0, 255, image[:, 160:].shape)
+    metres, degrees = pose_errors(aligned(image, most=300).T_map_cam, T_TRUE)
+    assert metres < 0.005 and degrees < 0.06
+
+
+def test_another_place_is_none():
+    image = photograph(T_TRUE)
+    assert aligned(image[:, ::-1].copy()) is None
+    assert aligned(np.full_like(image, 128)) is None
+    assert aligned(image, start=T_TRUE @ se3_exp(torch.tensor([0, 0, 0, 0, 3.0, 0], dtype=torch.float64))) is None
+
+
+def test_patches_of_another_sharpness_are_left_out():
+    """An image with a quarter of the pixels to each side shows patches in so few that they say nothing."""
+    small = cv2.resize(photograph(T_TRUE), (80, 60), interpolation=cv2.INTER_AREA)
+    assert aligned(small, CAMERA.resized(80, 60)) is None
+
+
+def test_the_motion_over_a_patch_is_the_derivative():
+    view, step = PatchView.of(PATCHES.centre.numpy(), PATCHES.steps.double().numpy(), T_TRUE.numpy(), BARREL), 1e-5
+    for axis in range(6):
+        xi = torch.zeros(6, dtype=torch.float64)
+        xi[axis] = step
+        moved = PatchView.of(PATCHES.centre.numpy(), PATCHES.steps.double().numpy(), (T_TRUE @ se3_exp(xi)).numpy(), BARREL)
+        in_patch = np.linalg.solve(view.shape, ((moved.pixels - view.pixels) / step)[..., None])[..., 0]
+        seen = view.inside
+        assert seen.sum() > 100
+        # The lens bends a patch by a hundredth from one end to the other.
+        np.testing.assert_allclose(in_patch[seen], view.jacobian[seen, :, axis], rtol=0.02, atol=0.5)
+
+
+@pytest.mark.parametrize('offsets', [(0.0, 0.0, 0.0), (0.01, 0.0, 0.0), (0.0, 0.01, 0.0), (-0.02, 0.0, -0.01)])
+@pytest.mark.parametrize('camera', [CAMERA, BARREL])
+def test_what_the_camera_is_off_by_is_found(camera, offsets):
+    true = torch.tensor(offsets, dtype=torch.float64)
+    found = aligned(photograph(T_TRUE, offset_camera(camera, true)), camera, start=T_TRUE, iterations=30)
+    torch.testing.assert_close(found.lens.offsets, true, atol=5e-3, rtol=0)
+    assert (torch.linalg.eigvalsh(found.lens.information) > 0).all()
+    if not camera.is_distorted:   # else the distortion moves with the centre, and no pose makes up for that
+        moved = se3_log(invert(found.T_map_cam) @ T_TRUE)
+        assert (moved - found.lens.shift @ true).norm() < 0.4 * moved.norm() + 5e-3
+
+
+def test_patches_are_kept():
+    packed = pack_patches(PATCHES, ORIGIN)
+    found = unpack_patches(packed, ORIGIN, len(PATCHES), 'there')
+    assert (found.centre - PATCHES.centre).abs().max() < 1e-6
+    assert (found.steps - PATCHES.steps).abs().max() < 1e-5
+    assert torch.equal(found.luminance, PATCHES.luminance) and torch.equal(found.point, PATCHES.point)
+    assert unpack_patches({}, ORIGIN, 5, 'there') is None
+
+
+@pytest.mark.parametrize(('name', 'change', 'word'), [
+    ('patch_points', lambda t: t + 1, 'not in the map'), ('patch_points', lambda t: t.flip(0), 'not in the map'),
+    ('patch_steps', lambda t: t[:5], 'fit together'), ('patch_luminance', lambda t: t[:, 1:], 'fit together')])
+def test_patches_that_do_not_fit_are_refused(name, change, word):
+    packed = pack_patches(PATCHES, ORIGIN)
+    with pytest.raises(AprlocError, match=f'there.*{word}'):
+        unpack_patches(packed | {name: change(packed[name])}, ORIGIN, len(PATCHES), 'there')
+    with pytest.raises(AprlocError, match='there: not the patches'):
+        unpack_patches({key: value for key, value in packed.items() if key != 'patch_steps'}, ORIGIN, len(PATCHES), 'there')
+
+
+@pytest.fixture(scope='module')
+def capture(tmp_path_factory):
+    """Points of the walls whose depths are off by 2 %, and the photographs that saw them."""
+    directory, rng = tmp_path_factory.mktemp('walls'), np.random.default_rng(2)
+    frames = []
+    for index in range(8):
+        T, path = near(20 + index, 0.35), directory / f'{index}.png'
+        assert cv2.imwrite(str(path), photograph(T))
+        frames.append(Frame(path.name, path, T, CAMERA))
+    xyz = PATCHES.centre * torch.from_numpy(1 + rng.normal(0, 0.02, (len(PATCHES), 1)))
+    unit = torch.ones(len(xyz), 4) / 2
+    views = len(frames)
+    return MapPoints(xyz, unit, unit, torch.stack([frame.T_map_cam for frame in frames]),
+                     len(xyz) * torch.arange(views + 1), torch.arange(len(xyz)).repeat(views)), tuple(frames)
+
+
+def test_planes_are_found_from_the_views(capture):
+    found = build_patches(*capture, count=200, show=False)
+    assert 150 < len(found) <= 200 and (found.point.diff() > 0).all()
+    centre, (right, down) = found.centre.numpy(), found.steps.numpy().transpose(1, 0, 2)
+    clear = np.abs(centre[:, 0]) > 0.15     # both walls share a patch on the edge
+    off = np.abs(centre[:, 2] - wall_z(centre[:, 0]))[clear]
+    assert np.median(off) < 0.01    # of 4 m; 5 cm as triangulated
+    normal = np.cross(right, down)
+    slope = -normal[:, 0] / normal[:, 2]
+    wrong = np.abs(slope - np.where(centre[:, 0] > 0, 0.5, -0.3))[clear]
+    assert np.median(wrong) < 0.06
+
+
+def test_what_is_cut_is_what_is_there(capture):
+    found = build_patches(*capture, count=200, show=False)
+    span = np.arange(SIDE) - (SIDE - 1) / 2
+    steps = found.steps.double().numpy()
+    at = (found.centre.numpy()[:, None, None] + span[None, None, :, None] * steps[:, None, None, 0]
+          + span[None, :, None, None] * steps[:, None, None, 1])
+    assert np.median(np.abs(texture(at) - found.luminance.numpy())) < 4
+
+
+def test_what_is_seen_once_makes_no_patch(capture):
+    points, frames = capture
+    lonely = replace(points, view_offsets=torch.tensor([0, *[len(points)] * len(frames)]), view_points=torch.arange(len(points)))
+    assert len(build_patches(lonely, frames, 200, show=False)) == 0
+
+
+def test_a_map_keeps_its_patches(capture):
+    points, _ = capture
+    packed = pack_points(replace(points, patches=PATCHES))
+    assert torch.equal(unpack_points(packed, 'there').patches.luminance, PATCHES.luminance)
+    assert unpack_points(pack_points(points), 'there').patches is None
+
+
+# The estimator with patches at its end.
+
+PLENTY, EVERYTHING = Budget(200), NreSettings()
+
+
+def located(patches, image, budget=PLENTY, settings=EVERYTHING):
+    """Of points on the walls with painted descriptors, as blurred as those of images are."""
+    points = replace(cloud(len(PATCHES)), xyz=PATCHES.centre, patches=patches)
+    painter = Painter(points, T_TRUE, noise=0.1)
+    seen = replace(query(), native=None if image is None else Luminance(image, CAMERA))
+    return NreRefiner(painter, points, settings).refine(seen, NO_START, budget)
+
+
+def test_patches_make_the_estimate_sharper():
+    image = photograph(T_TRUE)
+    without, found = located(None, image), located(PATCHES, image)
+    assert found.status == without.status == 'converged' and found.signals.keys() == without.signals.keys()
+    for mine, its in zip(pose_errors(found.T_map_cam, T_TRUE), pose_errors(without.T_map_cam, T_TRUE)):
+        assert mine < its / 2
+    torch.testing.assert_close(found.steps[-1].T_map_cam, found.T_map_cam)
+    assert not torch.equal(found.hessian, without.hessian) and (torch.linalg.eigvalsh(found.hessian) > 0).all()
+
+
+def test_where_patches_say_nothing_the_features_answer_stays():
+    image = photograph(T_TRUE)
+    expected = located(None, image)
+    for found in (located(PATCHES, None), located(PATCHES, np.zeros_like(image)), located(PATCHES, image[::-1].copy()),
+                  located(PATCHES, image, settings=NreSettings(patches=0))):
+        assert found.status == 'converged'
+        assert torch.equal(found.T_map_cam, expected.T_map_cam) and torch.equal(found.hessian, expected.hessian)
+
+
+def test_patches_keep_to_the_budget():
+    image = photograph(T_TRUE)
+    full = located(PATCHES, image)
+    short = located(PATCHES, image, Budget(full.iterations - 1))
+    assert short.status == 'out of iterations' and short.iterations == full.iterations - 1
+
+
+def test_another_capture_gives_a_map_no_patches(monkeypatch):
+    other = SimpleNamespace(name='other', train=tuple(
+        Frame(str(i), Path('none'), near(i), CAMERA, stamp_s=float(i)) for i in range(40)), test=())
+    monkeypatch.setattr('aprloc_ros.training.patch_map.read_capture', lambda data: other)
+    demo = Path(__file__).parent.parent / 'maps/demo'
+    with pytest.raises(AprlocError, match='other poses'):
+        patch_map(demo, Path('other'))
