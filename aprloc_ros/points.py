@@ -95,14 +95,14 @@ def unpack_points(tensors: dict[str, Tensor], where: str) -> MapPoints:
         bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64).expand(len(poses), 1, 4)
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), tensors['view_counts'].long().cumsum(0)])
         found = MapPoints(xyz, *(_unit(tensors[key]) for key in ('coarse', 'fine')), torch.cat([poses, bottom], 1),
-                          offsets, tensors['view_points'].long(),
-                          unpack_patches(tensors, tensors['centre'], len(xyz), where))
+                          offsets, tensors['view_points'].long())
         change = _change(tensors)
-    except (KeyError, RuntimeError, IndexError) as error:
+    except (KeyError, RuntimeError, IndexError, AprlocError) as error:
         raise AprlocError(f'{where}: not the points of a map ({str(error).splitlines()[0]})') from None
     found = _checked(found, where)
+    patches = unpack_patches(tensors, tensors['centre'], len(found), where)
     return replace(found, xyz=change.points(found.xyz), view_poses=change.apply(found.view_poses),
-                   patches=found.patches and found.patches.moved(change))
+                   patches=patches and patches.moved(change))
 
 
 def _quantised(unit: Tensor) -> Tensor:

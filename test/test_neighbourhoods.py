@@ -9,6 +9,7 @@ from nre_fixtures import cloud
 
 from aprloc_ros.geometry import pose, so3_exp
 from aprloc_ros.map_bundle import MapBundle
+from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.points import FARTHEST, MapPoints
 from aprloc_ros.training.calibration.neighbourhoods import without_neighbourhood, without_views
 
@@ -39,7 +40,17 @@ def test_what_is_left_is_what_the_other_views_saw():
 def test_nothing_left_out_is_the_map_itself():
     points = drive()
     same = without_views(points, torch.zeros(0, dtype=torch.int64))
-    assert all(torch.equal(getattr(same, name), getattr(points, name)) for name in MapPoints.__dataclass_fields__)
+    assert all(torch.equal(getattr(same, name), getattr(points, name)) for name in MapPoints.__dataclass_fields__ if name != 'patches')
+    assert same.patches is None
+
+
+def test_patches_go_with_their_points():
+    points = drive()
+    on = torch.tensor([1, 4, 5, 9])
+    patches = Patches(on, points.xyz[on], torch.zeros(4, 2, 3), torch.arange(4, dtype=torch.uint8)[:, None, None].expand(4, SIDE, SIDE))
+    left = without_views(replace(points, patches=patches), torch.tensor([1, 2]))   # 4 and 5 are gone
+    assert torch.equal(left.xyz[left.patches.point], points.xyz[[1, 9]]) and torch.equal(left.patches.centre, points.xyz[[1, 9]])
+    assert left.patches.luminance[:, 0, 0].tolist() == [0, 3]
 
 
 def test_a_neighbourhood_is_of_the_nearest_views_and_at_most_half_of_them():

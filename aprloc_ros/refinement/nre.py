@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aprloc_ros.geometry import invert
+from aprloc_ros.geometry import invert, se3_exp
 from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, SIZE_MULTIPLE, Features
 from aprloc_ros.points import MapPoints
 from aprloc_ros.refinement.feature_metric import Aligned, feature_metric
 from aprloc_ros.refinement.gnc import Level, Pinhole, minimise
-from aprloc_ros.refinement.lens_matches import guess_lens
+from aprloc_ros.refinement.lens_matches import LensGuess, guess_lens
 from aprloc_ros.refinement.loss_maps import (
     LossMaps,
     dense_maps,
@@ -161,10 +161,19 @@ class NreRefiner:
             return
         rows, before = np.isin(patches.point.numpy(), trace.chosen.numpy()).nonzero()[0], trace.iterations
         trace.sharp = patch_metric(trace.final.T_map_cam, patches, rows, query.native, self.settings.patches,
-                                   allows=lambda done: done < most and watch.allows(before + done))
+                                   allows=lambda done: done < most and watch.allows(before + done),
+                                   guess=_guess_of(trace.final))
         if trace.sharp is not None:
             trace.iterations += trace.sharp.iterations
             trace.steps.append(Step(trace.sharp.T_map_cam, trace.steps[-1].cost, watch.elapsed_ms))
+
+
+def _guess_of(final: Aligned) -> LensGuess | None:
+    """What the features say of the camera, and the pose that goes with it."""
+    lens = final.lens
+    if not (lens.has_shift and lens.is_usable):
+        return None
+    return LensGuess(lens.offsets, final.T_map_cam @ se3_exp(lens.shift @ lens.offsets))
 
 
 def _whole_windows(trace: NreTrace, pose: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:

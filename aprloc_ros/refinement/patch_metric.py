@@ -15,6 +15,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.refinement import levenberg
 from aprloc_ros.refinement.lens_evidence import LensEvidence, lens_evidence, offset_camera
+from aprloc_ros.refinement.lens_matches import LensGuess
 from aprloc_ros.refinement.luminance import Luminance
 from aprloc_ros.refinement.patch_views import PatchView, Templates
 
@@ -74,11 +75,11 @@ class _Alignment:
 
 
 def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: Luminance, most: int,
-                 allows: Callable[[int], bool]) -> Matched | None:
+                 allows: Callable[[int], bool], guess: LensGuess | None = None) -> Matched | None:
     """The search from one pose [4, 4]; None where too little of the image is like the patches, or only far away.
 
     rows: of the patches that may be in view, neighbours side by side; most: how many of them are looked at; allows: whether
-    another iteration may follow that many.
+    another iteration may follow that many; guess: of what the camera is off by.
     """
     start = T_map_cam.double().cpu()
     if len(rows) < _FEWEST:
@@ -96,7 +97,7 @@ def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: L
         return None
     hessian, _ = levenberg.normal_equations(residuals, weights, found.variance, SIDE ** 2, _SETTINGS.kernel)
     lens = lens_evidence(residuals, lambda seen, T: seen.residuals(T[None]), alignment, T, weights, found.variance,
-                         _SETTINGS.kernel, stretch=1.0)
+                         _SETTINGS.kernel, guess, stretch=1.0)
     return Matched(T, hessian[0], found.iterations, lens)
 
 
