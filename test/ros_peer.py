@@ -137,7 +137,7 @@ class Peer:
         self._name = f'{namespace}/relocalize'.lstrip('/')
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._publishers = {}
+        self._publishers, self._clients = {}, {}
         self.poses, self.full_poses, self.diagnostics, self.heard = {}, {}, deque(maxlen=1000), []
         self.statuses = []
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -165,6 +165,9 @@ class Peer:
         self.spin_for(0.3)
         for memory in (self.poses, self.full_poses, self.diagnostics, self.heard, self.statuses):
             memory.clear()
+        for client in self._clients.values():
+            self._node.destroy_client(client)
+        self._clients.clear()
 
     def hears_a_node(self):
         return self._node.count_publishers('/diagnostics') > 0
@@ -204,12 +207,16 @@ class Peer:
         return next(filter(condition, self.diagnostics))
 
     def call(self, service_type, name, request, meanwhile=lambda: None):
-        """The service's answer; meanwhile() is called again and again while it is awaited."""
-        client = self._node.create_client(service_type, name)
+        """The service's answer; meanwhile() is called again and again while it is awaited.
+
+        One client a service, as robots have: a new one for each call may be heard before the service can reach it.
+        """
+        if name not in self._clients:
+            self._clients[name] = self._node.create_client(service_type, name)
+        client = self._clients[name]
         self.wait_for(client.service_is_ready, f'the service {name}')
         future = client.call_async(request)
         self.wait_for(lambda: future.done() or meanwhile(), f'an answer of {name}')
-        self._node.destroy_client(client)
         return future.result()
 
     def trigger(self, name, meanwhile=lambda: None):

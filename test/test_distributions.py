@@ -5,8 +5,9 @@ from test_architecture import MODULES, ROS, imports
 
 typesys = pytest.importorskip('rosbags.typesys', reason='the definitions come with rosbags')
 STORES = {name: typesys.get_typestore(typesys.Stores[f'ROS2_{name}']) for name in ('JAZZY', 'KILTED', 'LYRICAL')}
+RELEASED_APART = {'geographic_msgs'}   # of no distribution's core: rosbags does not know it
 NAMES = sorted({name.replace('.', '/') for tree in MODULES.values() for name in imports(tree)
-                if name.split('.')[0] in ROS and name.split('.')[1:2] == ['msg']})
+                if name.split('.')[0] in ROS - RELEASED_APART and name.split('.')[1:2] == ['msg']})
 
 
 def test_the_messages_are_found():
