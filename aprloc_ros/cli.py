@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aprloc_ros import __version__, commands
+from aprloc_ros import __version__, commands, making
 from aprloc_ros.errors import AprlocError
 
 
@@ -104,7 +104,7 @@ def _add_demo(subparsers) -> None:
 
 
 def _add_pose(subparsers) -> None:
-    parser = _command(subparsers, 'pose', commands.pose,
+    parser = _command(subparsers, 'pose', making.pose,
                       'find the poses of images, of a video or of a bag, and write them as a capture to build from')
     parser.add_argument('source', type=Path, metavar='SOURCE', help='a folder of images, a video, a ROS 2 or ROS 1 bag')
     parser.add_argument('--out', type=Path, required=True, metavar='CAPTURE', help='directory to write, as COLMAP does')
@@ -119,7 +119,7 @@ def _add_pose(subparsers) -> None:
 
 
 def _add_build(subparsers) -> None:
-    parser = _command(subparsers, 'build', commands.build, 'build a map from posed images')
+    parser = _command(subparsers, 'build', making.build, 'build a map from posed images')
     parser.add_argument('name', metavar='NAME', help='of the map')
     parser.add_argument('--data', type=Path, required=True, metavar='PATH',
                         help='the capture; its format is recognised')
@@ -135,7 +135,7 @@ def _add_build(subparsers) -> None:
 
 
 def _add_calibrate(subparsers) -> None:
-    parser = _command(subparsers, 'calibrate', commands.calibrate,
+    parser = _command(subparsers, 'calibrate', making.calibrate,
                       'fit gates and covariances of a map to a second drive through its place, or to its own; trains nothing')
     parser.add_argument('name', metavar='NAME', help='of the map')
     parser.add_argument('--data', type=Path, required=True, metavar='PATH',
@@ -145,7 +145,7 @@ def _add_calibrate(subparsers) -> None:
 
 
 def _add_align(subparsers) -> None:
-    parser = _command(subparsers, 'align', commands.align, "put a map into the frame of a robot's trajectory, without training")
+    parser = _command(subparsers, 'align', making.align, "put a map into the frame of a robot's trajectory, without training")
     parser.add_argument('name', metavar='NAME', help='of the map')
     parser.add_argument('--to', required=True, metavar='TRAJECTORY', help='a TUM file, or a topic of poses or tf of the bag')
     parser.add_argument('--data', type=Path, required=True, metavar='PATH',
@@ -181,7 +181,7 @@ def _add_evaluate(subparsers) -> None:
 
 
 def _add_bag(subparsers) -> None:
-    parser = _command(subparsers, 'bag', commands.bag,
+    parser = _command(subparsers, 'bag', making.bag,
                       "write a capture's held-out images as a rosbag2 with their true poses")
     parser.add_argument('--data', type=Path, required=True, metavar='PATH', help='the capture')
     parser.add_argument('--out', type=Path, required=True, metavar='BAG', help='directory to write')
@@ -240,7 +240,7 @@ def _add_view(subparsers) -> None:
 
 
 def _add_masks(subparsers) -> None:
-    parser = _command(subparsers, 'masks', commands.masks, 'mask what moves in the images of a capture, in masks/ beside them')
+    parser = _command(subparsers, 'masks', making.masks, 'mask what moves in the images of a capture, in masks/ beside them')
     parser.add_argument('--data', type=Path, required=True, metavar='PATH', help='the capture')
     parser.add_argument('--model', required=True, metavar='NAME|PATH', help='a panoptic segmentation model of transformers')
     parser.add_argument('--device', default='auto', help='auto (CUDA if present), cpu or cuda')
@@ -251,13 +251,13 @@ def _add_maps(subparsers) -> None:
 
 
 def _add_benchmark(subparsers) -> None:
-    parser = _command(subparsers, 'benchmark', commands.benchmark, 'measure what README and docs/figures.md show')
+    parser = _command(subparsers, 'benchmark', making.benchmark, 'measure what README and docs/figures.md show')
     parser.add_argument('what', metavar='WHAT', help='see aprloc benchmark list')
     parser.add_argument('rest', nargs=argparse.REMAINDER, help='options of that benchmark')
 
 
 def _add_place(subparsers) -> None:
-    parser = _command(subparsers, 'place', commands.place, 'write the synthetic capture of the demo place')
+    parser = _command(subparsers, 'place', making.place, 'write the synthetic capture of the demo place')
     parser.add_argument('directory', type=Path, metavar='DIR')
     parser.add_argument('--seed', type=int, default=0, help='of the place and its drives (default: 0)')
     parser.add_argument('--day', metavar='NAME',

@@ -6,16 +6,15 @@ from collections import Counter
 from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.outputs import to_file, to_folder
+from aprloc_ros.outputs import PROGRESS_EVERY, say, to_file, to_folder
 
-PROGRESS_EVERY = 25   # frames
 VIEW_RAYS = 60_000
 
 
 def demo(options: argparse.Namespace) -> int:
     from aprloc_ros.demo import run_demo
 
-    return 0 if run_demo(_held_out_drive(), options.map, options.map_dir, to_folder(options.report), options.rate, _say) else 1
+    return 0 if run_demo(_held_out_drive(), options.map, options.map_dir, to_folder(options.report), options.rate, say) else 1
 
 
 def _held_out_drive():
@@ -29,66 +28,18 @@ def _held_out_drive():
     from aprloc_ros.training.place.raycast import Renderer
 
     course = next(course for course in COURSES if course.split == 'test')
-    _say(f'rendering {course.frames} frames of a drive that training never saw')
+    say(f'rendering {course.frames} frames of a drive that training never saw')
     for index, (image, _, T_map_cam, stamp_s) in enumerate(photograph(Renderer(build_court()), course)):
         if (index + 1) % PROGRESS_EVERY == 0:
-            _say(f'  {index + 1} of {course.frames} frames rendered')
+            say(f'  {index + 1} of {course.frames} frames rendered')
         yield BagFrame(round(stamp_s * 1e9), image, CAMERA, torch.from_numpy(T_map_cam))
 
 
 def play(options: argparse.Namespace) -> int:
     from aprloc_ros.demo import run_play
 
-    return 0 if run_play(options.bag, options.map, options.map_dir, to_folder(options.report), options.rate, _say,
+    return 0 if run_play(options.bag, options.map, options.map_dir, to_folder(options.report), options.rate, say,
                          options.domain) else 1
-
-
-def pose(options: argparse.Namespace) -> int:
-    from aprloc_ros.training.posing.metres.choice import Wishes
-    from aprloc_ros.training.posing.pose import pose as pose_images
-
-    wishes = Wishes(options.tag_side, options.distance and _distance(*options.distance), options.origin)
-    capture = pose_images(options.source, options.out, options.frames, options.seed, wishes, _say)
-    print(f'report: {capture / "report" / "index.html"}')
-    print(f'{capture}: ready; aprloc build NAME --data {capture}')
-    return 0
-
-
-def _distance(first: str, second: str, metres: str) -> tuple[str, str, float]:
-    try:
-        return first, second, float(metres)
-    except ValueError:
-        raise AprlocError(f'--distance {first} {second} {metres}: the third must be a number of metres') from None
-
-
-def build(options: argparse.Namespace) -> int:
-    from aprloc_ros.catalogue import describe_map
-    from aprloc_ros.training.build_map import build as build_map
-
-    directory = build_map(**{key: value for key, value in vars(options).items() if key != 'run'})
-    facts = describe_map(directory) if options.until == 'map' else {'ready': 'to go on'}
-    print(f'{directory}: {", ".join(f"{name} {value}" for name, value in facts.items())}')
-    return 0
-
-
-def calibrate(options: argparse.Namespace) -> int:
-    from aprloc_ros.catalogue import find_map
-    from aprloc_ros.training.calibrate_map import calibrate_map
-
-    directory = find_map(options.name, options.map_dir)
-    calibrate_map(directory, options.data, device=options.device, say=_say)
-    print(f'{directory}: calibrated')
-    return 0
-
-
-def align(options: argparse.Namespace) -> int:
-    from aprloc_ros.catalogue import find_map
-    from aprloc_ros.training.align_map import align_map
-
-    directory = find_map(options.name, options.map_dir)
-    align_map(directory, options.to, options.data, options.with_scale, options.device, _say)
-    print(f'{directory}: aligned')
-    return 0
 
 
 def localize(options: argparse.Namespace) -> int:
@@ -126,11 +77,11 @@ def evaluate(options: argparse.Namespace) -> int:
     localizer = _localizer(options)
     capture = read_capture(options.data)
     for note in capture.notes:
-        _say(note)
+        say(note)
     records = evaluation.evaluate_map(localizer, capture.test, _progress(len(capture.test)))
     contradiction = doubt(records, localizer.manifest)
     if contradiction:
-        _say(contradiction)
+        say(contradiction)
     scores = evaluation.score_with_baselines(records, [f.T_map_cam for f in capture.train], f'map {options.map}')
     p50, p95 = evaluation.latency_p50_p95_ms(records)
     facts = {'localize() p50 / p95': f'{p50:.1f} / {p95:.1f} ms on {localizer.device_name}'}
@@ -175,19 +126,7 @@ def replay(options: argparse.Namespace) -> int:
         localizer.warm_up()
     run_replay(options.bag, bundle, localizer, to_folder(options.out), ReplayOptions(
         options.image, options.camera_info, options.odom, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
-        options.base_frame, options.realtime), _say)
-    return 0
-
-
-def bag(options: argparse.Namespace) -> int:
-    from aprloc_ros.recordings.bags import capture_frames, write_bag
-    from aprloc_ros.training.datasets import read_capture
-
-    capture = read_capture(options.data)
-    for note in capture.notes:
-        _say(note)
-    count = write_bag(to_folder(options.out), capture_frames(capture.test, options.rate))
-    print(f'wrote {count} frames to {options.out}')
+        options.base_frame, options.realtime), say)
     return 0
 
 
@@ -208,44 +147,10 @@ def view(options: argparse.Namespace) -> int:
     return 0
 
 
-def masks(options: argparse.Namespace) -> int:
-    from aprloc_ros.training.datasets import read_capture
-    from aprloc_ros.training.images.masks import write_masks
-
-    print(f'{write_masks(read_capture(options.data), options.model, options.device)} masks written')
-    return 0
-
-
 def maps(options: argparse.Namespace) -> int:
     from aprloc_ros.catalogue import maps_table
 
     print(maps_table(options.map_dir))
-    return 0
-
-
-def benchmark(options: argparse.Namespace) -> int:
-    from aprloc_ros.training.benchmarks.command import main as run
-
-    return run([options.what, *options.rest]) or 0
-
-
-def place(options: argparse.Namespace) -> int:
-    from aprloc_ros.training.place import write_capture
-    from aprloc_ros.training.place.days import find_day
-    from aprloc_ros.training.place.drive import SECOND_DRIVE, day_course
-
-    def show(done: int, total: int) -> None:
-        if done % PROGRESS_EVERY == 0 or done == total:
-            _say(f'{done} of {total} frames rendered')
-
-    if options.day:
-        day = find_day(options.day)
-        write_capture(options.directory, options.seed, show, [day_course(day)], day, options.height)
-        print(f'wrote {options.directory}: a drive of its own, {day.name}')
-        return 0
-    write_capture(options.directory, options.seed, show, height=options.height)
-    write_capture(options.directory / SECOND_DRIVE.name, options.seed, show, [SECOND_DRIVE], height=options.height)
-    print(f'wrote {options.directory} and, to calibrate with, {options.directory / SECOND_DRIVE.name}')
     return 0
 
 
@@ -269,10 +174,6 @@ def _localizer(options: argparse.Namespace):
     from aprloc_ros.map_bundle import load_map
 
     return Localizer(load_map(find_map(options.map, options.map_dir), options.device), options.device, options.refiner)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _progress(total: int):

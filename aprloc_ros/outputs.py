@@ -1,9 +1,11 @@
-"""Where a command is told to write, asked before its work begins."""
+"""Where a command is told to write, asked before its work begins, and how it says how far it is."""
 
 import os
 from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
+
+PROGRESS_EVERY = 25   # frames
 
 
 def to_folder(path: Path) -> Path:
@@ -22,3 +24,8 @@ def to_file(path: Path) -> Path:
         raise AprlocError(f'{path} is a folder; name a file in it')
     to_folder(path.parent)
     return path
+
+
+def say(text: str) -> None:
+    """A line that is there at once, whatever reads it."""
+    print(text, flush=True)

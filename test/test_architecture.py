@@ -84,7 +84,7 @@ MAY_IMPORT = {
     'relocalize': {'node'},
 }
 # The rooms that the command line is made of may reach for training and for ROS, inside functions alone.
-OUTER_ROOMS = {'cli', 'commands', 'demo', 'drive', 'benchmark'}
+OUTER_ROOMS = {'cli', 'commands', 'making', 'demo', 'drive', 'benchmark'}
 
 
 def modules():

@@ -16,8 +16,8 @@ from aprloc_ros.cli import main
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.map_bundle import load_map, save_map
-from aprloc_ros.training.benchmarks import command as benchmark
-from aprloc_ros.training.benchmarks.command import REGRESSOR_VARIANTS
+from aprloc_ros.training.benchmarks import ablation
+from aprloc_ros.training.benchmarks.ablation import REGRESSOR_VARIANTS
 from aprloc_ros.training.build_map import build
 from aprloc_ros.training.checks.contradictions import CONTRADICTIONS, HARMLESS
 from aprloc_ros.training.datasets import read_capture
@@ -110,10 +110,10 @@ def test_the_ablation_prints_every_variant(tmp_path, capsys, tiny_yaml, with_dep
     work.mkdir()
     (work / 'mine.txt').write_text('keep')
     if not with_depth:     # the wall has too few pixels to be triangulated
-        exact = benchmark.Build(benchmark.Request('w', benchmark.read_capture(write_wall(tmp_path / 'deep')), 'small',
+        exact = ablation.Build(ablation.Request('w', ablation.read_capture(write_wall(tmp_path / 'deep')), 'small',
                                                   load_preset('small', tiny_yaml), 0, 'none'), tmp_path / 'd', 'cpu')
         found = [exact.depths.frame, exact.depths.xyz, exact.depths.depth_m]
-        monkeypatch.setattr(benchmark.Build, '_find_depths', lambda build: found)
+        monkeypatch.setattr(ablation.Build, '_find_depths', lambda build: found)
     command = ['ablation', '--data', wall, '--config', tiny_yaml, '--seeds', 0, 5, '--work', work, '--device', 'cpu']
     out = run(capsys, *command)
     fields, regressors = rows(out)[:3], rows(out)[3:]
