@@ -49,6 +49,13 @@ def test_light_may_change():
     assert metres < 0.003 and degrees < 0.03
 
 
+def test_a_blurred_image_is_trusted_less():
+    sharp, blurred = (aligned(image) for image in (photograph(T_TRUE), cv2.GaussianBlur(photograph(T_TRUE), (0, 0), 1.2)))
+    doubt = (sharp.hessian.diagonal() / blurred.hessian.diagonal()).sqrt()
+    moved = se3_log(invert(blurred.T_map_cam) @ T_TRUE)[:3].norm()   # by blur alone, which no number of patches averages out
+    assert (doubt > 4).all() and moved > 2 * se3_log(invert(sharp.T_map_cam) @ T_TRUE)[:3].norm()
+
+
 def test_half_of_it_may_be_hidden():
     image = photograph(T_TRUE)
     image[:, 160:] = np.random.default_rng(0).integers(0, 255, image[:, 160:].shape)

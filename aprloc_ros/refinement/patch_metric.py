@@ -5,7 +5,7 @@ alone. The slopes are those of the patches, which do not change (inverse composi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ _UNIT = Camera(1, 1, 1.0, 1.0, 0.0, 0.0)
 _SCALES = 0.6, 1.7       # pixels of the image to a patch's, within which both are about as sharp
 _ALIKE = 0.8             # likeness of a patch that is where it should be
 _FEWEST, _FEWEST_SHARE = 20, 0.3   # of patches that are alike
+# Variance of a residual where an image is as sharp as the patches. What is left over where it is not (blur, noise, another
+# light) moves all patches alike and no number of them averages it out: the pose's variance then grows with its square.
+_USUAL_VARIANCE = 5e-4
 _FARTHEST_PX = 8.0       # that the patches move: beyond, it is another valley
 
 
@@ -32,7 +35,8 @@ class Matched:
     """Where a search on patches ended; on the CPU."""
 
     T_map_cam: Tensor   # [4, 4] float64
-    hessian: Tensor     # [6, 6] float64, of half the robust sum of squared whitened residuals, in xi of T @ exp(xi)
+    hessian: Tensor     # [6, 6] float64, of half the robust sum of squared whitened residuals, in xi of T @ exp(xi); less
+    # where image and patches differ by more than usual
     iterations: int
     lens: LensEvidence
 
@@ -98,7 +102,8 @@ def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: L
     hessian, _ = levenberg.normal_equations(residuals, weights, found.variance, SIDE ** 2, _SETTINGS.kernel)
     lens = lens_evidence(residuals, lambda seen, T: seen.residuals(T[None]), alignment, T, weights, found.variance,
                          _SETTINGS.kernel, guess, stretch=1.0)
-    return Matched(T, hessian[0], found.iterations, lens)
+    trust = _USUAL_VARIANCE / found.variance.item()
+    return Matched(T, trust * hessian[0], found.iterations, replace(lens, information=trust * lens.information))
 
 
 def _in_focus(patches: Patches, rows: np.ndarray, T_map_cam: np.ndarray, image: Luminance) -> tuple[np.ndarray, Luminance]:

@@ -22,6 +22,7 @@ from aprloc_ros.training.benchmarks.curves import plot_histories
 from aprloc_ros.training.benchmarks.days import benchmark_days
 from aprloc_ros.training.benchmarks.descriptors import benchmark_descriptors
 from aprloc_ros.training.benchmarks.film import benchmark_film
+from aprloc_ros.training.benchmarks.metres import benchmark_metres
 from aprloc_ros.training.benchmarks.nefes import benchmark_nefes
 from aprloc_ros.training.benchmarks.nre import benchmark_nre
 from aprloc_ros.training.benchmarks.pose import benchmark_pose
@@ -166,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     pose.add_argument('--by', nargs='+', choices=('aprloc', 'colmap'), default=['aprloc', 'colmap'],
                       help="whose structure from motion: ours, pycolmap's defaults (default: both)")
     pose.add_argument('--work', type=Path, required=True, help='folder for what is found')
+    command('metres', benchmark_metres).add_argument('--data', type=Path, required=True, help='of aprloc place')
     ablation = command('ablation', benchmark_ablation)
     ablation.add_argument('--data', type=Path, required=True)
     ablation.add_argument('--preset', default='small')

@@ -39,6 +39,11 @@ _TAG_AT = (0.25, 0.7)    # of the drive
 _PLANE_M, _PLANE_RAD = 0.05, math.radians(1)
 
 
+def benchmark_metres(options):
+    """Scale, up and north from odometry, tags and GPS, and a map's alignment to a trajectory, on exact poses with noise."""
+    print(metres_table(options.data))
+
+
 def metres_table(capture: Path, seeds: int = SEEDS) -> str:
     """The four cases of a capture of the demo place (aprloc place), each the worst and the median of so many draws of noise.
 
