@@ -12,7 +12,7 @@ demo: venv
 	$(VENV)/bin/aprloc demo
 
 test: venv
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
 
 test-slow: venv
 	$(VENV)/bin/python -m pytest -m slow -s
