@@ -149,7 +149,8 @@ def minimise(T_map_cam: Tensor, linearise: Callable[[Tensor], Residuals], weight
         candidate = linearise(T_candidate)
         # A point that leaves the view keeps its cost: to look away from points must neither pay nor cost.
         candidate = replace(candidate, squared=torch.where(candidate.seen, candidate.squared, state.squared))
-        better = robust_cost(candidate, weights, variance, components, kernel) < robust_cost(state, weights, variance, components, kernel)
+        after, before = (robust_cost(where, weights, variance, components, kernel) for where in (candidate, state))
+        better = after < before
         T_map_cam = torch.where(better[:, None, None], T_candidate, T_map_cam)
         state = candidate.where(better, state)
         # A stretched step that failed says nothing against the step itself.
