@@ -17,11 +17,11 @@ from aprloc_ros.geometry import nearest_rotation
 from aprloc_ros.histogram import BINS
 from aprloc_ros.lens_watch import LensWatch
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.networks import to_T
+from aprloc_ros.networks import CoordinateRegressor, to_T
 from aprloc_ros.pace import Effort, Pace, threads
 from aprloc_ros.refinement.lens_evidence import offset_camera
 from aprloc_ros.refinement.refined import OUT_OF_TIME, UNHURRIED, Budget, Query, Refined, make_query
-from aprloc_ros.refiners import QUICK_REFINER, make_refiner, query_camera
+from aprloc_ros.refiners import QUICK_REFINER, look_through, make_refiner, query_camera
 
 logger = logging.getLogger(__name__)
 
@@ -119,14 +119,17 @@ class Localizer:
         source = self._source(image, camera)
         query = make_query(image, source, self.manifest.camera)
         clock.lap('prepare')
-        raw = self._regress(query.image)
+        query = self._looked_through(query, refiner)
+        raw = self._regress(query)
         T_prior = self.manifest.scene.pose_to_map(to_T(raw[None])[0])
         clock.lap('regress')
         score = rotation_score(raw[:, :3])
         if refiner == 'none':
             return Estimate(T_prior, self.manifest.covariance, 'prior', score, query.histogram, clock.total(), T_prior)
         poses = T_prior[None] if starts is None else torch.cat([starts.double().cpu(), T_prior[None]])
-        refined = self._refine(make_query(image, source, query_camera(self.manifest)), poses, refiner, budget)
+        if query.features is None:
+            query = make_query(image, source, query_camera(self.manifest))
+        refined = self._refine(query, poses, refiner, budget)
         points = self._bundle.points
         remoteness = 0.0 if points is None or refined.failed else points.remoteness(refined.T_map_cam.double().cpu())
         judgement = self._judge(refined, T_prior, score, refiner, remoteness)
@@ -174,11 +177,25 @@ class Localizer:
                               f'({own.width}x{own.height}); give the camera that took it: --camera fx,fy,cx,cy or camera_info')
         return self.manifest.source(camera, width, height)
 
-    def _regress(self, query: Tensor) -> Tensor:
-        """[3, h, w] -> the raw pose [3, 4] float64 on the CPU."""
+    def _looked_through(self, query: Query, refiner: str) -> Query:
+        """With features, where regressor and refiner go by the same."""
+        if not isinstance(self._regressor, CoordinateRegressor):
+            return query
+        try:
+            return look_through(self._bundle, query.to(self._device), refiner)
+        except RuntimeError as error:
+            if self._device.type == 'cpu' or not is_out_of_memory(error):
+                raise
+        self._leave_device()
+        return look_through(self._bundle, query.to(self._device), refiner)
+
+    def _regress(self, query: Query) -> Tensor:
+        """The raw pose [3, 4] float64 on the CPU."""
         try:
             with torch.inference_mode():
-                return self._regressor(query.to(self._device)[None])[0].double().cpu()
+                if query.features is not None:
+                    return self._regressor.pose(query.features, query.camera)[0].double().cpu()
+                return self._regressor(query.image.to(self._device)[None])[0].double().cpu()
         except RuntimeError as error:
             if self._device.type == 'cpu' or not is_out_of_memory(error):
                 raise

@@ -18,7 +18,7 @@ from aprloc_ros.device import place, resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields import build_field
 from aprloc_ros.manifest import Manifest, ModelSpec, manifest_text, read_manifest
-from aprloc_ros.networks import build_regressor
+from aprloc_ros.networks import CoordinateRegressor, build_regressor
 from aprloc_ros.networks.extractor import build_extractor
 from aprloc_ros.points import MapPoints, move_packed, pack_points, unpack_points
 from aprloc_ros.similarity import Similarity
@@ -58,11 +58,15 @@ def load_map(directory: str | Path, device: str = 'auto') -> MapBundle:
     field = _load_model(build_field, manifest.field, directory / FIELD_FILE)
     place(field, place(regressor, target))
     if manifest.descriptors is None:
+        if isinstance(regressor, CoordinateRegressor):
+            raise AprlocError(f'{directory / FILE_NAME}: a regressor of kind coordinates needs descriptors; {_CURE}')
         return MapBundle(manifest, regressor, field, directory)
     extractor = _load_model(build_extractor, manifest.descriptors.extractor, directory / EXTRACTOR_FILE)
     path = directory / POINTS_FILE
     points = unpack_points(_read_weights(path, manifest.descriptors.points_sha256), f'{path}; {_CURE}')
     place(extractor, target)
+    if isinstance(regressor, CoordinateRegressor):
+        regressor.see_through(extractor, manifest.camera)
     return MapBundle(manifest, regressor, field, directory, extractor, points)
 
 

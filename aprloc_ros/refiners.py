@@ -13,7 +13,7 @@ from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.refinement.align import AlignRefiner
 from aprloc_ros.refinement.nefes import NefesAprRefiner, NefesPoseRefiner
-from aprloc_ros.refinement.nre import NreRefiner
+from aprloc_ros.refinement.nre import NreRefiner, look
 from aprloc_ros.refinement.nre_settings import QUICK
 from aprloc_ros.refinement.photometric import PhotometricRefiner
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, Stopwatch
@@ -53,6 +53,11 @@ QUICK_REFINER = 'nre_quick'        # is calibrated too, and asked where time is 
 _LIKE_VIEWS = 2
 _NEED_DESCRIPTORS = ('nre', 'nre_quick', 'align', 'nefes_apr', 'nefes_pose')
 _NEED_FEATURES = ('align', 'nefes_apr', 'nefes_pose')
+
+
+def look_through(bundle: MapBundle, query: Query, refiner: str) -> Query:
+    """A query of a map's regressor and refiner with the features that both need, at the size that the refiner wants."""
+    return look(query, bundle.extractor, QUICK.scale if refiner == QUICK_REFINER else 1.0)
 
 
 def query_camera(manifest: Manifest) -> Camera:
@@ -105,7 +110,7 @@ class _AlignFromLikeViews:
     @torch.no_grad()
     def refine(self, query: Query, starts: Tensor, budget: Budget) -> Refined:
         watch, bundle = Stopwatch(budget), self._bundle
-        features = bundle.extractor(query.image[None].contiguous(memory_format=torch.channels_last))
+        features = look(query, bundle.extractor, 1.0).features
         poses = bundle.points.view_poses
         like = self._index.likeness(features.coarse[0]).topk(min(_LIKE_VIEWS, len(poses))).indices
         left = Budget(budget.iterations, max(0.0, budget.milliseconds - watch.elapsed_ms))

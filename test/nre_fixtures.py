@@ -50,7 +50,8 @@ class Painter(nn.Module):
             canvas = noise * torch.randn(descriptors.shape[1], camera.height // stride, camera.width // stride, generator=generator)
             canvas = _splat(canvas, descriptors[seen | lost], pixels[seen | lost], stride)
             maps.append(_splat(canvas, descriptors[twice], elsewhere[twice], stride))
-        self.features = Features(*(F.normalize(m, dim=0)[None] for m in maps), torch.tensor(SCALE), torch.tensor(SCALE))
+        self.features = Features(*(F.normalize(m, dim=0)[None] for m in maps), torch.tensor(SCALE), torch.tensor(SCALE),
+                                 torch.zeros(1, 1, 1, 1))
         self.seen, self.lost, self.pixels = seen, lost, pixels
 
     def forward(self, image):

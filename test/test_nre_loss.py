@@ -1,6 +1,7 @@
 """Eq. 6 against PyTorch's sampler, and what broken starts and empty maps come to."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from nre_fixtures import Painter, cloud, query, truth
 from torch.nn import functional as F
 
 from aprloc_ros.geometry import pose_errors, se3_exp
-from aprloc_ros.networks.extractor import Features
 from aprloc_ros.points import MapPoints
 from aprloc_ros.refinement.loss_maps import interpolated
 from aprloc_ros.refinement.nre import NreRefiner
@@ -61,7 +61,7 @@ def test_agreement_is_less_where_another_pose_explains_much():
     right, wrong = Painter(points, T, noise=0.02), Painter(points, other, noise=0.02)
     sure = NreRefiner(right, points).refine(query(), NO_START, PLENTY)
     mixed = F.normalize(right.features.coarse + 0.9 * wrong.features.coarse, dim=1)
-    right.features = Features(mixed, right.features.fine, right.features.coarse_scale, right.features.fine_scale)
+    right.features = replace(right.features, coarse=mixed)
     torn = NreRefiner(right, points).refine(query(), NO_START, PLENTY)
     assert pose_errors(torn.T_map_cam, T)[0] < 0.05
     assert torn.signals['agreement'] < sure.signals['agreement'] - 0.2 and sure.signals['agreement'] < 1

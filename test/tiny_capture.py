@@ -19,7 +19,8 @@ SETTINGS = {
     'field': {'arguments': {'plane_sizes': [8], 'grid_size': 4, 'proposal_size': 4, 'features': 2, 'hidden': 8,
                             'coarse_samples': 8, 'fine_samples': 4, 'feature_channels': 4, 'fusion_hidden': 4},
               'steps': 10, 'rays': 64, 'depth_rays': 16, 'short_side': 24},
-    'regressor': {'arguments': {'backbone': 'mobilenet_v2', 'width': 0.25, 'feature_hidden': 4, 'feature_channels': 4},
+    'regressor': {'kind': 'dfnet', 'learning_rate': 1e-3,
+                  'arguments': {'backbone': 'mobilenet_v2', 'width': 0.25, 'feature_hidden': 4, 'feature_channels': 4},
                   'steps': 8, 'batch': 4, 'short_side': 32, 'synthetic_short_side': 16, 'rvs_views': 4,
                   'rvs_refresh_epochs': 1, 'validate_every': 3},
     'descriptors': {'arguments': {'width': 0.34, 'coarse_channels': 8, 'fine_channels': 4}, 'steps': 8, 'points': 32,
@@ -45,14 +46,14 @@ def wall_view(T_map_cam: np.ndarray, texture: np.ndarray, camera: Camera = CAMER
     return cv2.remap(texture, u, v, cv2.INTER_LINEAR), depth
 
 
-def write_wall(directory: Path, with_depth: bool = True, late: float = 0.0) -> Path:
+def write_wall(directory: Path, with_depth: bool = True, late: float = 0.0, camera: Camera = CAMERA) -> Path:
     """transforms.json with a video of TRAIN frames for training and TEST frames for the score; late: of another drive."""
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     texture = cv2.resize(noise, (256, 256), interpolation=cv2.INTER_CUBIC)
     frames = []
     for i in range(TRAIN + TEST):
         T = wall_pose(late + (i if i < TRAIN else i - TRAIN + 0.5))
-        image, depth = wall_view(T, texture)
+        image, depth = wall_view(T, texture, camera)
         name = f'{"train" if i < TRAIN else "test"}/{i:02d}'
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(directory / f'{name}.png'), image[..., ::-1])
@@ -63,13 +64,14 @@ def write_wall(directory: Path, with_depth: bool = True, late: float = 0.0) -> P
         frames.append(entry)
     names = [frame['file_path'] for frame in frames]
     (directory / 'transforms.json').write_text(json.dumps({
-        'w': CAMERA.width, 'h': CAMERA.height, 'fl_x': CAMERA.fx, 'fl_y': CAMERA.fy, 'cx': CAMERA.cx + 0.5,
-        'cy': CAMERA.cy + 0.5, 'depth_unit_scale_factor': DEPTH_UNIT_M, 'frames': frames,
+        'w': camera.width, 'h': camera.height, 'fl_x': camera.fx, 'fl_y': camera.fy, 'cx': camera.cx + 0.5,
+        'cy': camera.cy + 0.5, 'depth_unit_scale_factor': DEPTH_UNIT_M, 'frames': frames,
         'train_filenames': names[:TRAIN], 'test_filenames': names[TRAIN:]}))
     return directory
 
 
 def write_settings(path: Path, **changes: dict) -> Path:
-    """SETTINGS as a YAML file; changes: field={...}, regressor={...} or descriptors={...}, laid over them."""
-    path.write_text(yaml.safe_dump({key: {**value, **changes.get(key, {})} for key, value in SETTINGS.items()}))
+    """SETTINGS as a YAML file; changes: field={...}, regressor={...} and so on, laid over them."""
+    keys = dict.fromkeys((*SETTINGS, *changes))
+    path.write_text(yaml.safe_dump({key: {**SETTINGS.get(key, {}), **changes.get(key, {})} for key in keys}))
     return path

@@ -26,6 +26,7 @@ from aprloc_ros.training.presets import load_preset
 from aprloc_ros.training.request import Request
 from aprloc_ros.training.stages import normalisation
 from aprloc_ros.training.stages.clock import Clock
+from aprloc_ros.training.stages.coordinates import coordinate_arguments, train_coordinates
 from aprloc_ros.training.stages.descriptors import descriptor_camera, fine_maps, train_extractor
 from aprloc_ros.training.stages.features import train_features
 from aprloc_ros.training.stages.field import train_field
@@ -132,12 +133,30 @@ class Build:
 
     @cached_property
     def regressor(self) -> torch.nn.Module:
-        """Stage 2."""
+        """Stage 2; a regressor that looks through the descriptors comes after these."""
         config = self.preset.regressor
+        if config.kind == 'coordinates':
+            return train_coordinates(self.fabric, self.extractor, self.descriptor_views(self.fit),
+                                     self.descriptor_views(self.calibration), self.descriptor_points, self.scene,
+                                     config, self.preset.coordinates, self.preset.descriptors, self.request.seed,
+                                     self.work_dir)
         views = self.views(self.fit, config.short_side)
         renderer = Renderer(self.field, self.scene, views.camera, config.synthetic_short_side)
         return train_regressor(self.fabric, views, self.views(self.calibration, config.short_side), renderer, config,
                                self.request.seed, self.work_dir, self.request.imagenet)
+
+    @property
+    def regressor_arguments(self) -> dict[str, object]:
+        """Of the regressor's class, whole."""
+        config = self.preset.regressor
+        return coordinate_arguments(config, self.extractor) if config.kind == 'coordinates' else dict(config.arguments)
+
+    @property
+    def regressor_camera(self) -> Camera:
+        """Of the regressor's images."""
+        if self.preset.regressor.kind == 'coordinates':
+            return self.descriptor_camera
+        return common_camera(self.fit, self.preset.regressor.short_side)
 
     @cached_property
     def descriptor_points(self) -> SparsePoints:

@@ -18,6 +18,7 @@ from aprloc_ros.training.calibration.questions import questions
 from aprloc_ros.training.calibration.refiner_calibration import with_refiners
 from aprloc_ros.training.datasets.frame_file import read_frame
 from aprloc_ros.training.hardware import describe_hardware
+from aprloc_ros.training.images.views import load_views
 from aprloc_ros.training.stages.features import feature_cosine
 from aprloc_ros.training.stages.field import field_arguments
 from aprloc_ros.training.stages.patches import build_patches
@@ -52,11 +53,11 @@ def write_map(build: 'Build', target: Path) -> None:
 
 def _manifest(build: 'Build') -> Manifest:
     config, capture = build.preset.regressor, build.request.capture
-    calibration = build.views(build.calibration, config.short_side)
+    calibration = load_views(build.calibration, build.regressor_camera)
     predicted = predict_poses(build.regressor, calibration.images, build.scene, build.fabric.device)
     return Manifest(
         name=build.request.name, camera=calibration.camera, scene=build.scene,
-        regressor=ModelSpec(config.kind, dict(config.arguments)),
+        regressor=ModelSpec(config.kind, build.regressor_arguments),
         field=ModelSpec(build.preset.field.kind, field_arguments(build.preset.field, build.scene)),
         data=Provenance(capture.format, capture.name, len(capture.train), len(capture.test),
                         build.request.content_hash, build.request.seed, aprloc_ros.__version__),

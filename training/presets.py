@@ -8,6 +8,7 @@ import yaml
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.networks.extractor import FINE_CHANNELS
+from aprloc_ros.training.stages.coordinates import CoordinateTraining
 from aprloc_ros.training.stages.descriptors import DescriptorTraining
 from aprloc_ros.training.stages.features import FeatureTraining
 from aprloc_ros.training.stages.field import FieldTraining
@@ -26,6 +27,7 @@ class Preset:
     regressor: RegressorTraining
     descriptors: DescriptorTraining
     features: FeatureTraining
+    coordinates: CoordinateTraining = field(default_factory=CoordinateTraining)   # of a regressor of that kind
     map_points: int = field(default=5000, metadata={'range': (16, 1_000_000)})
     map_patches: int = field(default=3000, metadata={'range': (0, 1_000_000)})
     max_sift_frames: int = field(default=300, metadata={'range': (2, 100_000)})
@@ -57,9 +59,7 @@ PAPER = Preset(
 SMALL = Preset(
     FieldTraining(arguments={'plane_sizes': [48, 128], 'grid_size': 24, 'proposal_size': 40, 'feature_channels': 16,
                              'feature_plane_sizes': [64]}, steps=1000, transient_from=1.0),
-    RegressorTraining(arguments={'backbone': 'resnet34', 'width': 0.15, 'pool': 'grid', 'feature_hidden': 16,
-                                 'feature_channels': 16},
-                      steps=850, batch=12, turn_deg=6.0, colour_jitter=1.0, rvs_views=100, rvs_refresh_steps=300),
+    RegressorTraining(kind='coordinates', steps=2000, learning_rate=2e-3),
     DescriptorTraining(),
     FeatureTraining(steps=1200, fusion_from=0.6, images=16, rays=1024, crops=4, learning_rate=5e-3,
                     final_learning_rate=5e-4))

@@ -33,9 +33,10 @@ class Features:
     fine: Tensor           # [B, Cf, h / 2, w / 2], unit length along the channels
     coarse_scale: Tensor   # [] inverse temperature
     fine_scale: Tensor     # []
+    context: Tensor        # [B, Cx, h / 32, w / 32], the encoder's coarsest map
 
     def __getitem__(self, index) -> 'Features':
-        return Features(self.coarse[index], self.fine[index], self.coarse_scale, self.fine_scale)
+        return Features(self.coarse[index], self.fine[index], self.coarse_scale, self.fine_scale, self.context[index])
 
 
 class Extractor(nn.Module):
@@ -71,7 +72,7 @@ class Extractor(nn.Module):
         detailed = self.merge_fine(F.relu(self.from_fine(fine) + _to_size_of(fine, self.to_fine(merged))))
         scales = self.log_scales.exp()
         return Features(F.normalize(self.coarse_head(merged), dim=1), F.normalize(self.fine_head(detailed), dim=1),
-                        scales[0], scales[1])
+                        scales[0], scales[1], coarse)
 
 
 def _to_size_of(target: Tensor, x: Tensor) -> Tensor:

@@ -85,13 +85,12 @@ class NreRefiner:
         """All stages of an estimation, as far as they got; None where there is nothing to go by."""
         if not watch.allows(0):
             return None
-        query = _scaled(query, self.settings.scale)
-        features = self._extractor(query.image[None].contiguous(memory_format=torch.channels_last))
+        query = look(query, self._extractor, self.settings.scale)
         if not watch.in_time():
             return None
+        features = query.features[0]
         if not torch.isfinite(features.coarse).all() or not torch.isfinite(features.fine).all():
             return None
-        features = features[0]
         views = retrieve_views(self._points, self._index.likeness(features.coarse), starts, self.settings.views,
                                self.settings.views_near_starts)
         chosen = retrieve_points(self._points, views, self.settings.points)
@@ -238,13 +237,19 @@ def _mean_loss(trace: NreTrace, T_cam_map: np.ndarray) -> float:
     return float(interpolated(trace.log_coarse, camera.width, cells, inside).mean())
 
 
-def _scaled(query: Query, scale: float) -> Query:
-    """The query with sides of that share, in whole cells of both maps."""
-    if scale == 1:
+@torch.inference_mode()
+def look(query: Query, extractor: nn.Module, scale: float) -> Query:
+    """The query with its features, its sides that share of what they were, in whole cells of both maps.
+
+    One that has features already stays as it is.
+    """
+    if query.features is not None:
         return query
-    height, width = (max(1, round(scale * side / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in query.image.shape[1:])
-    image = F.interpolate(query.image[None], (height, width), mode='bilinear', align_corners=False, antialias=True)[0]
-    return replace(query, image=image, camera=query.camera.resized(width, height))
+    if scale != 1:
+        height, width = (max(1, round(scale * side / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in query.image.shape[1:])
+        image = F.interpolate(query.image[None], (height, width), mode='bilinear', align_corners=False, antialias=True)[0]
+        query = replace(query, image=image, camera=query.camera.resized(width, height))
+    return replace(query, features=extractor(query.image[None].contiguous(memory_format=torch.channels_last)))
 
 
 def _cells_of(query: Query, stride: int) -> Pinhole:

@@ -12,6 +12,7 @@ from torch import Tensor
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.histogram import luminance_histogram
+from aprloc_ros.networks.extractor import Features
 from aprloc_ros.refinement.lens_evidence import LensEvidence
 from aprloc_ros.refinement.luminance import Luminance
 
@@ -24,6 +25,7 @@ class Query:
     camera: Camera      # rectified pinhole of that size
     histogram: Tensor   # [10] luminance
     native: Luminance | None = None   # the image as its camera gave it
+    features: Features | None = None   # of `image`, where somebody has extracted them already
 
     def to(self, device: torch.device | str) -> 'Query':
         return replace(self, image=self.image.to(device))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from aprloc_ros.catalogue import find_map
 from aprloc_ros.fields.field import Field
 from aprloc_ros.map_bundle import MapBundle, load_map
+from aprloc_ros.networks import DFNet
 from aprloc_ros.networks.extractor import FINE_STRIDE
 from aprloc_ros.refinement.align import AlignRefiner, Extract
 from aprloc_ros.refinement.nefes import NefesPoseRefiner, NefesPoseSettings
@@ -93,6 +94,9 @@ def benchmark_nefes(options):
     print('| variant | PSNR dB | cosine of features | align: median cm / deg | nefes_pose, spatial normalisation: cm / deg '
           '| nefes_pose, channel-wise: cm / deg |\n|' + '---|' * 6)
     for name, change in VARIANTS.items():
+        if name == _DFNET and not isinstance(bundle.regressor, DFNet):
+            print(f'| {name} | - the map has no DFNet: build it with --config config/dfnet.yaml |', flush=True)
+            continue
         print(f'| {name} | ' + ' | '.join(_cells(bench, change(preset), name)) + ' |', flush=True)
 
 

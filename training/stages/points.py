@@ -1,6 +1,6 @@
 """The points of a map: chosen among the triangulated ones for coverage and matchability, described by their views."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,8 +66,8 @@ def _features(extractor: Extractor, views: Views, sightings: list[_Sighting], sh
     for sighting in tqdm(sightings, desc='describing points', disable=not show, leave=False, mininterval=2.0):
         image = views.images[sighting.view].to(device).float()[None] / 255
         features = extractor(image.contiguous(memory_format=torch.channels_last))
-        yield sighting, Features(features.coarse.float().cpu(), features.fine.float().cpu(),
-                                 features.coarse_scale.cpu(), features.fine_scale.cpu())
+        yield sighting, replace(features, coarse=features.coarse.float().cpu(), fine=features.fine.float().cpu(),
+                                coarse_scale=features.coarse_scale.cpu(), fine_scale=features.fine_scale.cpu())
 
 
 def _averages(extractor: Extractor, views: Views, sightings: list[_Sighting], count: int,

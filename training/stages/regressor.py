@@ -23,7 +23,7 @@ from aprloc_ros.training.stages.losses import pose_loss, triplet_loss
 class RegressorTraining:
     """How a regressor is trained. Steps are `epochs` passes over the images, or `steps` where given."""
 
-    kind: str = field(default='dfnet', metadata={'choices': ('dfnet', 'posenet')})
+    kind: str = field(default='dfnet', metadata={'choices': ('dfnet', 'posenet', 'coordinates')})
     arguments: dict[str, Any] = field(default_factory=dict)      # of the regressor's class
     short_side: int = field(default=120, metadata={'range': (32, 1080)})     # pixels of the input
     epochs: int = field(default=0, metadata={'range': (0, 100_000)})
