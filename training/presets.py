@@ -60,7 +60,7 @@ SMALL = Preset(
     RegressorTraining(arguments={'backbone': 'resnet34', 'width': 0.15, 'pool': 'grid', 'feature_hidden': 16,
                                  'feature_channels': 16},
                       steps=850, batch=12, turn_deg=6.0, colour_jitter=1.0, rvs_views=100, rvs_refresh_steps=300),
-    DescriptorTraining(arguments={'input': 'even_light'}),
+    DescriptorTraining(arguments={'input': 'even_light'}, steps=2500),
     FeatureTraining(steps=1200, fusion_from=0.6, images=16, rays=1024, crops=4, learning_rate=5e-3,
                     final_learning_rate=5e-4))
 

@@ -24,18 +24,21 @@ def even_light(image: Tensor) -> Tensor:
     red, green, blue = (image / image.mean((2, 3), keepdim=True).clamp_min(_BLACK)).unbind(1)
     luminance = (red + green + blue) / 3 + _DARKEST
     logarithm = torch.log(luminance)
-    mean, square = _window_mean(torch.stack([logarithm, logarithm.square()], 1)).unbind(1)
-    contrast = (logarithm - mean) / ((square - mean.square()).clamp_min(0) + _LEAST_CONTRAST ** 2).sqrt()
+    mean, deviation = _within_windows(logarithm)
+    contrast = (logarithm - mean) / deviation
     colour = _COLOUR / luminance
     seen = torch.stack([contrast, (red - green) * colour, ((red + green) / 2 - blue) * colour], -1)
     return seen.permute(0, 3, 1, 2)   # channels last
 
 
-def _window_mean(maps: Tensor) -> Tensor:
-    """Mean of [B, C, h, w] over about a square around each pixel, as much of it as lies in the image."""
-    small = F.avg_pool2d(maps, _SHRINK)
+def _within_windows(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of [B, h, w] over about a square around each pixel, as much of it as lies in the image."""
+    small = torch.stack([F.avg_pool2d(part, _SHRINK) for part in (values, values.square())], 1)
     half = max(1, round(max(small.shape[-2:]) / _WINDOW / 2))
     for kernel in ((2 * half + 1, 1), (1, 2 * half + 1)):
         padding = tuple(side // 2 for side in kernel)
         small = F.avg_pool2d(small, kernel, stride=1, padding=padding, count_include_pad=False)
-    return F.interpolate(small, maps.shape[-2:], mode='bilinear', align_corners=False)
+    mean, square = small.unbind(1)
+    deviation = ((square - mean.square()).clamp_min(0) + _LEAST_CONTRAST ** 2).sqrt()
+    large = F.interpolate(torch.stack([mean, deviation], 1), values.shape[-2:], mode='bilinear', align_corners=False)
+    return large[:, 0], large[:, 1]

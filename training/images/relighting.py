@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 _GAMMA = 2.2
 _FIELD_SHARE, _SHADOW_SHARE, _GREY_SHARE = 0.6, 0.4, 0.15   # of images: lit unevenly, shaded in part, without colour
-_FIELD_CELLS = 3, 8                     # fewest and most of a field, down and across
+_FIELD_CELLS = 3, 8                     # of a field, down and across: from 3 to 7
 _FIELD, _CAST, _CURVE = 1.6, 0.6, 0.4   # greatest logarithms, either way
 _SIDES, _SHADE = 4, (0.5, 2.5)          # of a shadow, and the logarithm of what it takes
 _GAINS = 0.1, 3.0
