@@ -25,7 +25,7 @@ from aprloc_ros.training.stages.loop import Loop, make_fabric, step_generator
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 CONFIG = DescriptorTraining(arguments={'width': 0.34, 'coarse_channels': 16, 'fine_channels': 8}, short_side=32, steps=60,
-                            points=64, blur_px=0.5, noise=0.01, colour_jitter=0.3, turn_deg=3.0, zoom=0.1)
+                            points=64, blur_px=0.5, noise=0.01, relighting=0.3, turn_deg=3.0, zoom=0.1)
 
 
 @pytest.fixture(scope='module')
@@ -75,7 +75,7 @@ def test_points_are_projected_to_where_the_augmented_image_shows_them(wall):
 def test_the_extractor_learns_to_match(wall, tmp_path):
     views, points = wall
     fabric = make_fabric('cpu')
-    config = dataclasses.replace(CONFIG, steps=250, turn_deg=0.0, zoom=0.0, colour_jitter=0.0)
+    config = dataclasses.replace(CONFIG, steps=250, turn_deg=0.0, zoom=0.0, relighting=0.0)
     trained = train_extractor(fabric, views, points, config, 0, tmp_path)
     source = PairSource(views, points, config, fabric.device)
     with torch.no_grad():

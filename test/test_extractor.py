@@ -9,6 +9,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import so3_exp
 from aprloc_ros.networks.extractor import Extractor, build_extractor
 from aprloc_ros.training.stages.descriptors import descriptor_camera, nre, sample, to_cells
+from aprloc_ros.training.stages.partition import log_partition
 
 
 def unit(*shape, seed=0):
@@ -64,6 +65,14 @@ def test_the_loss_is_the_interpolated_negative_log_softmax():
         expected.append((1 - u) * (1 - v) * loss_maps[n, y0, x0] + u * (1 - v) * loss_maps[n, y0, x0 + 1]
                         + (1 - u) * v * loss_maps[n, y0 + 1, x0] + u * v * loss_maps[n, y0 + 1, x0 + 1])
     torch.testing.assert_close(nre(h, maps, scale, cells), torch.stack(expected))
+
+
+def test_the_partition_has_the_value_and_slopes_of_pytorchs_own():
+    h, cells, weights = (torch.randn(*shape, requires_grad=True) for shape in ((70, 6), (6, 300), (70,)))
+    direct, found = (h @ cells).logsumexp(-1), log_partition(h, cells)
+    torch.testing.assert_close(found, direct)
+    for mine, theirs in zip(*(torch.autograd.grad((x * weights).sum(), (h, cells)) for x in (found, direct))):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_sampling_at_cell_centres_reads_the_cells():

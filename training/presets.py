@@ -48,8 +48,8 @@ PAPER = Preset(
                   learning_rate=5e-4, final_learning_rate=8e-5, spatial_factor=1.0, depth_weight=0.0),
     RegressorTraining(arguments={'backbone': 'vgg16'}, short_side=240, epochs=2000, batch=4, learning_rate=1e-4,
                       schedule='plateau', patience=200, validate_every=0, rvs_refresh_epochs=20),
-    DescriptorTraining(arguments={'width': 2.0, 'coarse_channels': 128, 'fine_channels': 32}, short_side=480,
-                       steps=20_000, pairs=4, points=512),
+    DescriptorTraining(arguments={'input': 'even_light', 'width': 2.0, 'coarse_channels': 128, 'fine_channels': 32},
+                       short_side=480, steps=20_000, pairs=4, points=512),
     FeatureTraining(colour='trained', epochs=600, learning_rate=8e-5, final_learning_rate=1.28e-5, spatial_factor=1.0),
     map_points=20_000, map_patches=10_000, max_sift_frames=1000)
 
@@ -60,7 +60,7 @@ SMALL = Preset(
     FieldTraining(arguments={'plane_sizes': [48, 128], 'grid_size': 24, 'proposal_size': 40, 'feature_channels': 16,
                              'feature_plane_sizes': [64]}, steps=1000, transient_from=1.0),
     RegressorTraining(kind='coordinates', steps=2000, learning_rate=2e-3),
-    DescriptorTraining(),
+    DescriptorTraining(arguments={'input': 'even_light'}, steps=2500),
     FeatureTraining(steps=1200, fusion_from=0.6, images=16, rays=1024, crops=4, learning_rate=5e-3,
                     final_learning_rate=5e-4))
 

@@ -13,12 +13,14 @@ from torch.nn import functional as F
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.networks.backbones import build_backbone
+from aprloc_ros.networks.even_light import even_light
 from aprloc_ros.networks.layers import conv_norm, initialise
 from aprloc_ros.networks.posenet import IMAGENET_MEAN, IMAGENET_STD
 
 COARSE_STRIDE, FINE_STRIDE = 8, 2
 SIZE_MULTIPLE = 16   # images whose sides are multiples of this divide evenly into cells of both maps
 COARSE_CHANNELS, FINE_CHANNELS = 64, 16
+INPUTS = 'rgb', 'even_light'   # what the encoder sees: ImageNet-normalised colours, or those of even_light
 _FIRST_SCALE = 20.0
 
 
@@ -43,8 +45,11 @@ class Extractor(nn.Module):
     """U-shaped: the encoder's maps at strides 2, 8 and 32, merged upwards."""
 
     def __init__(self, backbone: str = 'compact', width: float = 1.0, coarse_channels: int = COARSE_CHANNELS,
-                 fine_channels: int = FINE_CHANNELS):
+                 fine_channels: int = FINE_CHANNELS, input: str = 'rgb'):
         super().__init__()
+        if input not in INPUTS:
+            raise AprlocError(f'extractor: input is {input!r}; it must be {" or ".join(INPUTS)}')
+        self.input = input
         self.backbone = build_backbone(backbone, width)
         (fine, fine_stride), (middle, middle_stride), (coarse, _), _ = self.backbone.levels
         if (fine_stride, middle_stride) != (FINE_STRIDE, COARSE_STRIDE):
@@ -67,12 +72,17 @@ class Extractor(nn.Module):
 
     def forward(self, image: Tensor) -> Features:
         """image: [B, 3, h, w] RGB in [0, 1]; h and w multiples of SIZE_MULTIPLE."""
-        fine, middle, coarse = self.backbone((image - self.mean) / self.std, count=3)
+        fine, middle, coarse = self.backbone(self._seen(image), count=3)
         merged = self.merge_coarse(F.relu(self.from_middle(middle) + _to_size_of(middle, self.from_coarse(coarse))))
         detailed = self.merge_fine(F.relu(self.from_fine(fine) + _to_size_of(fine, self.to_fine(merged))))
         scales = self.log_scales.exp()
         return Features(F.normalize(self.coarse_head(merged), dim=1), F.normalize(self.fine_head(detailed), dim=1),
                         scales[0], scales[1], coarse)
+
+    def _seen(self, image: Tensor) -> Tensor:
+        if self.input == 'rgb':
+            return (image - self.mean) / self.std
+        return even_light(image)
 
 
 def _to_size_of(target: Tensor, x: Tensor) -> Tensor:

@@ -81,7 +81,9 @@ def degrade(images: Tensor, blur_px: float, noise: float, generator: torch.Gener
     kernel = torch.exp(-((along / major.clamp_min(0.3).view(-1, 1, 1)).square()
                          + (across / minor.view(-1, 1, 1)).square()) / 2)
     kernel = kernel / kernel.sum((1, 2), keepdim=True)
-    padded = F.pad(images, (radius,) * 4, mode='reflect').transpose(0, 1)
-    blurred = F.conv2d(padded, kernel.unsqueeze(1), groups=count).transpose(0, 1)
+    padded = F.pad(images, (radius,) * 4, mode='reflect').flatten(0, 1)
+    # A group for each channel: on a CPU much quicker than groups of three.
+    each = kernel.repeat_interleave(images.shape[1], 0).unsqueeze(1)
+    blurred = F.conv2d(padded[None], each, groups=len(each)).view(images.shape)
     grain = torch.randn(images.shape, generator=generator, device=device)
     return (blurred + noise * random[3].view(-1, 1, 1, 1) * grain).clamp(0, 1)

@@ -21,9 +21,11 @@ from aprloc_ros.networks.extractor import (
     build_extractor,
 )
 from aprloc_ros.training.datasets.capture import SparsePoints
-from aprloc_ros.training.images.augmentation import cover, degrade, jitter_colours, random_rotations, rotate_views
+from aprloc_ros.training.images.augmentation import cover, degrade, random_rotations, rotate_views
+from aprloc_ros.training.images.relighting import relight
 from aprloc_ros.training.images.views import Views
 from aprloc_ros.training.stages.loop import Loop, average_buffers, average_gradients, step_generator, warm_cosine
+from aprloc_ros.training.stages.partition import log_partition
 
 _MIN_COMMON = 24          # points that two views must share to make a pair
 
@@ -39,7 +41,7 @@ class DescriptorTraining:
     points: int = field(default=256, metadata={'range': (8, 100_000)})       # common points per pair
     learning_rate: float = field(default=2e-3, metadata={'range': (1e-8, 1.0)})
     weight_decay: float = field(default=1e-4, metadata={'range': (0.0, 1.0)})
-    colour_jitter: float = field(default=1.0, metadata={'range': (0.0, 5.0)})
+    relighting: float = field(default=1.0, metadata={'range': (0.0, 2.0)})   # factor on the logarithms of random light
     blur_px: float = field(default=1.5, metadata={'range': (0.0, 20.0)})     # greatest standard deviation
     noise: float = field(default=0.04, metadata={'range': (0.0, 1.0)})       # greatest standard deviation
     turn_deg: float = field(default=12.0, metadata={'range': (0.0, 45.0)})   # rotation about the camera centre
@@ -60,10 +62,8 @@ def nre(descriptors: Tensor, feature_map: Tensor, scale: Tensor, cells: Tensor) 
     descriptors [N, C], feature_map [C, H, W], cells [N, 2] (x, y) in cells -> [N]. A bilinear interpolation of
     -ln softmax(z) is logsumexp(z) minus the interpolation of z, which is linear in the features.
     """
-    flat = feature_map.flatten(1)
-    logits = scale * descriptors @ flat
     there = (sample(feature_map, cells) * descriptors).sum(-1)
-    return logits.logsumexp(-1) - scale * there
+    return log_partition(scale * descriptors, feature_map.flatten(1)) - scale * there
 
 
 def sample(feature_map: Tensor, cells: Tensor) -> Tensor:
@@ -131,11 +131,9 @@ class PairSource:
         u = torch.rand(count, generator=generator, device=self.device).double()
         zoom = torch.exp((2 * u - 1) * config.zoom)
         images = rotate_views(images, self.camera, R, zoom)
-        if config.colour_jitter:
-            images = jitter_colours(images, config.colour_jitter, generator)
         images, clear = cover(images, config.cover, generator)
         done = [Augmented(*each) for each in zip(views, R, zoom.tolist(), clear)]
-        return degrade(images, config.blur_px, config.noise, generator), done
+        return relight(degrade(images, config.blur_px, config.noise, generator), config.relighting, generator), done
 
     def project(self, image: Augmented, points: Tensor) -> tuple[Tensor, Tensor]:
         """Where the augmented view shows the points: pixels [N, 2], seen [N]."""
