@@ -11,7 +11,8 @@ from aprloc_ros.distributions import binomial_cdf
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.refinement.refined import Refined
 
-CONFIDENCE = 0.9   # of what is promised
+CONFIDENCE = 0.9         # of what is promised
+MAX_WRONG_SHARE = 0.01   # of the published poses, where the user asks for no other
 _NOT_NEGATIVE = {'range': (0.0, None)}
 _SHARE = {'range': (0.0, 1.0)}
 _COUNT = {'range': (0, None)}
@@ -59,7 +60,7 @@ class SignalScore:
 
 @dataclass(frozen=True)
 class Risk:
-    """What became of the calibration's answers whose score is above a threshold.
+    """What became of the calibration's answers of one kind whose score is above a threshold.
 
     Wrong: more than 5 sigma of their covariance off, or 50 cm, or 5 degrees.
     """
@@ -78,7 +79,7 @@ class Gate:
     """The judge of a map's refiner; training.gate_fit fits it on held-out frames and on images of no place.
 
     A refined pose whose score is above `accept` is reported. Else the prior is, with its own, larger covariance, if its
-    score is above `keep`. Else the query is rejected.
+    score is above `keep`. Else the query is rejected. Risks are by rising threshold; maps of older versions have none.
     """
 
     refined: SignalScore            # is the refined pose right?
@@ -88,7 +89,8 @@ class Gate:
     frames: int = field(metadata=_COUNT)      # held-out frames behind it
     negatives: int = field(metadata=_COUNT)   # images of no place behind it
     supported: bool                           # whether they are enough for what the thresholds promise
-    risks: tuple[Risk, ...] = ()              # by rising threshold, the first is `accept`; () in maps of older versions
+    risks: tuple[Risk, ...] = ()              # of refined poses; the first threshold is `accept`
+    kept_risks: tuple[Risk, ...] = ()         # of priors of frames whose refined pose is not believed; from `keep` on
 
     def risk(self, max_wrong_share: float) -> Risk | None:
         """The lowest threshold above which no more than this share is wrong with CONFIDENCE; the surest where none is so sure.
@@ -99,9 +101,14 @@ class Gate:
         return sure[0] if sure else max(self.risks, key=lambda risk: risk.confidence(max_wrong_share), default=None)
 
     def promising(self, max_wrong_share: float) -> 'Gate':
-        """The gate that accepts no more than that allows."""
+        """The gate that lets no more through than that allows, as far as the calibration can tell.
+
+        Of refined poses the surest where none is so sure, for they are what a map is for. Of priors none then: most are
+        metres off, and those of images that the refiner failed on are the worst.
+        """
         risk = self.risk(max_wrong_share)
-        return self if risk is None else replace(self, accept=risk.accept)
+        sure = (kept.accept for kept in self.kept_risks if kept.confidence(max_wrong_share) >= CONFIDENCE)
+        return replace(self, accept=self.accept if risk is None else risk.accept, keep=next(sure, 1.0))
 
     def promise(self, max_wrong_share: float) -> str:
         """What that means, in words."""
@@ -110,8 +117,10 @@ class Gate:
             return 'the map is of an older version and promises nothing; aprloc calibrate it'
         confidence, most = risk.confidence(max_wrong_share), self.risks[0].answered
         doubt = '' if confidence >= CONFIDENCE else ': too few calibration frames for more'
-        return (f'at most {max_wrong_share:.2%} of the refined poses are wrong, with confidence {confidence:.0%}{doubt}; '
-                f'{risk.answered / max(most, 1):.0%} of those that the map believes are published')
+        first_poses = 'no first pose' if self.promising(max_wrong_share).keep == 1 else 'first poses that are as sure'
+        return (f'at most {max_wrong_share:.2%} of the published poses are wrong, with confidence {confidence:.0%}{doubt}; '
+                f'{risk.answered / max(most, 1):.0%} of those that the map believes are published; where it believes none, '
+                f'{first_poses}')
 
     def judge(self, refined: Refined, T_prior: Tensor | None, prior_covariance: Tensor,
               prior_score: float | None = None) -> Judgement:

@@ -13,6 +13,7 @@ from aprloc_ros.camera import Camera, is_same_view
 from aprloc_ros.device import is_out_of_memory, place, resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields.views import render_view
+from aprloc_ros.gate import MAX_WRONG_SHARE
 from aprloc_ros.geometry import nearest_rotation
 from aprloc_ros.histogram import BINS
 from aprloc_ros.lens_watch import LensWatch
@@ -57,12 +58,14 @@ class Localizer:
     the camera that is declared to have taken them is kept, for covariances and for a refusal.
     """
 
-    def __init__(self, bundle: MapBundle, device: str = 'auto', refiner: str = 'default', budget: Budget = UNHURRIED):
+    def __init__(self, bundle: MapBundle, device: str = 'auto', refiner: str = 'default', budget: Budget = UNHURRIED,
+                 max_wrong_share: float = MAX_WRONG_SHARE):
         """refiner: a name, 'none', or 'default': the one that the map was built for.
+        max_wrong_share: of the poses that are not rejected, as far as the map's calibration can tell.
 
         Raises AprlocError for a refiner that the map does not have.
         """
-        self.manifest = bundle.manifest
+        self.manifest = bundle.manifest.promising(max_wrong_share)
         self.refiner_name = bundle.manifest.refiner if refiner == 'default' else refiner
         self._bundle, self._budget = bundle, budget
         self._regressor = bundle.regressor.eval()

@@ -38,9 +38,7 @@ def calibrate(options: argparse.Namespace) -> int:
     from aprloc_ros.catalogue import find_map
     from aprloc_ros.training.calibrate_map import calibrate_map
 
-    directory = find_map(options.name, options.map_dir)
-    calibrate_map(directory, options.data, device=options.device, say=say)
-    print(f'{directory}: calibrated')
+    calibrate_map(find_map(options.name, options.map_dir), options.data, device=options.device, say=say)
     return 0
 
 

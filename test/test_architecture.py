@@ -64,7 +64,7 @@ MAY_IMPORT = {
     'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': set(), 'announcement': {'frames'},
-    'parameters': {'errors', 'camera_info', 'catalogue', 'config', 'motion', 'tracker'},
+    'parameters': {'errors', 'camera_info', 'catalogue', 'config', 'gate', 'motion', 'tracker'},
     'messages': MESSAGES, 'services': set(), 'clocks': set(), 'listener': set(), 'launch_checks': {'errors'},
     'frame_order': {'stamp_order'},
     'initial_pose': MESSAGES,

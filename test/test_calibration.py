@@ -9,7 +9,7 @@ import torch
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.covariance import HessianCovariance, check_covariance, floor_covariance, residuals
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.gate import Gate
+from aprloc_ros.gate import Gate, Risk
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.refinement.refined import Refined, kept
 from aprloc_ros.scoring.uncertainty import score_covariances
@@ -199,3 +199,12 @@ def test_wrong_answers_are_counted_by_threshold(world):
     assert risks[0].answered == sum(j.status == 'refined' for j, t in zip(calibration.judgements, trials, strict=True) if not t.negative)
     assert [risk.accept for risk in risks] == sorted(risk.accept for risk in risks)
     assert risks[-1].wrong <= risks[0].wrong
+
+
+def test_first_poses_that_would_be_kept_are_counted(world):
+    """They are as wide as they claim: of some the rotation is wrong, by the angle of its trace."""
+    calibration, trials, _ = world
+    kept = [t for j, t in zip(calibration.judgements, trials, strict=True) if not t.negative and j.status == 'prior_kept']
+    cosines = [(torch.trace(t.T_prior[:3, :3].T @ t.T_truth[:3, :3]).item() - 1) / 2 for t in kept]
+    wrong = sum(math.degrees(math.acos(cosine)) > 5 for cosine in cosines)
+    assert 0 < wrong < len(kept) and calibration.gate.kept_risks[0] == Risk(calibration.gate.keep, len(kept), wrong)

@@ -1,6 +1,7 @@
 """The gate: what it says of signals, good, missing and broken."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -151,7 +152,13 @@ def test_a_smaller_share_of_wrong_poses_costs_answers():
 def test_what_the_frames_do_not_support_is_said():
     gate = risky(Risk(0.2, 100, 3), Risk(0.6, 50, 0))
     assert gate.promising(0.001).accept == 0.6 and 'too few' in gate.promise(0.001)
-    assert risky().promising(0.01) == risky() and 'older version' in risky().promise(0.01)
+    assert risky().promising(0.01) == replace(risky(), keep=1.0) and 'older version' in risky().promise(0.01)
+
+
+def test_a_first_pose_is_kept_only_where_so_few_were_wrong():
+    gate = replace(risky(Risk(0.2, 1000, 0)), kept_risks=(Risk(0.5, 60, 4), Risk(0.7, 50, 1), Risk(0.9, 20, 0)))
+    assert [gate.promising(share).keep for share in (0.2, 0.1, 0.01)] == [0.5, 0.7, 1.0]
+    assert 'no first pose' in gate.promise(0.01) and 'no first pose' not in gate.promise(0.1)
 
 
 def test_the_bound_holds_on_answers_to_come():

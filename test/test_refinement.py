@@ -13,7 +13,7 @@ from torch import nn
 from aprloc_ros import localizer as localizer_module
 from aprloc_ros.covariance import HessianCovariance
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.gate import Gate, SignalScore
+from aprloc_ros.gate import Gate, Risk, SignalScore
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import DescriptorSpec, ModelSpec, RefinerSpec
@@ -33,7 +33,7 @@ def one_signal(centre):
 
 
 # Accepts above an inlier share of 0.6, keeps the prior above 0.3.
-SPEC = RefinerSpec(Gate(one_signal(0.6), one_signal(0.3), 0.5, 0.5, 50, 150, True),
+SPEC = RefinerSpec(Gate(one_signal(0.6), one_signal(0.3), 0.5, 0.5, 50, 150, True, kept_risks=(Risk(0.5, 500, 1),)),
                    HessianCovariance(2.0, 3.0, 1.0, 0.0, 0.002, 0.05, 50, 0, True))
 
 
@@ -99,6 +99,13 @@ def test_the_gate_decides_which_pose_is_reported(monkeypatch, inlier_share, stat
         torch.testing.assert_close(estimate.covariance, prior)
     laps = estimate.timings_ms
     assert laps['total'] == pytest.approx(laps['prepare'] + laps['regress'] + laps['refine']) and laps['refine'] > 0
+
+
+def test_no_first_pose_passes_without_evidence_for_such_poses(monkeypatch):
+    """One wrong in 500: at most 1 % with 96 %, at most 0.2 % with 26 %."""
+    for share, status in ((0.01, 'prior_kept'), (0.002, 'rejected')):
+        estimate = make(monkeypatch, 0.45, max_wrong_share=share)[0].localize(IMAGE)
+        assert estimate.status == status and estimate.reason == ('unsure' if status == 'rejected' else '')
 
 
 def test_the_refiner_sees_the_descriptors_camera_and_the_starts_before_the_prior(monkeypatch):

@@ -7,12 +7,14 @@ import torch
 
 from aprloc_ros.covariance import prior_covariance, residuals
 from aprloc_ros.localizer import Localizer
+from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle, load_map, save_manifest
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.scoring.truth_check import check_drive
+from aprloc_ros.training.calibration.comparison import why_no_better
 from aprloc_ros.training.calibration.questions import questions, taken
-from aprloc_ros.training.calibration.refiner_calibration import with_refiners
+from aprloc_ros.training.calibration.refiner_calibration import RefinerScores, calibrate_refiners, with_refiners
 from aprloc_ros.training.checks.agreement import check_poses
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
@@ -28,6 +30,7 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
 
     All frames of another drive count, which are what a robot will meet. Of the drive that built the map those that its build
     held out do, and those that trained it with their own views left out: what a build does, for a map of an older version.
+    What the map knows stays where another drive, which it was not calibrated on, teaches it nothing better of its refiner.
     Raises AprlocError for poses that contradict their images or the map.
     """
     bundle, capture = load_map(directory, device), read_capture(data)
@@ -44,9 +47,25 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     manifest = replace(bundle.manifest, covariance=prior,
                        data=replace(bundle.manifest.data, calibration='' if own else capture.name))
     asked = questions(unseen, trained, query_camera(manifest))
-    calibrated = with_refiners(replace(bundle, manifest=manifest), asked, seed, device, say)
+    draft = replace(bundle, manifest=manifest)
+    found = calibrate_refiners(draft, asked, seed, device, say)
+    is_new = not own and capture.name != bundle.manifest.data.calibration
+    doubt = _doubt(bundle.manifest, found, prior) if is_new else ''
+    if doubt:
+        say(f'the map keeps its calibration: {doubt}')
+        return bundle
+    calibrated = with_refiners(draft, found)
     save_manifest(directory, calibrated.manifest)
+    say(f'{directory}: calibrated')
     return calibrated
+
+
+def _doubt(manifest: Manifest, found: dict[str, RefinerScores], prior: torch.Tensor) -> str:
+    """Why the map's own refiner, if it has one whose calibration is of this version, knows its errors well enough."""
+    known, new = manifest.refiners.get(manifest.refiner), found.get(manifest.refiner)
+    if known is None or new is None or not known.gate.risks:
+        return ''
+    return why_no_better(new.trials, prior, known, manifest.covariance)
 
 
 def _few(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:

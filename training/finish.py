@@ -15,7 +15,7 @@ from aprloc_ros.map_bundle import MapBundle, load_map, save_map
 from aprloc_ros.scoring.evaluation import FrameRecord, evaluate_map, measure_records, score_records
 from aprloc_ros.scoring.uncertainty_table import uncertainty_table
 from aprloc_ros.training.calibration.questions import questions
-from aprloc_ros.training.calibration.refiner_calibration import with_refiners
+from aprloc_ros.training.calibration.refiner_calibration import calibrate_refiners, with_refiners
 from aprloc_ros.training.datasets.frame_file import read_frame
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.images.views import load_views
@@ -43,7 +43,8 @@ def write_map(build: 'Build', target: Path) -> None:
     # Calibrated with the weights as they are stored and loaded again.
     draft = save_map(build.work_dir / 'draft', _manifest(build), *networks)
     asked = questions(build.calibration, build.fit, build.descriptor_camera)
-    bundle = with_refiners(load_map(draft, device), asked, build.request.seed, device, build.say)
+    bundle = load_map(draft, device)
+    bundle = with_refiners(bundle, calibrate_refiners(bundle, asked, build.request.seed, device, build.say))
     _say_how_features_are(build)
     _say_what_storing_costs(build, bundle, networks)
     manifest = replace(bundle.manifest, accuracy=_accuracy(build, bundle), build=_facts(build))

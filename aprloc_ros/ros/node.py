@@ -141,9 +141,8 @@ class RelocalizeNode(LifecycleNode):
         if not parameters.map:
             raise AprlocError('the parameter map is empty; name a map, as in -p map:=demo')
         bundle = load_map(find_map(parameters.map, parameters.map_dir or None), parameters.device)
-        bundle = dataclasses.replace(bundle, manifest=bundle.manifest.promising(parameters.max_wrong_share))
         budget = Budget(parameters.refine_iterations, parameters.refine_ms)
-        localizer = Localizer(bundle, parameters.device, parameters.refiner, budget)
+        localizer = Localizer(bundle, parameters.device, parameters.refiner, budget, parameters.max_wrong_share)
         self._say_pace(localizer.warm_up(), budget)
         if self._lookup is None:
             self._lookup = make_lookup(self)

@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 from aprloc_ros.catalogue import check_map_name
 from aprloc_ros.config import from_mapping
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.gate import MAX_WRONG_SHARE
 from aprloc_ros.recordings.camera_info import names_rectified
 from aprloc_ros.tracking.motion import option
 from aprloc_ros.tracking.tracker import TrackingOptions
@@ -33,7 +34,7 @@ class NodeParameters(TrackingOptions):
     refiner: str = option('default', 'How the pose is refined: default (what the map was built for), none, or a name')
     refine_iterations: int = option(50, 'Most iterations of the refiner', range=(0, 10_000))
     refine_ms: float = option(300.0, 'Most milliseconds of the refiner', range=(0.0, 60_000.0))
-    max_wrong_share: float = option(0.01, 'Most of the refined poses that may be wrong', range=(0.0001, 1.0))
+    max_wrong_share: float = option(MAX_WRONG_SHARE, 'Most of the published poses that may be wrong', range=(0.0001, 1.0))
     autostart: bool = option(True, 'Configure and activate at the start, without a lifecycle manager', fixed=True)
 
     image_transport: str = option(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aprloc_ros.covariance import HessianCovariance, residuals
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.gate import Gate, Judgement
+from aprloc_ros.gate import Gate, Judgement, Risk
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
 from aprloc_ros.training.calibration.correlation import correlation_time_s
@@ -47,6 +47,7 @@ def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
     if all(trial.negative for trial in unseen):
         raise AprlocError('the refiner cannot be calibrated without a held-out frame; give the capture more frames')
     gate = fit_gate(outcomes(unseen, prior_covariance))
+    gate = replace(gate, kept_risks=_kept_risks(unseen, gate, prior_covariance))
     judgements = [gate.judge(t.refined, t.T_prior, prior_covariance, t.prior_score) for t in trials]
     passed = [(t, j.score) for t, j in zip(trials, judgements) if not t.negative and j.status == 'refined']
     if not passed:
@@ -58,9 +59,20 @@ def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
                                         torch.tensor([score for _, score in passed], dtype=torch.float64),
                                         torch.tensor([t.remoteness for t, _ in passed], dtype=torch.float64))
     covariance = replace(covariance, correlation_s=_correlation_s(passed, xi, covariance, prior_covariance))
-    gate = replace(gate, risks=risks(torch.tensor([score for _, score in passed]), _wrong(passed, xi, covariance, prior_covariance),
-                                     gate.accept))
+    wrong = _wrong([t.refined.T_map_cam for t, _ in passed], [t.T_truth for t, _ in passed],
+                   _claims(passed, covariance, prior_covariance))
+    gate = replace(gate, risks=risks(torch.tensor([score for _, score in passed]), wrong, gate.accept))
     return Calibration(gate, covariance, judgements)
+
+
+def _kept_risks(unseen: list[Trial], gate: Gate, prior: Tensor) -> tuple[Risk, ...]:
+    """Of the first poses that the gate would keep, each of a frame whose refined pose it does not believe."""
+    judged = [(t, gate.judge(t.refined, t.T_prior, prior, t.prior_score)) for t in unseen if not t.negative]
+    kept = [(t, j.score) for t, j in judged if j.status == 'prior_kept']
+    if not kept:
+        return ()
+    wrong = _wrong([t.T_prior for t, _ in kept], [t.T_truth for t, _ in kept], prior)
+    return risks(torch.tensor([score for _, score in kept]), wrong, gate.keep)
 
 
 def _claims(passed: list[tuple[Trial, float]], covariance: HessianCovariance, prior: Tensor) -> Tensor:
@@ -77,9 +89,9 @@ def _correlation_s(passed: list[tuple[Trial, float]], xi: Tensor, covariance: He
     return correlation_time_s(whitened, list(drives), torch.tensor(seconds, dtype=torch.float64))
 
 
-def _wrong(passed: list[tuple[Trial, float]], xi: Tensor, covariance: HessianCovariance, prior: Tensor) -> Tensor:
-    """Which answers are farther off than they say by 5 sigma, or much too far off whatever they say: [N] bool."""
-    claims = _claims(passed, covariance, prior)
-    error_m, error_deg = pose_errors(torch.stack([t.refined.T_map_cam for t, _ in passed]),
-                                     torch.stack([t.T_truth for t, _ in passed]))
-    return (squared_mahalanobis(xi, claims) > FIVE_SIGMA) | (error_m > WRONG_M) | (error_deg > WRONG_DEG)
+def _wrong(T_estimate: list[Tensor], T_truth: list[Tensor], claims: Tensor) -> Tensor:
+    """Which of N poses are more than 5 sigma of their claims [N, 6, 6] off, or much too far whatever they claim: [N] bool."""
+    T_estimate, T_truth = torch.stack(T_estimate), torch.stack(T_truth)
+    error_m, error_deg = pose_errors(T_estimate, T_truth)
+    beyond = squared_mahalanobis(residuals(T_estimate, T_truth), claims.expand(len(T_truth), 6, 6)) > FIVE_SIGMA
+    return beyond | (error_m > WRONG_M) | (error_deg > WRONG_DEG)

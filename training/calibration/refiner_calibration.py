@@ -24,6 +24,7 @@ class RefinerScores:
     """A refiner on the calibration frames."""
 
     spec: RefinerSpec
+    trials: list[Trial]
     median_m: float      # of the poses that would be reported
     median_deg: float
     refined_share: float
@@ -39,7 +40,7 @@ def calibrate_refiner(bundle: MapBundle, name: str, asked: Questions, seed: int,
     reported, truth = (torch.stack(poses) for poses in zip(*(
         (trial.refined.T_map_cam if use else trial.T_prior, trial.T_truth) for trial, use in whole)))
     error_m, error_deg = pose_errors(reported, truth)
-    return RefinerScores(RefinerSpec(found.gate, found.covariance), error_m.median().item(), error_deg.median().item(),
+    return RefinerScores(RefinerSpec(found.gate, found.covariance), trials, error_m.median().item(), error_deg.median().item(),
                          sum(use for _, use in whole) / len(whole), found.describe(trials))
 
 
@@ -70,17 +71,21 @@ def ask(bundle: MapBundle, name: str, asked: Questions, seed: int, device: str, 
     return trials + (try_negatives(answer_small, images, plain, torch.Generator().manual_seed(seed), per_frame) if per_frame else [])
 
 
-def with_refiners(bundle: MapBundle, asked: Questions, seed: int, device: str, say) -> MapBundle:
-    """The bundle with a manifest that has the fast refiners and the quick one calibrated, as far as the map has what they
-    need, and the most accurate of the fast ones as its own.
-
-    Accurate means by the median position error of what is reported on the calibration frames.
-    """
+def calibrate_refiners(bundle: MapBundle, asked: Questions, seed: int, device: str, say) -> dict[str, RefinerScores]:
+    """The fast refiners and the quick one, as far as the map has what they need, by name."""
     found = {}
     for name in (name for name in (*FAST_REFINERS, QUICK_REFINER) if not missing_for(name, bundle)):
         found[name] = calibrate_refiner(bundle, name, asked, seed, device)
         say(f'refiner {name}: median {found[name].median_m:.4f} m / {found[name].median_deg:.3f} deg on the calibration '
             f'frames\n{found[name].text}')
+    return found
+
+
+def with_refiners(bundle: MapBundle, found: dict[str, RefinerScores]) -> MapBundle:
+    """The bundle with a manifest that has these calibrated, and the most accurate of the fast ones as its own.
+
+    Accurate means by the median position error of what is reported on the calibration frames.
+    """
     best = min(found.keys() & set(FAST_REFINERS), key=lambda name: found[name].median_m, default='none')
     if best != 'none' and found[best].refined_share == 0:
         best = 'none'

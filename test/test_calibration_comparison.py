@@ -1,0 +1,48 @@
+"""A second drive improves a calibration or leaves it as it is; the worlds' true covariances are known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_calibration import PRIOR, World, judge
+
+from aprloc_ros.covariance import residuals
+from aprloc_ros.manifest import RefinerSpec
+from aprloc_ros.scoring.uncertainty import negative_log_likelihood
+from aprloc_ros.training.calibration.comparison import why_no_better
+from aprloc_ros.training.calibration.from_trials import calibrate
+
+
+@pytest.fixture(scope='module')
+def known():
+    """What a good drive taught."""
+    found = calibrate(World(0).trials(60, per_frame=1), PRIOR)
+    return RefinerSpec(found.gate, found.covariance)
+
+
+def test_what_was_wrong_is_replaced_and_the_answers_of_a_third_drive_are_likelier(known):
+    timid = replace(known, covariance=replace(known.covariance, translation_scale=10 * known.covariance.translation_scale))
+    second, third = World(1).trials(30, per_frame=1), World(2).trials(100, per_frame=0)
+    assert why_no_better(second, PRIOR, timid, PRIOR) == ''
+    new = calibrate(second, PRIOR)
+    passed = [(t, j.score) for t, j in zip(third, judge(new, third), strict=True) if j.status == 'refined']
+    xi = residuals(torch.stack([t.refined.T_map_cam for t, _ in passed]), torch.stack([t.T_truth for t, _ in passed]))
+    before, after = (negative_log_likelihood(xi, torch.stack([c.covariance(t.refined.hessian, PRIOR, s) for t, s in passed]))
+                     for c in (timid.covariance, new.covariance))
+    assert after < before - 1
+
+
+def test_what_a_few_frames_in_a_worse_light_would_teach_is_left(known):
+    """Half of their refined poses are wrong, and the signals hardly tell: the calibration on them is the worse one."""
+    assert 'nats a frame' in why_no_better(World(3, fails=0.5, noise=0.3).trials(40, per_frame=1), PRIOR, known, PRIOR)
+
+
+def test_a_drive_that_is_too_short_or_of_another_place_teaches_nothing(known):
+    assert '8 frames are too few' in why_no_better(World(4).trials(8), PRIOR, known, PRIOR)
+    assert 'would believe' in why_no_better(World(5, fails=1.0).trials(30, per_frame=1), PRIOR,
+                                            replace(known, gate=replace(known.gate, accept=0.0)), PRIOR)
+
+
+def test_a_map_that_believed_nothing_learns(known):
+    silent = replace(known, gate=replace(known.gate, accept=1.0))
+    assert why_no_better(World(6).trials(25, per_frame=1), PRIOR, silent, PRIOR) == ''

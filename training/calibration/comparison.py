@@ -1,0 +1,58 @@
+"""Whether a second drive teaches a map better than what it knew of itself: judged on stretches of the drive that taught nothing."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from aprloc_ros.covariance import residuals
+from aprloc_ros.manifest import RefinerSpec
+from aprloc_ros.scoring.uncertainty import FEWEST_FRAMES, negative_log_likelihood
+from aprloc_ros.training.calibration.from_trials import Calibration, calibrate
+from aprloc_ros.training.calibration.trials import Trial
+
+_BLOCKS = 5
+Claims = dict[int, Tensor]   # number of a trial -> the covariance [6, 6] of its refined pose, where that is believed
+
+
+def why_no_better(trials: Sequence[Trial], prior: Tensor, known: RefinerSpec, known_prior: Tensor) -> str:
+    """What speaks for what the map knows, in words; empty where a calibration on these trials of another drive is better.
+
+    prior, known_prior [6, 6] of the regressor, as the drive and the map have it. Better is the likelihood of the errors
+    under what is claimed of them, on frames that both believe, each by a calibration on the other blocks of the drive.
+    """
+    genuine = [i for i, trial in enumerate(trials) if not trial.negative]
+    frames = torch.tensor(sorted({trials[i].frame for i in genuine}))
+    if len(frames) < FEWEST_FRAMES:
+        return f'{len(frames)} frames are too few to know better ({FEWEST_FRAMES} are needed)'
+    old = _claims(trials, genuine, known, known_prior)
+    new = {}
+    for block in frames.tensor_split(_BLOCKS):
+        held = set(block.tolist())
+        found = calibrate([trial for trial in trials if trial.frame not in held], prior)
+        new |= _claims(trials, [i for i in genuine if trials[i].frame in held], found, prior)
+    if len(new) < FEWEST_FRAMES <= len(old):
+        return f'calibrated on the drive it would believe {len(new)} answers of {len(genuine)}, not {len(old)}'
+    both = sorted(old.keys() & new.keys())
+    if len(both) < FEWEST_FRAMES:
+        return ''
+    before, after = (_surprise(trials, both, claims) for claims in (old, new))
+    return '' if after < before else (
+        f'on {len(both)} answers, each left out, a calibration on the drive explains the errors no better: {after:.2f} nats '
+        f'a frame, what the map knows {before:.2f} (the less the better)')
+
+
+def _claims(trials: Sequence[Trial], numbers: list[int], spec: RefinerSpec | Calibration, prior: Tensor) -> Claims:
+    claims = {}
+    for i in numbers:
+        t = trials[i]
+        judged = spec.gate.judge(t.refined, t.T_prior, prior, t.prior_score)
+        if judged.status == 'refined':
+            claims[i] = spec.covariance.covariance(t.refined.hessian, prior, judged.score, t.remoteness)
+    return claims
+
+
+def _surprise(trials: Sequence[Trial], numbers: list[int], claims: Claims) -> float:
+    T_estimate, T_truth = (torch.stack(poses) for poses in zip(*(
+        (trials[i].refined.T_map_cam, trials[i].T_truth) for i in numbers)))
+    return negative_log_likelihood(residuals(T_estimate, T_truth), torch.stack([claims[i] for i in numbers]))
