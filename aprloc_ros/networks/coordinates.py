@@ -15,6 +15,7 @@ _FIRST_SHARPNESS = 30.0
 _WIDEST = 5.0      # logarithm of the most and least deviation, about one of _USUAL cells
 _USUAL = 1.0
 _MOST = 2 ** 16    # prototypes and channels
+_SMALLEST = 1e-3   # reach of a place, pose units
 _LOST = 1e-3       # factor on the rotation of an image without a pose
 
 
@@ -46,6 +47,8 @@ class CoordinateRegressor(nn.Module):
         inputs = descriptor_channels + 2 * context_channels
         self.keys = nn.Parameter(F.normalize(torch.randn(prototypes, descriptor_channels), dim=1))
         self.values = nn.Parameter(torch.zeros(prototypes, 3))
+        self.register_buffer('centre', torch.zeros(3))   # of the place, pose units
+        self.register_buffer('reach', torch.ones(()))    # of it, by which it is divided, as networks like it
         self.log_sharpness = nn.Parameter(torch.tensor(_FIRST_SHARPNESS).log())
         self.ask = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
                                  nn.Linear(hidden, descriptor_channels))
@@ -64,11 +67,18 @@ class CoordinateRegressor(nn.Module):
         return self
 
     def remember(self, descriptors: Tensor, xyz: Tensor) -> None:
-        """Begin with these as prototypes: [M, C] and [M, 3], again and again where there are too few."""
+        """Begin with these as prototypes: [M, C] and [M, 3] in pose units, again and again where there are too few."""
         rows = torch.arange(len(self.keys)) % len(xyz)
         with torch.no_grad():
+            # As they are stored: another frame of the coordinates would move all poses.
+            self.centre.copy_(xyz.median(0).values.half())
+            self.reach.copy_((xyz - self.centre).norm(dim=1).median().clamp_min(_SMALLEST).half())
             self.keys.copy_(descriptors[rows])
-            self.values.copy_(xyz[rows])
+            self.values.copy_(self.inward(xyz[rows]))
+
+    def inward(self, xyz: Tensor) -> Tensor:
+        """Pose units [..., 3] -> those of the prototypes' values."""
+        return (xyz - self.centre) / self.reach
 
     def coordinates(self, inputs: Tensor) -> Coordinates:
         """inputs: [N, descriptor_channels + 2 context_channels] of `cell_inputs`."""
@@ -80,7 +90,7 @@ class CoordinateRegressor(nn.Module):
         hidden = F.relu(self.enter(torch.cat([inputs, question, first, told.amax(1, keepdim=True)], 1)))
         left = self.leave(hidden + F.relu(self.middle(hidden)))
         deviation = _USUAL * torch.exp(_WIDEST * torch.tanh(left[:, 3] / _WIDEST))
-        return Coordinates(first + left[:, :3], deviation, asked)
+        return Coordinates(self.centre + self.reach * (first + left[:, :3]), deviation, asked)
 
     def pose(self, features: Features, camera: Camera) -> Tensor:
         """Features of B images that `camera` took -> raw poses [B, 3, 4] on the features' device."""
@@ -94,7 +104,7 @@ class CoordinateRegressor(nn.Module):
         said = self.coordinates(inputs)
         fitted = fit_pose(said.xyz, said.deviation, cells, camera)
         if fitted is None:
-            return torch.cat([_LOST * torch.eye(3), self.values.detach().mean(0).cpu()[:, None]], 1).double()
+            return torch.cat([_LOST * torch.eye(3), self.centre.cpu()[:, None]], 1).double()
         T_scene_cam, share = fitted
         return torch.cat([T_scene_cam[:3, :3] * share.clamp_min(_LOST), T_scene_cam[:3, 3:]], 1)
 

@@ -144,10 +144,10 @@ def coordinate_loss(said: Coordinates, cells: Cells, tracked: Tensor, usual_dept
     return (weight * _SOFT * torch.log1p(error / _SOFT) + _DEVIATION_WEIGHT * likelihood / COARSE_STRIDE).mean(), error.detach()
 
 
-def ask_loss(said: Coordinates, xyz: Tensor, values: Tensor, reach: float) -> Tensor:
-    """Cross entropy between the prototypes that cells asked and those within reach of where they look. xyz [N, 3]."""
-    near = (-torch.cdist(xyz, values.detach()).square() / (2 * reach ** 2)).softmax(1)
-    return -(near * said.asked.log_softmax(1)).sum(1).mean()
+def ask_loss(said: Coordinates, xyz: Tensor, values: Tensor, near: float) -> Tensor:
+    """Cross entropy between the prototypes that cells asked and those near where they look. xyz [N, 3], as the values are."""
+    meant = (-torch.cdist(xyz, values.detach()).square() / (2 * near ** 2)).softmax(1)
+    return -(meant * said.asked.log_softmax(1)).sum(1).mean()
 
 
 def spacing(xyz: Tensor) -> float:
@@ -167,7 +167,7 @@ def train_coordinates(fabric, extractor: Extractor, views: Views, validation: Vi
     model = build_regressor(regressor.kind, coordinate_arguments(regressor, extractor)).see_through(extractor, views.camera)
     first = build_points(extractor, views, points, len(model.keys), fabric.global_rank == 0)
     model.remember(first.coarse, points_in_pose_units(first.xyz, scene).float())
-    reach = spacing(model.values.detach())
+    near = spacing(model.values.detach())
     model = model.to(fabric.device)
     steps = regressor.total_steps(len(views))
     optimizer = torch.optim.AdamW(model.parameters(), regressor.learning_rate, weight_decay=1e-4)
@@ -185,7 +185,7 @@ def train_coordinates(fabric, extractor: Extractor, views: Views, validation: Vi
         with fabric.autocast():
             said = model.coordinates(cells.inputs.float())
             loss, error = coordinate_loss(said, cells, tracked, usual_depth)
-            asked = ask_loss(Coordinates(*(each[tracked] for each in said)), cells.xyz[tracked], model.values, reach)
+            asked = ask_loss(Coordinates(*(each[tracked] for each in said)), model.inward(cells.xyz[tracked]), model.values, near)
             total = loss + _ASK_WEIGHT / COARSE_STRIDE * asked
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(total)
