@@ -97,7 +97,8 @@ class CoordinateRegressor(nn.Module):
         inputs = cell_inputs(features)
         height, width = inputs.shape[2:]
         cells = cell_centres(height, width)
-        fits = [self._fit(each.flatten(1).T, cells, camera.resized(width, height)) for each in inputs]
+        asked = cells.sum(1) % 2 == 0   # as on a chessboard: the others would say nearly the same
+        fits = [self._fit(each.flatten(1).T[asked.to(each.device)], cells[asked], camera.resized(width, height)) for each in inputs]
         return torch.stack(fits).to(inputs)
 
     def _fit(self, inputs: Tensor, cells: Tensor, camera: Camera) -> Tensor:

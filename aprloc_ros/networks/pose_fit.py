@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.geometry import invert, pose, se3_exp, skew
+from aprloc_ros.geometry import invert, se3_exp, skew
 
-_FITTED = 400                 # cells at most, the surest first
-_TRIPLES = 500                # of the consensus
+_FITTED = 250                 # cells at most, the surest first
+_TRIPLES = 400                # of the consensus
 _AGREES = 1.5                 # cells that an inlier may be off
-_KERNELS = (1.5,) * 4 + (0.75,) * 8   # of the weighted least squares' steps, in cells
+_KERNELS = 1.5, 0.75          # of the weighted least squares, in cells
+_STEPS = 5                    # with each
 _FEWEST = 4
 _NEAREST = 1e-3               # depth, in units of the coordinates, in front of which nothing is seen
 _DAMPING = 1e-6
@@ -33,24 +34,47 @@ def fit_pose(xyz: Tensor, deviation: Tensor, cells: Tensor, camera: Camera) -> t
     if T_cam_scene is None:
         return None
     weight = 1 / deviation.detach().square()
-    with torch.no_grad():
-        for kernel in _KERNELS[:-1]:
-            T_cam_scene = _stepped(T_cam_scene, xyz, weight, cells, camera, kernel)
-    T_cam_scene = _stepped(T_cam_scene, xyz, weight, cells, camera, _KERNELS[-1])
+    T_cam_scene = _descended(T_cam_scene, xyz.detach().numpy(), weight.numpy(), cells.numpy(), camera)
+    T_cam_scene = _stepped(torch.from_numpy(T_cam_scene), xyz, weight, cells, camera)
     if not torch.isfinite(T_cam_scene).all():
         return None
     error, _ = _errors(T_cam_scene.detach(), xyz.detach(), cells, camera)
     return invert(T_cam_scene), (error.norm(dim=1) < _AGREES).double().mean()
 
 
-def _consensus(xyz: np.ndarray, cells: np.ndarray, camera: Camera) -> Tensor | None:
+def _consensus(xyz: np.ndarray, cells: np.ndarray, camera: Camera) -> np.ndarray | None:
     if len(xyz) < _FEWEST or not np.isfinite(xyz).all():
         return None
     found, turn, shift, _ = cv2.solvePnPRansac(xyz, cells, camera.matrix, None, iterationsCount=_TRIPLES,
                                                reprojectionError=_AGREES, flags=cv2.SOLVEPNP_AP3P)
     if not found or not np.isfinite([turn, shift]).all():
         return None
-    return pose(torch.from_numpy(cv2.Rodrigues(turn)[0]), torch.from_numpy(shift[:, 0]))
+    T_cam_scene = np.eye(4)
+    T_cam_scene[:3, :3], T_cam_scene[:3, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
+    return T_cam_scene
+
+
+def _descended(T_cam_scene: np.ndarray, xyz: np.ndarray, weight: np.ndarray, cells: np.ndarray, camera: Camera) -> np.ndarray:
+    """Steps of Gauss and Newton. In NumPy: a fifth of the time of small tensors."""
+    focal, centre = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
+    for kernel in np.repeat(_KERNELS, _STEPS):
+        points = xyz @ T_cam_scene[:3, :3].T + T_cam_scene[:3, 3]
+        x, y, z = np.maximum(points, [-np.inf, -np.inf, _NEAREST]).T
+        error = focal * np.stack([x / z, y / z], 1) + centre - cells
+        robust = (points[:, 2] > _NEAREST) * weight / (1 + (error ** 2).sum(1) / kernel ** 2) ** 2
+        o = np.zeros_like(x)
+        jacobian = np.stack([focal[0] * np.stack([1 / z, o, -x / z ** 2, -x * y / z ** 2, 1 + (x / z) ** 2, -y / z]),
+                             focal[1] * np.stack([o, 1 / z, -y / z ** 2, -1 - (y / z) ** 2, x * y / z ** 2, x / z])])
+        normal = np.einsum('cin,n,cjn->ij', jacobian, robust, jacobian)
+        gradient = np.einsum('cin,n,nc->i', jacobian, robust, error)
+        damped = normal + _DAMPING * normal.trace() / 6 * np.eye(6)
+        if not np.isfinite(damped).all() or damped.trace() == 0:
+            return np.full((4, 4), np.nan)
+        change = -np.linalg.solve(damped, gradient)
+        turn = np.eye(4)
+        turn[:3, :3], turn[:3, 3] = cv2.Rodrigues(change[3:])[0], change[:3]
+        T_cam_scene = turn @ T_cam_scene
+    return T_cam_scene
 
 
 def _errors(T_cam_scene: Tensor, xyz: Tensor, cells: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
@@ -62,12 +86,12 @@ def _errors(T_cam_scene: Tensor, xyz: Tensor, cells: Tensor, camera: Camera) -> 
     return torch.where(points[:, 2:] > _NEAREST, error, torch.inf), points
 
 
-def _stepped(T_cam_scene: Tensor, xyz: Tensor, weight: Tensor, cells: Tensor, camera: Camera, kernel: float) -> Tensor:
-    """One step of Gauss and Newton in the camera's tangent space."""
+def _stepped(T_cam_scene: Tensor, xyz: Tensor, weight: Tensor, cells: Tensor, camera: Camera) -> Tensor:
+    """The last step, with a gradient."""
     error, points = _errors(T_cam_scene, xyz, cells, camera)
     ahead = torch.isfinite(error).all(1)
     error, points, weight = error[ahead], points[ahead], weight[ahead]
-    robust = (weight / (1 + error.detach().square().sum(1) / kernel ** 2).square())[:, None, None]
+    robust = (weight / (1 + error.detach().square().sum(1) / _KERNELS[-1] ** 2).square())[:, None, None]
     x, y, z = points.detach().unbind(1)
     o = torch.zeros_like(x)
     slope = torch.stack([camera.fx / z, o, -camera.fx * x / z ** 2, o, camera.fy / z, -camera.fy * y / z ** 2], 1).view(-1, 2, 3)
