@@ -178,6 +178,16 @@ def test_node_and_networks_alone_agree(wall_map):
     torch.testing.assert_close(shared.T_prior, alone.T_prior)
 
 
+@pytest.mark.parametrize('refiner', ['nre', 'nre_quick', 'align', 'none'])
+def test_an_image_is_looked_through_once(wall_map, refiner):
+    """Regressor and refiner go by the same features."""
+    wall, directory = wall_map
+    bundle, frame, looks = load_map(directory, 'cpu'), read_capture(wall).test[0], []
+    bundle.extractor.register_forward_hook(lambda *_: looks.append(1))
+    Localizer(bundle, 'cpu', refiner).localize(frame.read_image(), frame.camera)
+    assert looks == [1]
+
+
 def test_a_map_without_descriptors_cannot_have_one(wall_map, tmp_path):
     bundle = load_map(wall_map[1], 'cpu')
     bare = save_map(tmp_path / 'bare', replace(bundle.manifest, descriptors=None, refiner='none', refiners={}),
