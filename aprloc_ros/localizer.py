@@ -19,6 +19,7 @@ from aprloc_ros.histogram import BINS
 from aprloc_ros.lens_watch import LensWatch
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.networks import to_T
+from aprloc_ros.networks.fusion import fused
 from aprloc_ros.pace import Effort, Pace, threads
 from aprloc_ros.refinement.lens_evidence import offset_camera
 from aprloc_ros.refinement.refined import OUT_OF_TIME, UNHURRIED, Budget, Query, Refined, make_query
@@ -68,8 +69,8 @@ class Localizer:
         self.manifest = bundle.manifest.promising(max_wrong_share)
         self.refiner_name = bundle.manifest.refiner if refiner == 'default' else refiner
         self._bundle, self._budget = bundle, budget
-        self._regressor = bundle.regressor.eval()
-        self._device = place(self._regressor, resolve_device(device))
+        self._device = place(bundle.regressor, resolve_device(device))
+        self._regressor = fused(bundle.regressor)
         self._make_refiners()
         self._efforts = tuple(dict.fromkeys(
             Effort(name, count) for name in self._refiners for count in (torch.get_num_threads(), 1)))
