@@ -19,6 +19,7 @@ from aprloc_ros.histogram import BINS
 from aprloc_ros.lens_watch import LensWatch
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.networks import CoordinateRegressor, to_T
+from aprloc_ros.networks.fusion import fused
 from aprloc_ros.pace import Effort, Pace, threads
 from aprloc_ros.refinement.lens_evidence import offset_camera
 from aprloc_ros.refinement.refined import OUT_OF_TIME, UNHURRIED, Budget, Query, Refined, make_query
@@ -67,9 +68,9 @@ class Localizer:
         """
         self.manifest = bundle.manifest.promising(max_wrong_share)
         self.refiner_name = bundle.manifest.refiner if refiner == 'default' else refiner
-        self._bundle, self._budget = bundle, budget
-        self._regressor = bundle.regressor.eval()
-        self._device = place(self._regressor, resolve_device(device))
+        self._bundle = bundle if bundle.extractor is None else replace(bundle, extractor=fused(bundle.extractor))
+        self._budget, self._regressor = budget, fused(bundle.regressor)
+        self._place(resolve_device(device))
         self._make_refiners()
         self._efforts = tuple(dict.fromkeys(
             Effort(name, count) for name in self._refiners for count in (torch.get_num_threads(), 1)))
@@ -214,9 +215,14 @@ class Localizer:
         self._leave_device()
         return self._refine(query, starts, refiner, budget)
 
+    def _place(self, device: torch.device) -> None:
+        if self._bundle.extractor is not None:
+            device = place(self._bundle.extractor, device)
+        self._device = place(self._regressor, device)
+
     def _leave_device(self) -> None:
         logger.warning('%s is out of memory: continuing on the CPU', self._device)
-        self._device = place(self._regressor, torch.device('cpu'))
+        self._place(torch.device('cpu'))
         self._make_refiners()
 
     def _make_refiners(self) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_calibration import World
+from test_calibration import PRIOR, World
 
 from aprloc_ros.training.benchmarks import covariance as benchmark
 
@@ -14,8 +14,10 @@ MAP = Path(__file__).parent.parent / 'maps'
 
 def test_each_covariance_is_a_row_and_those_that_were_fitted_by_quarters(monkeypatch, capsys):
     world = World(0)
-    monkeypatch.setattr(benchmark, '_trials', lambda bundle, refiner, options: (world.trials(80), world.trials(200, per_frame=0)))
-    benchmark.benchmark_covariance(types.SimpleNamespace(name='demo', map_dir=MAP, device='cpu', refiner='nre'))
+    answers = benchmark._Answers(PRIOR, world.trials(80), {'as it is': world.trials(200, per_frame=0)})
+    monkeypatch.setattr(benchmark, '_trials', lambda bundle, refiner, options: answers)
+    monkeypatch.setattr(benchmark, '_print_pooled', lambda work, refiner: None)
+    benchmark.benchmark_covariance(types.SimpleNamespace(name='demo', map_dir=MAP, device='cpu', refiner='nre', work=None))
     lines = capsys.readouterr().out.splitlines()
     rows = {cells[1].strip(): cells for cells in (line.split('|') for line in lines if line.startswith('| '))}
     assert len(rows) == 1 + 4 + 2 * 2 * 4 and 'answers of 80 to calibrate on' in lines[0]
@@ -28,8 +30,23 @@ def test_each_covariance_is_a_row_and_those_that_were_fitted_by_quarters(monkeyp
 
 def test_answers_are_kept_for_another_look(monkeypatch, tmp_path):
     """The second time nothing is asked."""
-    kept = World(1).trials(4), World(1).trials(2)
-    torch.save(kept, tmp_path / 'demo-nre.pt')
-    options = types.SimpleNamespace(name='demo', work=tmp_path)
-    learned, held_out = benchmark._trials(None, 'nre', options)
-    assert (len(learned), len(held_out)) == tuple(map(len, kept))
+    torch.save(benchmark._Answers(PRIOR, World(1).trials(4), {'as it is': World(1).trials(2)}), tmp_path / 'demo-nre.pt')
+    kept = benchmark._trials(None, 'nre', types.SimpleNamespace(name='demo', work=tmp_path))
+    assert (len(kept.learned), len(kept.held_out['as it is'])) == (16, 8)
+
+
+def test_maps_and_damages_are_pooled(tmp_path, capsys):
+    """Two maps of one kind of world, whose damaged images fail more often: the signals tell, and few that pass are wrong."""
+    for seed in (0, 1):
+        world, worse = World(seed), World(10 + seed, fails=0.5)
+        answers = benchmark._Answers(PRIOR, world.trials(40, per_frame=1), {
+            'as it is': world.trials(60, per_frame=0), 'half covered': worse.trials(60, per_frame=0)})
+        torch.save(answers, tmp_path / f'map{seed}-nre.pt')
+    torch.save('of another refiner', tmp_path / 'map0-align.pt')
+    benchmark._print_pooled(tmp_path, 'nre')
+    rows = {cells[1].strip(): cells for cells in (line.split('|') for line in capsys.readouterr().out.splitlines())}
+    whole, damaged, every = (rows[name] for name in ('images as they are', 'damaged images', 'all'))
+    assert [int(cells[2]) for cells in (whole, damaged, every)] == [120, 120, 240]
+    assert int(whole[3]) > 100 and 40 < int(damaged[3]) < 80 and int(every[3]) == int(whole[3]) + int(damaged[3])
+    assert all(int(cells[4].split()[0]) <= 2 and float(cells[6].split()[0]) > 0.95 for cells in (whole, damaged, every))
+    assert float(whole[7]) == pytest.approx(1.13, abs=0.3)   # of a right isotropic Gaussian: sqrt(3) sigma to 1.54 sigma

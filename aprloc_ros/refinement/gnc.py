@@ -79,13 +79,13 @@ def pull(maps: LossMaps, cells: np.ndarray, inside: np.ndarray, sigma: float) ->
     sigma^2: next to nothing along a plateau of cells, negative where cells are farther than sigma. There it is softened, so
     that points which look for other places do not hold a pose back.
     """
-    offset = maps.cells - cells[:, None].astype(np.float32)
-    squared = offset[..., 0] ** 2 + offset[..., 1] ** 2
-    weights = maps.gains * np.exp(squared * np.float32(-0.5 / sigma ** 2)) * inside[:, None]
-    total = weights.sum(1)
+    x, y = np.moveaxis(maps.cells - cells[:, None].astype(np.float32), 2, 0)
+    weights = maps.gains * np.exp((x * x + y * y) * np.float32(-0.5 / sigma ** 2)) * inside[:, None]
+    total, wx, wy = weights.sum(1), weights * x, weights * y
     safe = np.maximum(total, 1e-20)
-    mean = (weights[..., None] * offset).sum(1) / safe[:, None]
-    second = (offset * weights[..., None]).transpose(0, 2, 1) @ offset / safe[:, None, None]
+    mean = np.stack([wx.sum(1), wy.sum(1)], 1) / safe[:, None]
+    xx, xy, yy = (np.einsum('nk,nk->n', *pair) for pair in ((wx, x), (wx, y), (wy, y)))
+    second = np.stack([xx, xy, xy, yy], 1).reshape(-1, 2, 2) / safe[:, None, None]
     return Pull(total / (2 * np.pi * sigma ** 2), mean, np.eye(2) - _softened(second / sigma ** 2))
 
 

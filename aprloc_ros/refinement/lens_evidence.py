@@ -18,7 +18,7 @@ from aprloc_ros.refinement.levenberg import Kernel, Residuals, normal_equations,
 
 _SUSPICIOUS = 6.0    # squared distance of a first step from zero: only then are more steps made
 _STEPS = 20          # at most
-_NEAR = 1e-4         # a step within it ends them
+_NEAR = 5e-4         # a step within it ends them: features know no more, and their stretched steps would go on about the end
 _STRETCH = 2.0       # steps on feature maps are too short, see levenberg.LevenbergSettings
 _DAMPING = 1e-3      # share of the Hessian's diagonal
 _SAME = 0.01         # a guess within it of what was found is no other: so exact are matches at best
@@ -64,9 +64,10 @@ def offset_camera(camera: Camera, offsets: Tensor) -> Camera:
 
 
 def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Seen, T_map_cam: Tensor, weights: Tensor,
-                  variance: Tensor, kernel: Kernel, guess: LensGuess | None = None, stretch: float = _STRETCH) -> LensEvidence:
+                  variance: Tensor, kernel: Kernel, guess: LensGuess | None = None, stretch: float = _STRETCH,
+                  near: float = _NEAR) -> LensEvidence:
     """At the best pose T_map_cam [4, 4] of a search on the grid, with the residuals there; weights [1, N], variance [1];
-    stretch: of the steps.
+    stretch: of the steps; near: the last of them.
 
     One linear step, which costs a fraction of a millisecond; several where that one leads away from zero, and from a guess
     that is far from where they end: of two minima the lower one counts.
@@ -80,7 +81,7 @@ def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Seen, T
             moved = replace(grid, camera=offset_camera(grid.camera, offsets))
             found = linearised(residuals_at(moved, T_map_cam), moved)
             step = found.step
-            if step[6:].abs().max() < _NEAR:
+            if step[6:].abs().max() < near:
                 break
             offsets, T_map_cam = offsets + step[6:].cpu(), T_map_cam @ se3_exp(step[:6])
             if not torch.isfinite(offsets).all() or offsets.abs().max() > _FARTHEST:

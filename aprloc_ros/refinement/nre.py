@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from aprloc_ros.geometry import invert, se3_exp
 from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, SIZE_MULTIPLE, Features
+from aprloc_ros.networks.fusion import fused
 from aprloc_ros.points import MapPoints
 from aprloc_ros.refinement.feature_metric import Aligned, feature_metric
 from aprloc_ros.refinement.gnc import Level, Pinhole, minimise
@@ -63,7 +64,7 @@ class NreRefiner:
     needs_start = False
 
     def __init__(self, extractor: nn.Module, points: MapPoints, settings: NreSettings | None = None):
-        self._extractor, self._points = extractor.eval(), points
+        self._extractor, self._points = fused(extractor), points
         self.settings = settings or NreSettings()
         device = next(extractor.parameters()).device
         self._coarse, self._fine = points.coarse.to(device), points.fine.to(device)

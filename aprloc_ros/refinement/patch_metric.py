@@ -27,6 +27,7 @@ _FEWEST, _FEWEST_SHARE = 20, 0.3   # of patches that are alike
 # Variance of a residual where an image is as sharp as the patches. What is left over where it is not (blur, noise, another
 # light) moves all patches alike and no number of them averages it out: the pose's variance then grows with its square.
 _USUAL_VARIANCE = 5e-4
+_NEAR = 1e-4             # a step of a lens's offsets within it is the last
 _FARTHEST_PX = 8.0       # that the patches move: beyond, it is another valley
 
 
@@ -101,7 +102,7 @@ def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: L
         return None
     hessian, _ = levenberg.normal_equations(residuals, weights, found.variance, SIDE ** 2, _SETTINGS.kernel)
     lens = lens_evidence(residuals, lambda seen, T: seen.residuals(T[None]), alignment, T, weights, found.variance,
-                         _SETTINGS.kernel, guess, stretch=1.0)
+                         _SETTINGS.kernel, guess, stretch=1.0, near=_NEAR)
     trust = _USUAL_VARIANCE / found.variance.item()
     return Matched(T, trust * hessian[0], found.iterations, replace(lens, information=trust * lens.information))
 

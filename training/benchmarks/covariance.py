@@ -1,8 +1,10 @@
 """`aprloc benchmark covariance`: covariances from one drive alone, against the simpler ones, where it is easy and where it is hard."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import cv2
 import torch
 from torch import Tensor
 
@@ -12,25 +14,32 @@ from aprloc_ros.gate import Judgement
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, score_covariances, squared_mahalanobis
+from aprloc_ros.training.benchmarks.nre import Damage, damages
+from aprloc_ros.training.benchmarks.pooled import HEADER, Judged, pooled_row
 from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
 from aprloc_ros.training.calibration.from_trials import calibrate
 from aprloc_ros.training.calibration.questions import Questions, questions
 from aprloc_ros.training.calibration.refiner_calibration import ask
 from aprloc_ros.training.calibration.trials import Trial
 from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.views import with_lenses
+from aprloc_ros.training.presets import PRESETS
 
 _HEADER = '| covariance | frames | ANEES (95 % interval if right) | in 50 / 90 / 95 / 99 % | beyond 5 sigma | median sd cm / deg |'
 _UNSCALED = HessianCovariance(1.0, 1.0, 1.0, 0.0, LOWEST_M, LOWEST_DEG, 0, 0, False)
+_UNDAMAGED = 'as it is'
 Passed = list[tuple[Trial, float]]   # what a gate let through, with its score
 
 
 def benchmark_covariance(options):
-    """Coverage of covariances that were calibrated on the drive that built the map alone, all and by quarters of difficulty."""
+    """Coverage of covariances that were calibrated on the drive that built the map alone, all and by quarters of difficulty;
+    then over all maps that were asked before, and over damaged images."""
     bundle = load_map(find_map(options.name, options.map_dir), options.device)
     refiner = options.refiner or bundle.manifest.refiner
-    learned, held_out = _trials(bundle, refiner, options)
+    answers = _trials(bundle, refiner, options)
+    learned, held_out = answers.learned, answers.held_out[_UNDAMAGED]
     prior = bundle.manifest.covariance
     found = calibrate(learned, prior)
     known = _passed(learned, found.judgements)
@@ -47,10 +56,33 @@ def benchmark_covariance(options):
         for what, difficulty in (('distance to the nearest view', remoteness), ('1 - score', doubt)):
             for number, rows in enumerate(difficulty.argsort(stable=True).tensor_split(4), 1):
                 _print_row(f'{name}, quarter {number} by {what}', [asked[i] for i in rows.tolist()], claims[name][rows])
+    _print_pooled(options.work, refiner)
 
 
-def _trials(bundle: MapBundle, refiner: str, options) -> tuple[list[Trial], list[Trial]]:
-    """On the map's own drive, and on its held-out frames; kept in the work folder."""
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """Of one map."""
+
+    prior: Tensor                       # [6, 6] of its regressor
+    learned: list[Trial]                # on its own drive
+    held_out: dict[str, list[Trial]]    # on its held-out frames, by what was done to the images
+
+
+def _print_pooled(work: Path, refiner: str) -> None:
+    """Of all answers of the refiner that the work folder keeps."""
+    judged = []
+    for path in sorted(work.glob(f'*-{refiner}.pt')):
+        answers = torch.load(path, weights_only=False)   # of our own making
+        found = calibrate(answers.learned, answers.prior)
+        judged += [(damage, Judged.of(trials, found, answers.prior)) for damage, trials in answers.held_out.items()]
+    print(HEADER)
+    for name, wanted in (('images as they are', (True,)), ('damaged images', (False,)), ('all', (True, False))):
+        parts = [part for damage, part in judged if (damage == _UNDAMAGED) in wanted]
+        print(pooled_row(name, Judged.together(parts)))
+
+
+def _trials(bundle: MapBundle, refiner: str, options) -> _Answers:
+    """On the map's own drive, and on its held-out frames, as they are and damaged; kept in the work folder."""
     cache = options.work / f'{options.name}-{refiner}.pt'
     if cache.is_file():
         return torch.load(cache, weights_only=False)   # of our own making
@@ -59,10 +91,24 @@ def _trials(bundle: MapBundle, refiner: str, options) -> tuple[list[Trial], list
                              for frames in (*calibration_split(capture.train, capture.name), capture.test))
     asked = questions(unseen, trained, camera)
     learned = ask(bundle, refiner, asked, 0, options.device)
-    held_out = ask(bundle, refiner, Questions.of_whole_map(test[::options.every], camera), 0, options.device, per_frame=0)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    torch.save((learned, held_out), cache)
-    return learned, held_out
+    held_out, blur_px = {}, PRESETS[bundle.manifest.build.preset].descriptors.blur_px
+    for number, (name, damage) in enumerate(damages(blur_px).items()):
+        damaged = _damaged(test[::options.every], damage, options.work / f'{options.name}-damaged' / str(number))
+        held_out[name] = ask(bundle, refiner, Questions.of_whole_map(damaged, camera), 0, options.device, per_frame=0)
+    answers = _Answers(bundle.manifest.covariance, learned, held_out)
+    torch.save(answers, cache)
+    return answers
+
+
+def _damaged(frames: tuple[Frame, ...], damage: Damage, folder: Path) -> tuple[Frame, ...]:
+    """The frames with damaged images, which the folder keeps."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator, found = torch.Generator().manual_seed(0), []
+    for index, frame in enumerate(frames):
+        path = folder / f'{index:05d}.png'
+        cv2.imwrite(str(path), damage(frame.read_image(), generator)[..., ::-1])
+        found.append(replace(frame, image_path=path))
+    return tuple(found)
 
 
 def _passed(trials: list[Trial], judgements: list[Judgement]) -> Passed:
