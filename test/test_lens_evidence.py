@@ -9,7 +9,7 @@ from nre_fixtures import CAMERA, NO_START, Painter, cloud, query, truth
 from aprloc_ros.camera import is_same_view
 from aprloc_ros.geometry import invert, se3_log
 from aprloc_ros.lens_watch import LensWatch
-from aprloc_ros.refinement import nre
+from aprloc_ros.refinement import lens_evidence, nre
 from aprloc_ros.refinement.lens_evidence import LensEvidence, offset_camera
 from aprloc_ros.refinement.nre import NreRefiner
 from aprloc_ros.refinement.refined import Budget
@@ -38,6 +38,22 @@ def test_matches_lead_to_a_camera_that_is_far_off_where_features_alone_end_elsew
     torch.testing.assert_close(seen_by(offsets.tolist())[0].lens.offsets, offsets, atol=4e-3, rtol=0)
     monkeypatch.setattr(nre, 'guess_lens', lambda *_: None)
     assert (seen_by(offsets.tolist())[0].lens.offsets - offsets).abs().max() > 0.03
+
+
+def test_a_step_to_what_can_be_no_camera_is_not_taken(monkeypatch):
+    """A first step beyond a focal length of zero, as few and odd matches ask for: no search, and no use of what it says."""
+    linearised, steps = lens_evidence._linearised, []
+
+    def astray(*arguments):
+        found = linearised(*arguments)
+        steps.append(found)
+        step = torch.cat([torch.zeros(6), torch.tensor([-1.3, 0.0, 0.0])]).to(found.step)
+        return replace(found, step=step, offsets=step[6:], information=1e6 * torch.eye(3, dtype=torch.float64))
+    monkeypatch.setattr(lens_evidence, '_linearised', astray)
+    monkeypatch.setattr(nre, 'guess_lens', lambda *_: None)
+    found, T = seen_by(NOTHING)
+    assert len(steps) == 1 and not found.lens.is_usable
+    assert (found.T_map_cam - T).abs().max() < 0.05
 
 
 @pytest.mark.parametrize('offsets', [(0.01, 0.0, 0.0), (0.0, 0.01, 0.0), (0.0, 0.0, -0.01)])

@@ -52,8 +52,11 @@ class LensEvidence:
     @property
     def is_usable(self) -> bool:
         """Finite, and of a camera that can be: an offset below -1 would turn the focal length round."""
-        return (bool(torch.isfinite(self.offsets).all() and torch.isfinite(self.information).all())
-                and self.offsets.abs().max().item() <= _FARTHEST)
+        return _can_be(self.offsets) and bool(torch.isfinite(self.information).all())
+
+
+def _can_be(offsets: Tensor) -> bool:
+    return bool(torch.isfinite(offsets).all()) and offsets.abs().max().item() <= _FARTHEST
 
 
 def offset_camera(camera: Camera, offsets: Tensor) -> Camera:
@@ -78,15 +81,15 @@ def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Seen, T
 
     def search(offsets: Tensor, T_map_cam: Tensor) -> _Linearised | None:
         for _ in range(_STEPS):
+            if not _can_be(offsets):
+                return None
             moved = replace(grid, camera=offset_camera(grid.camera, offsets))
             found = linearised(residuals_at(moved, T_map_cam), moved)
             step = found.step
             if step[6:].abs().max() < near:
                 break
             offsets, T_map_cam = offsets + step[6:].cpu(), T_map_cam @ se3_exp(step[:6])
-            if not torch.isfinite(offsets).all() or offsets.abs().max() > _FARTHEST:
-                return None
-        return replace(found, offsets=offsets)
+        return replace(found, offsets=offsets) if _can_be(offsets) else None
 
     found = first = linearised(residuals, grid)
     if first.offsets @ first.information @ first.offsets >= _SUSPICIOUS:
