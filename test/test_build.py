@@ -20,7 +20,7 @@ from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
-from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, load_map
+from aprloc_ros.map_bundle import EXTRACTOR_FILE, FIELD_FILE, POINTS_FILE, REGRESSOR_FILE, load_map
 from aprloc_ros.networks import build_regressor
 from aprloc_ros.training import build_map, foundation
 from aprloc_ros.training.build_map import build
@@ -48,8 +48,9 @@ def finished(one_thread, wall, settings, tmp_path_factory) -> Path:
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
-    regressor = load_file(directory / REGRESSOR_FILE)
-    return {**load_file(directory / FIELD_FILE), **{f'regressor.{key}': value for key, value in regressor.items()}}
+    """Of all stages, those first that others learn from: what differs first is where to look."""
+    return {f'{name}: {key}': value for name in (POINTS_FILE, FIELD_FILE, REGRESSOR_FILE, EXTRACTOR_FILE)
+            for key, value in load_file(directory / name).items()}
 
 
 def assert_same_weights(first: Path, second: Path):
