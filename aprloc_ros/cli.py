@@ -121,8 +121,8 @@ def _add_pose(subparsers) -> None:
 def _add_build(subparsers) -> None:
     parser = _command(subparsers, 'build', making.build, 'build a map from posed images')
     parser.add_argument('name', metavar='NAME', help='of the map')
-    parser.add_argument('--data', type=Path, required=True, metavar='PATH',
-                        help='the capture; its format is recognised')
+    parser.add_argument('--data', type=Path, required=True, action='append', metavar='PATH',
+                        help='the capture; its format is recognised; again for each further drive in the same frame')
     parser.add_argument('--preset', choices=('small', 'paper'), default='small', help='default: small')
     parser.add_argument('--config', type=Path, metavar='FILE.yaml', help='values that replace those of the preset')
     parser.add_argument('--seed', type=int, default=0, help='of every random choice (default: 0)')
