@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(subparsers)
     _add_pose(subparsers)
     _add_build(subparsers)
+    _add_extend(subparsers)
     _add_calibrate(subparsers)
     _add_align(subparsers)
     _add_localize(subparsers)
@@ -131,6 +132,16 @@ def _add_build(subparsers) -> None:
     parser.add_argument('--until', choices=('field', 'regressor', 'descriptors', 'features', 'map'), default='map',
                         help='stop after a stage; the same command without it goes on from there (default: map)')
     _map_dir(parser, 'where the map is written (default: ~/.ros/aprloc/maps)')
+    _device(parser)
+
+
+def _add_extend(subparsers) -> None:
+    parser = _command(subparsers, 'extend', making.extend, 'teach a map a later drive, in other light or with things moved')
+    parser.add_argument('name', metavar='NAME', help='of the map')
+    parser.add_argument('--data', type=Path, required=True, action='append', metavar='PATH',
+                        help='the drive; drives that taught the map before, if their images are there, may be given too: they '
+                             'serve to check that nothing is forgotten')
+    _map_dir(parser)
     _device(parser)
 
 

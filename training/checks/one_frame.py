@@ -35,5 +35,5 @@ def _checked(name: str, before: tuple[Frame, ...], frames: tuple[Frame, ...]) ->
     measured = (f'{share:.0%} of {len(residuals_rad)} matches in {len(evidence.pairs)} pairs of images across drives agree with the '
                 f'poses within {np.rad2deg(evidence.agreement_rad):.1f} deg, median {np.rad2deg(np.median(residuals_rad)):.2f} deg off')
     if share < _REFUSED_BELOW:
-        raise AprlocError(f'{name} is not in the frame of the drives before it: only {measured}; {_CURE}')
+        raise AprlocError(f'{name} is not in the frame of the drives before it: only {measured}; {_CURE}. Or it is of a place that looks alike')
     return f'{name}: {measured}'
