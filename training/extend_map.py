@@ -22,12 +22,15 @@ from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.calibration.questions import questions
 from aprloc_ros.training.calibration.refiner_calibration import with_refiners
-from aprloc_ros.training.datasets.capture import Capture, Frame, SparsePoints
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Capture, Frame, NoPoses, SparsePoints
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.drive_scores import describe_drive, drive_accuracy
 from aprloc_ros.training.foundation import Foundation, find_foundation
 from aprloc_ros.training.images.views import Views, load_views, with_lenses
 from aprloc_ros.training.memory import Memory, known_drives, rendered_memory
+from aprloc_ros.training.posing.by_map import pose_by_map
+from aprloc_ros.training.posing.sources import is_source
 from aprloc_ros.training.presets import PRESETS
 from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.stages.growth import grown
@@ -149,7 +152,7 @@ def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', sa
     if bundle.points is None:
         raise AprlocError(f'the map {bundle.manifest.name} has no descriptors, which is what a drive adds to; rebuild it with '
                           'aprloc build')
-    known, drive = known_drives(bundle.manifest, drives)
+    known, drive = known_drives(bundle.manifest, [_read(path, bundle, directory, device, say) for path in drives])
     drive = replace(drive, train=with_lenses(drive.train, bundle.manifest.lenses), test=with_lenses(drive.test, bundle.manifest.lenses))
     work_dir = _prepared(directory, bundle, drive, say)
     for note in drive.notes:
@@ -163,6 +166,21 @@ def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', sa
              {path.name: path.read_bytes() for path in directory.glob('*.csv')})
     shutil.rmtree(work_dir)
     return extended
+
+
+def _read(data: Path, bundle: MapBundle, directory: Path, device: str, say) -> Capture:
+    """The drive; where its images have no poses, the map gives them some."""
+    building = directory.parent / '.building'
+    try:
+        return read_capture(data, building / f'{directory.name}-images')
+    except NoPoses:
+        if not is_source(data):
+            raise
+    out = building / f'{directory.name}-{Path(data).name}'
+    if not out.is_dir():
+        say(f'{data} has no poses: asking the map for them')
+        pose_by_map(bundle, data, out, device, say)
+    return read_capture(out)
 
 
 def _prepared(directory: Path, bundle: MapBundle, drive: Capture, say) -> Path:

@@ -13,7 +13,6 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.views import with_lenses
@@ -33,9 +32,8 @@ class Memory:
     text: str                    # what these are
 
 
-def known_drives(manifest: Manifest, paths: Sequence[Path]) -> tuple[Memory | None, Capture]:
+def known_drives(manifest: Manifest, captures: Sequence[Capture]) -> tuple[Memory | None, Capture]:
     """What the captures that taught the map remember of it, None where none was given, and the one that is new to it."""
-    captures = [read_capture(path) for path in paths]
     old = [capture for capture in captures if content_hash(capture) in manifest.data.hashes]
     new = [capture for capture in captures if capture not in old]
     if len(new) != 1:
