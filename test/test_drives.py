@@ -138,9 +138,12 @@ def test_a_camera_sees_what_was_seen_along_the_same_rays(T, seen):
 def test_frames_of_one_drive_see_points_of_the_other(tmp_path):
     frames = tuple(Frame(name, tmp_path, posed(x_m), CAMERA, drive=drive)
                    for name, x_m, drive in (('0', 0.0, 'a'), ('1', 0.1, 'a'), ('2', 0.05, 'b'), ('3', 9.0, 'b')))
-    points = SparsePoints(row_of_points(), torch.tensor([(frame, point) for frame in (0, 1) for point in range(20)]))
+    own = torch.cat([row_of_points(), torch.tensor([[0.0, 0.9, 5.0]], dtype=torch.float64)])   # the last one of b's own
+    points = SparsePoints(own, torch.tensor([(frame, point) for frame in (0, 1) for point in range(20)] + [(2, 20), (3, 20)]))
     more = across_drives(frames, points)
-    assert len(more.observations) == 60 and set(more.observations[40:, 0].tolist()) == {2}
+    added = more.observations[len(points.observations):]
+    assert sorted(map(tuple, added.tolist())) == [(0, 20), (1, 20), *((2, point) for point in range(20))]
+    assert torch.equal(across_drives(frames, SparsePoints(own, points.observations[:40])).observations, points.observations[:40])
 
 
 def test_two_drives_build_one_map(walls, tmp_path, capsys):

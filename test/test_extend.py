@@ -157,9 +157,10 @@ def test_a_map_that_would_forget_is_not_written(grow, monkeypatch):
 def test_a_drive_that_taught_the_map_serves_as_its_memory(finished, wall, later):
     manifest = load_map(finished, 'cpu').manifest
     memory, new = known_drives(manifest, [read_capture(wall), later])
-    assert new is later and len(memory.scored) == TEST and not memory.trained
+    assert new.root == later.root and len(memory.scored) == TEST and not memory.trained
     assert len(memory.unseen) + len(memory.shown) < TRAIN   # guards between them are in neither
-    assert known_drives(manifest, [later]) == (None, later)
+    memory, new = known_drives(manifest, [later])
+    assert memory is None and new is later
 
 
 @pytest.mark.parametrize('names', [('wall',), ('later', 'other')])

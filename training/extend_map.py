@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +56,7 @@ class Extension:
     memory: Memory
     work_dir: Path
     device: str
-    say: object
+    say: Callable[[str], None]
 
     @cached_property
     def _split(self) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
@@ -97,11 +97,13 @@ class Extension:
 
     @cached_property
     def observed(self) -> SparsePoints:
-        """What the drive's frames see: points of its own, then those of the map."""
+        """What the drive's frames see: points of its own, then those of the map; nothing of frames that were not triangulated."""
         own, points = self.foundation.points, self.bundle.points
         known = Sightings(points.xyz, points.view_poses, [points.of_view(view) for view in range(len(points.view_poses))])
-        seen = [known.visible(frame.T_map_cam, frame.camera) for frame in self.fit]
-        again = [torch.stack([torch.full_like(each, index), len(own.xyz) + each], 1) for index, each in enumerate(seen)]
+        again = []
+        for index in own.observations[:, 0].unique().tolist():
+            seen = known.visible(self.fit[index].T_map_cam, self.fit[index].camera)
+            again.append(torch.stack([torch.full_like(seen, index), len(own.xyz) + seen], 1))
         return SparsePoints(torch.cat([own.xyz, points.xyz]), torch.cat([own.observations, *again]))
 
     @cached_property
@@ -152,9 +154,11 @@ def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', sa
     if bundle.points is None:
         raise AprlocError(f'the map {bundle.manifest.name} has no descriptors, which is what a drive adds to; rebuild it with '
                           'aprloc build')
-    known, drive = known_drives(bundle.manifest, [_read(path, bundle, directory, device, say) for path in drives])
-    drive = replace(drive, train=with_lenses(drive.train, bundle.manifest.lenses), test=with_lenses(drive.test, bundle.manifest.lenses))
-    work_dir = _prepared(directory, bundle, drive, say)
+    folder = directory.parent / '.building' / f'{directory.name}-extend'
+    captures = [_read(path, bundle, folder / 'drives' / str(number), device, say) for number, path in enumerate(drives)]
+    known, drive = known_drives(bundle.manifest, captures)
+    drive = replace(drive, **{part: with_lenses(getattr(drive, part), bundle.manifest.lenses) for part in ('train', 'test')})
+    work_dir = _prepared(folder / 'work', directory, drive, say)
     for note in drive.notes:
         say(note)
     say(_checked(bundle, drive, device))
@@ -164,28 +168,23 @@ def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', sa
     extended = replace(extended, manifest=_scored(extension, extended))
     save_map(directory, extended.manifest, *_networks(extended), extended.points,
              {path.name: path.read_bytes() for path in directory.glob('*.csv')})
-    shutil.rmtree(work_dir)
+    shutil.rmtree(folder)
     return extended
 
 
-def _read(data: Path, bundle: MapBundle, directory: Path, device: str, say) -> Capture:
-    """The drive; where its images have no poses, the map gives them some."""
-    building = directory.parent / '.building'
+def _read(data: Path, bundle: MapBundle, folder: Path, device: str, say) -> Capture:
+    """The drive, its images extracted into the folder; where they have no poses, the map gives them some."""
     try:
-        return read_capture(data, building / f'{directory.name}-images')
+        return read_capture(data, folder / 'images')
     except NoPoses:
         if not is_source(data):
             raise
-    out = building / f'{directory.name}-{Path(data).name}'
-    if not out.is_dir():
-        say(f'{data} has no poses: asking the map for them')
-        pose_by_map(bundle, data, out, device, say)
-    return read_capture(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    return read_capture(pose_by_map(bundle, data, folder / Path(data).name, device, say))
 
 
-def _prepared(directory: Path, bundle: MapBundle, drive: Capture, say) -> Path:
+def _prepared(work_dir: Path, directory: Path, drive: Capture, say) -> Path:
     """The work directory, with what an interrupted call of the same request left there."""
-    work_dir = directory.parent / '.building' / f'{directory.name}-extend'
     stamp, map_hash = work_dir / 'request.json', hashlib.sha256((directory / FILE_NAME).read_bytes()).hexdigest()
     request = json.dumps([map_hash, content_hash(drive), aprloc_ros.__version__])
     if stamp.is_file() and stamp.read_text() == request:

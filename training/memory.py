@@ -14,6 +14,7 @@ from aprloc_ros.fields.views import render_view
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.drives import joined
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.views import with_lenses
 from aprloc_ros.training.request import content_hash
@@ -34,8 +35,9 @@ class Memory:
 
 def known_drives(manifest: Manifest, captures: Sequence[Capture]) -> tuple[Memory | None, Capture]:
     """What the captures that taught the map remember of it, None where none was given, and the one that is new to it."""
-    old = [capture for capture in captures if content_hash(capture) in manifest.data.hashes]
-    new = [capture for capture in captures if capture not in old]
+    drives = joined(captures).drives or captures
+    is_old = [content_hash(drive) in manifest.data.hashes for drive in drives]
+    old, new = ([drive for drive, known in zip(drives, is_old) if known is wanted] for wanted in (True, False))
     if len(new) != 1:
         names = ', '.join(capture.name for capture in new) or 'none of those given is'
         raise AprlocError(f'one drive at a time is new to a map, not {len(new)} ({names}); --data with one that did not teach it')

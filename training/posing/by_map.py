@@ -1,5 +1,7 @@
 """Poses of a later drive in the frame of a map: where the map believes itself, and by structure from motion between that."""
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,12 +22,12 @@ from aprloc_ros.training.datasets.frame_file import write_frame
 from aprloc_ros.training.datasets.splits import MIN_FRAMES
 from aprloc_ros.training.posing.lenses import colmap_camera
 from aprloc_ros.training.posing.mapping import map_parts
-from aprloc_ros.training.posing.pose import choose, match_shots
+from aprloc_ros.training.posing.pose import RECORD_FILE, choose, match_shots
 from aprloc_ros.training.posing.posed import camera_poses, transform
 from aprloc_ros.training.posing.selection import Selection
 from aprloc_ros.training.posing.shots import Optics, Shot
 from aprloc_ros.training.posing.sources import open_source
-from aprloc_ros.training.posing.workplace import Workplace
+from aprloc_ros.training.posing.workplace import Workplace, fingerprint
 from aprloc_ros.training.structure.colmap import ends_at_once, load_pycolmap
 from aprloc_ros.training.structure.features import extract
 
@@ -45,12 +47,16 @@ class _Believed:
 
 
 def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Callable[[str], None]) -> Path:
-    """Write the images of a source with poses in the map's frame as a COLMAP capture -> its path.
+    """Write the images of a source with poses in the map's frame as a COLMAP capture -> its path; found again if it is there.
 
     Parts of the drive that share nothing with an image which the map believes are left out and said. Raises AprlocError where
     too little of it is left.
     """
-    pycolmap, source = load_pycolmap(), open_source(data)
+    pycolmap, source, record = load_pycolmap(), open_source(data), out / RECORD_FILE
+    if record.is_file() and json.loads(record.read_text())['request'] == fingerprint(source.path, None, 0):
+        return out
+    say(f'{data} has no poses: asking the map for them')
+    shutil.rmtree(out, ignore_errors=True)
     place = Workplace(out, source.path, None, 0, say)
     chosen = Selection(**place.remembered('chosen', lambda: asdict(choose(source, None))))
     shots = [_with_camera(shot, bundle) for shot in source.take(chosen.indices, place.images)]
@@ -76,6 +82,8 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
         place.abandon()
         raise AprlocError(f'{data}: only {len(found)} of {len(shots)} images could be connected to the map, it takes {MIN_FRAMES}')
     _write(pycolmap, [shot for shot in shots if shot.name in found], found, place.folder / 'capture', bundle)
+    record = {'request': fingerprint(source.path, None, 0), 'source': str(source.path)}
+    (place.folder / 'capture' / RECORD_FILE).write_text(json.dumps(record, indent=2) + '\n')
     place.finish()
     return place.out
 

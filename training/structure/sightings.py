@@ -47,7 +47,10 @@ class Sightings:
 
 
 def across_drives(frames: tuple[Frame, ...], points: SparsePoints) -> SparsePoints:
-    """The points with the observations that frames of one drive make of points of the others, as far as these are sure."""
+    """The points with the observations that frames of one drive make of points of the others, as far as these are sure.
+
+    Only frames that see points of their own drive: a map has no more views than were triangulated.
+    """
     seen = [points.observations[points.observations[:, 0] == frame, 1].unique() for frame in range(len(frames))]
     T_map_cam, added = torch.stack([frame.T_map_cam for frame in frames]), []
     for drive in dict.fromkeys(frame.drive for frame in frames):
@@ -56,7 +59,7 @@ def across_drives(frames: tuple[Frame, ...], points: SparsePoints) -> SparsePoin
             continue
         known = Sightings(points.xyz, T_map_cam[others], [seen[index] for index in others])
         for index, frame in enumerate(frames):
-            if frame.drive == drive:
+            if frame.drive == drive and len(seen[index]):
                 more = known.visible(frame.T_map_cam, frame.camera)
                 more = more[~torch.isin(more, seen[index])]
                 added.append(torch.stack([torch.full_like(more, index), more], 1))
