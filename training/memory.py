@@ -10,16 +10,17 @@ from tqdm import tqdm
 
 from aprloc_ros.cloud import EVEN_EXPOSURE
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.fields.views import render_view
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.drives import joined
 from aprloc_ros.training.datasets.splits import calibration_split
+from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import with_lenses
 from aprloc_ros.training.request import content_hash
 
-_RENDERED = 100   # views: each is a point of the score
+_RENDERED = 100        # views: each is a point of the score
+_RENDERED_SIDE = 120   # pixels that are really rendered: a field of this size knows no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +58,11 @@ def rendered_memory(bundle: MapBundle, work_dir: Path, say) -> Memory:
     folder = work_dir / 'rendered'
     folder.mkdir(exist_ok=True)
     say(f'the images that built the map are not here: its field renders {len(chosen)} of its views')
-    frames = []
+    renderer, frames = Renderer(bundle.field, bundle.manifest.scene, camera, _RENDERED_SIDE), []
     for view in tqdm(chosen, desc='rendering old views', leave=False, mininterval=2.0):
         path = folder / f'{view:06d}.png'
         if not path.is_file():
-            rgb, _ = render_view(bundle.field, bundle.manifest.scene, camera, poses[view], EVEN_EXPOSURE)
-            pixels = (rgb * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+            pixels = renderer.render(poses[view:view + 1], EVEN_EXPOSURE[None])[0].permute(1, 2, 0).numpy()
             partial = path.with_suffix('.partial.png')
             cv2.imwrite(str(partial), pixels[..., ::-1])
             partial.replace(path)
