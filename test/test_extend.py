@@ -119,6 +119,7 @@ def test_a_map_grows_by_a_drive_and_says_which_taught_it(grow, later, finished, 
     assert len(before.points) < len(after.points) and len(after.points.view_poses) > len(before.points.view_poses)
     assert torch.equal(after.points.coarse[:len(before.points)], before.points.coarse)
     assert after.manifest.regressor == before.manifest.regressor and after.manifest.field == before.manifest.field
+    assert after.manifest.descriptors.extractor.sha256 != before.manifest.descriptors.extractor.sha256
     assert any('renders 6 of its views' in line for line in said)
     assert not list((grow.directory.parent / '.building').iterdir())
     with pytest.raises(AprlocError, match='not 0'):   # the same once more

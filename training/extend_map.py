@@ -134,13 +134,9 @@ class Extension:
         points = self.points()
         self.say(f'points: {len(self.bundle.points)} before, {len(points)} now')
         manifest = replace(self.bundle.manifest, lenses=(*self.bundle.manifest.lenses, *self.foundation.lenses))
-        draft = save_map(self.work_dir / 'draft', manifest, *_networks(self.bundle), points)
+        draft = save_map(self.work_dir / 'draft', manifest, self.bundle.regressor, self.bundle.field, self.extractor, points)
         asked = questions((*self.memory.unseen, *self.calibration), self.memory.trained, manifest.descriptors.camera)
         return with_refiners(load_map(draft, self.device), asked, manifest.data.seed, self.device, self.say)
-
-
-def _networks(bundle: MapBundle) -> tuple:
-    return bundle.regressor, bundle.field, bundle.extractor
 
 
 def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', say=print) -> MapBundle:
@@ -158,7 +154,7 @@ def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', sa
     captures = [_read(path, bundle, folder / 'drives' / str(number), device, say) for number, path in enumerate(drives)]
     known, drive = known_drives(bundle.manifest, captures)
     drive = replace(drive, **{part: with_lenses(getattr(drive, part), bundle.manifest.lenses) for part in ('train', 'test')})
-    work_dir = _prepared(folder / 'work', directory, drive, say)
+    work_dir = _prepared(folder / 'work', directory, captures, say)
     for note in drive.notes:
         say(note)
     say(_checked(bundle, drive, device))
@@ -166,7 +162,7 @@ def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', sa
     extension = Extension(bundle, drive, memory, work_dir, device, say)
     extended = extension.finished()
     extended = replace(extended, manifest=_scored(extension, extended))
-    save_map(directory, extended.manifest, *_networks(extended), extended.points,
+    save_map(directory, extended.manifest, extended.regressor, extended.field, extended.extractor, extended.points,
              {path.name: path.read_bytes() for path in directory.glob('*.csv')})
     shutil.rmtree(folder)
     return extended
@@ -183,10 +179,10 @@ def _read(data: Path, bundle: MapBundle, folder: Path, device: str, say) -> Capt
     return read_capture(pose_by_map(bundle, data, folder / Path(data).name, device, say))
 
 
-def _prepared(work_dir: Path, directory: Path, drive: Capture, say) -> Path:
+def _prepared(work_dir: Path, directory: Path, captures: Sequence[Capture], say) -> Path:
     """The work directory, with what an interrupted call of the same request left there."""
     stamp, map_hash = work_dir / 'request.json', hashlib.sha256((directory / FILE_NAME).read_bytes()).hexdigest()
-    request = json.dumps([map_hash, content_hash(drive), aprloc_ros.__version__])
+    request = json.dumps([map_hash, *map(content_hash, captures), aprloc_ros.__version__])
     if stamp.is_file() and stamp.read_text() == request:
         say(f'continuing the interrupted extension in {work_dir}')
         return work_dir
