@@ -34,7 +34,7 @@ from aprloc_ros.training.structure.features import extract
 _FEWEST_TIES = 4         # believed images of a part that agree about where it lies
 _TIED_SHARE = 0.6        # of its believed images
 _REACH = 0.02            # of the scene's size, or three times the map's own 95 % error: what agrees
-_PRIOR_SD = 0.002        # of the scene's size, of a believed position
+_PRIOR_SD = 0.0005       # of the scene's size, of a believed position
 
 
 @dataclass(frozen=True, eq=False)
