@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(subparsers)
     _add_pose(subparsers)
     _add_build(subparsers)
+    _add_extend(subparsers)
     _add_calibrate(subparsers)
     _add_align(subparsers)
     _add_localize(subparsers)
@@ -121,8 +122,8 @@ def _add_pose(subparsers) -> None:
 def _add_build(subparsers) -> None:
     parser = _command(subparsers, 'build', making.build, 'build a map from posed images')
     parser.add_argument('name', metavar='NAME', help='of the map')
-    parser.add_argument('--data', type=Path, required=True, metavar='PATH',
-                        help='the capture; its format is recognised')
+    parser.add_argument('--data', type=Path, required=True, action='append', metavar='PATH',
+                        help='the capture; its format is recognised; again for each further drive in the same frame')
     parser.add_argument('--preset', choices=('small', 'paper'), default='small', help='default: small')
     parser.add_argument('--config', type=Path, metavar='FILE.yaml', help='values that replace those of the preset')
     parser.add_argument('--seed', type=int, default=0, help='of every random choice (default: 0)')
@@ -131,6 +132,16 @@ def _add_build(subparsers) -> None:
     parser.add_argument('--until', choices=('field', 'regressor', 'descriptors', 'features', 'map'), default='map',
                         help='stop after a stage; the same command without it goes on from there (default: map)')
     _map_dir(parser, 'where the map is written (default: ~/.ros/aprloc/maps)')
+    _device(parser)
+
+
+def _add_extend(subparsers) -> None:
+    parser = _command(subparsers, 'extend', making.extend, 'teach a map a later drive, in other light or with things moved')
+    parser.add_argument('name', metavar='NAME', help='of the map')
+    parser.add_argument('--data', type=Path, required=True, action='append', metavar='PATH',
+                        help='the drive; drives that taught the map before, if their images are there, may be given too: they '
+                             'serve to check that nothing is forgotten')
+    _map_dir(parser)
     _device(parser)
 
 

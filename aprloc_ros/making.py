@@ -34,6 +34,16 @@ def build(options: argparse.Namespace) -> int:
     return 0
 
 
+def extend(options: argparse.Namespace) -> int:
+    from aprloc_ros.catalogue import find_map
+    from aprloc_ros.training.extend_map import extend_map
+
+    directory = find_map(options.name, options.map_dir)
+    extend_map(directory, options.data, options.device, say)
+    print(f'{directory}: extended')
+    return 0
+
+
 def calibrate(options: argparse.Namespace) -> int:
     from aprloc_ros.catalogue import find_map
     from aprloc_ros.training.calibrate_map import calibrate_map

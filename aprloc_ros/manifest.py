@@ -55,8 +55,20 @@ class RefinerSpec:
 
 
 @dataclass(frozen=True)
+class Drive:
+    """One of the captures that taught a map, and how well the map then knew its held-out frames."""
+
+    format: str
+    name: str
+    train_frames: int = field(metadata=_COUNT)
+    test_frames: int = field(metadata=_COUNT)
+    content_hash: str
+    accuracy: dict[str, float] = field(default_factory=dict)   # the unit in each name
+
+
+@dataclass(frozen=True)
 class Provenance:
-    """The capture the map was built from. content_hash: of its poses and images; code_version: of this package.
+    """The capture the map was built from, or all of its drives. content_hash: of its poses and images; code_version: of this package.
 
     calibration: the other capture that gates and covariances were calibrated on; empty: blocks held out of this one.
     """
@@ -69,6 +81,12 @@ class Provenance:
     seed: int
     code_version: str
     calibration: str = ''
+    drives: tuple[Drive, ...] = ()   # where there were several
+
+    @property
+    def hashes(self) -> frozenset[str]:
+        """Of the contents of every capture that trained the map."""
+        return frozenset((self.content_hash, *(drive.content_hash for drive in self.drives)))
 
 
 @dataclass(frozen=True)

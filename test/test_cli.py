@@ -175,7 +175,7 @@ def test_build_passes_its_options_on(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'aprloc_ros.training.build_map', stub)
     assert main(['build', 'court', '--data', str(tmp_path), '--preset', 'paper', '--seed', '3',
                  '--imagenet', 'imagenet', '--until', 'field']) == 0
-    assert calls == [{'name': 'court', 'data': tmp_path, 'preset': 'paper', 'map_dir': None, 'config': None,
+    assert calls == [{'name': 'court', 'data': [tmp_path], 'preset': 'paper', 'map_dir': None, 'config': None,
                       'device': 'auto', 'seed': 3, 'imagenet': 'imagenet', 'until': 'field'}]
 
 

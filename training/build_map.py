@@ -1,7 +1,7 @@
 """`aprloc build`: from a posed capture to a map, stage by stage, resumable after an interruption at any moment."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from aprloc_ros.lens import Lens
 from aprloc_ros.map_bundle import check_target
 from aprloc_ros.networks.compact import Compact
 from aprloc_ros.networks.extractor import FINE_STRIDE
-from aprloc_ros.training.datasets.capture import Frame, SparsePoints
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Capture, Frame, NoPoses, SparsePoints
+from aprloc_ros.training.datasets.drives import joined
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.finish import write_map
 from aprloc_ros.training.foundation import Foundation, find_foundation
@@ -216,10 +218,23 @@ class Build:
             self.clock.pause()
 
 
-def build(name: str, data: Path, preset: str = 'small', map_dir: Path | None = None, config: Path | None = None,
+def _read(data: Path | Sequence[Path], maps: Path, name: str) -> Capture:
+    """All drives as one capture."""
+    paths, images = [data] if isinstance(data, (str, Path)) else data, maps / '.building' / f'{name}-images'
+    if len(paths) == 1:
+        return read_or_pose(paths[0], maps / '.posed' / name, images)
+    try:
+        return joined([read_capture(path, images / str(number)) for number, path in enumerate(paths)])
+    except NoPoses as error:
+        raise AprlocError(f'{error}; drives of one map need poses in one frame: pose the images of all in one folder together, '
+                          f'or build from the posed one and add the other with aprloc extend') from None
+
+
+def build(name: str, data: Path | Sequence[Path], preset: str = 'small', map_dir: Path | None = None, config: Path | None = None,
           device: str = 'auto', seed: int = 0, imagenet: str = 'none', until: str = 'map') -> Path:
     """Build (or finish building) a map; returns its directory.
 
+    data: a capture, or several with poses in one frame.
     until: one of _STAGES: stop after that stage and leave it in the work directory for the next call.
     Raises AprlocError for a mistake in the request or the capture.
     """
@@ -228,7 +243,7 @@ def build(name: str, data: Path, preset: str = 'small', map_dir: Path | None = N
     maps = Path(map_dir or USER_MAPS).expanduser()
     target = check_target(maps / name)
     work_dir = maps / '.building' / name
-    capture = read_or_pose(data, maps / '.posed' / name, maps / '.building' / f'{name}-images')
+    capture = _read(data, maps, name)
     work = Build(Request(name, capture, preset, settings, seed, imagenet), work_dir, device)
     work.say(f'{capture.format} capture {capture.name}: {len(work._fit)} frames to fit, {len(work._calibration)} to '
              f'calibrate, {len(capture.test)} held out for the score')

@@ -34,7 +34,7 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     Raises AprlocError for poses that contradict their images or the map.
     """
     bundle, capture = load_map(directory, device), read_capture(data)
-    own = content_hash(capture) == bundle.manifest.data.content_hash
+    own = content_hash(capture) in bundle.manifest.data.hashes
     trained, unseen = calibration_split(capture.train, capture.name) if own else ((), _in_order((*capture.train, *capture.test)))
     trained, unseen = (with_lenses(frames, bundle.manifest.lenses) for frames in (trained, unseen))
     for note in capture.notes:

@@ -10,15 +10,19 @@ import torch
 import aprloc_ros
 from aprloc_ros.covariance import prior_covariance, residuals
 from aprloc_ros.localizer import Localizer
-from aprloc_ros.manifest import BuildFacts, DescriptorSpec, Manifest, ModelSpec, Provenance
+from aprloc_ros.manifest import BuildFacts, DescriptorSpec, Drive, Manifest, ModelSpec, Provenance
 from aprloc_ros.map_bundle import MapBundle, load_map, save_map
 from aprloc_ros.scoring.evaluation import FrameRecord, evaluate_map, measure_records, score_records
 from aprloc_ros.scoring.uncertainty_table import uncertainty_table
 from aprloc_ros.training.calibration.questions import questions
 from aprloc_ros.training.calibration.refiner_calibration import calibrate_refiners, with_refiners
+from aprloc_ros.training.datasets.capture import Capture
+from aprloc_ros.training.datasets.drives import by_drive
 from aprloc_ros.training.datasets.frame_file import read_frame
+from aprloc_ros.training.drive_scores import describe_drive, drive_accuracy
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.images.views import load_views
+from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.stages.features import feature_cosine
 from aprloc_ros.training.stages.field import field_arguments
 from aprloc_ros.training.stages.patches import build_patches
@@ -47,7 +51,8 @@ def write_map(build: 'Build', target: Path) -> None:
     bundle = with_refiners(bundle, calibrate_refiners(bundle, asked, build.request.seed, device, build.say))
     _say_how_features_are(build)
     _say_what_storing_costs(build, bundle, networks)
-    manifest = replace(bundle.manifest, accuracy=_accuracy(build, bundle), build=_facts(build))
+    accuracy, drives = _accuracy(build, bundle)
+    manifest = replace(bundle.manifest, accuracy=accuracy, build=_facts(build), data=replace(bundle.manifest.data, drives=drives))
     curves = {path.name: path.read_bytes() for path in sorted(build.work_dir.glob('*.csv'))}
     save_map(target, manifest, *networks, curves)
 
@@ -87,16 +92,31 @@ def _say_what_storing_costs(build: 'Build', bundle: MapBundle, networks: tuple) 
         build.say(f'{name}: {100 * s.median_m:.3f} cm / {s.median_deg:.4f} deg on the calibration frames')
 
 
-def _accuracy(build: 'Build', bundle: MapBundle) -> dict[str, float]:
-    """Of the map and of its regressor on the test frames, or on the calibration frames of a capture without any."""
-    frames = build.test or build.calibration
+def _accuracy(build: 'Build', bundle: MapBundle) -> tuple[dict[str, float], tuple[Drive, ...]]:
+    """Of the map and of its regressor on the test frames, or on the calibration frames of a drive without any; then of the
+    map on those of each drive, where there are several.
+    """
+    capture = build.request.capture
+    unseen = [(drive, test or calibration) for (drive, test), (_, calibration) in
+              zip(by_drive(capture, build.test), by_drive(capture, build.calibration))]
+    frames = sum((own for _, own in unseen), ())
     records = evaluate_map(Localizer(bundle, str(build.fabric.device)), frames)
     regressor = evaluate_map(Localizer(bundle, str(build.fabric.device), 'none'), frames)
     if any(record.status != 'rejected' for record in records):
         build.say(uncertainty_table({f'{bundle.manifest.refiner} on held-out frames': measure_records(records)}))
     chosen = torch.linspace(0, len(frames) - 1, min(_PSNR_VIEWS, len(frames))).round().long()
     psnr = field_psnr_db(build.feature_field, build.scene, build.views(frames, build.preset.field.short_side)[chosen])
-    return {**_quantiles(records), **_quantiles(regressor, 'regressor_'), 'psnr_db': psnr, 'frames': float(len(frames))}
+    whole = {**_quantiles(records), **_quantiles(regressor, 'regressor_'), 'psnr_db': psnr, 'frames': float(len(frames))}
+    record_of = {record.name: record for record in records}
+    return whole, tuple(_drive(drive, [record_of[frame.name] for frame in own], build.say)
+                        for drive, own in unseen if capture.drives)
+
+
+def _drive(drive: Capture, records: list[FrameRecord], say) -> Drive:
+    """Of several drives one, with its score."""
+    accuracy = drive_accuracy(records)
+    say(f'{drive.name}: {describe_drive(accuracy)}')
+    return Drive(drive.format, drive.name, len(drive.train), len(drive.test), content_hash(drive), accuracy)
 
 
 def _quantiles(records: list[FrameRecord], prefix: str = '') -> dict[str, float]:

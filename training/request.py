@@ -8,6 +8,7 @@ from functools import cached_property
 import aprloc_ros
 from aprloc_ros.config import to_mapping
 from aprloc_ros.training.datasets.capture import Capture
+from aprloc_ros.training.datasets.drives import own_name
 from aprloc_ros.training.presets import Preset
 
 
@@ -15,7 +16,7 @@ def content_hash(capture: Capture) -> str:
     """Of the poses and images of every frame."""
     digest = hashlib.sha256()
     for frame in (*capture.train, *capture.test):
-        digest.update(frame.name.encode())
+        digest.update(own_name(frame).encode())
         digest.update(frame.T_map_cam.numpy().tobytes())
         digest.update(hashlib.sha256(frame.image_path.read_bytes()).digest())
     return digest.hexdigest()

@@ -33,6 +33,7 @@ class Agreement:
 
     text: str
     verified: bool    # False: it could not be checked, or there are doubts
+    compared: bool = True   # False: too few images match one another
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
     """
     found = gather(frames)
     if found is None:
-        return Agreement('poses: not checked, too few images match one another', False)
+        return Agreement('poses: not checked, too few images match one another', False, False)
     evidence, used = found.of_few()
     matched = tuple(frames[index] for index in used)
     agreement = _judged(evidence, matched, taken, mounts)

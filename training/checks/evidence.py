@@ -9,14 +9,16 @@ import numpy as np
 import torch
 
 from aprloc_ros.training.datasets.capture import Frame
-from aprloc_ros.training.structure.triangulation import view_pairs
+from aprloc_ros.training.structure.triangulation import view_cost, view_pairs
 from aprloc_ros.training.structure.two_views import Matcher, ViewPair
 
 _ANCHORS = 24             # frames from which partners are looked for along the capture
 _OVERLAPS = 40            # pairs that the declared poses let overlap
 _UNORDERED = 24           # frames that are matched each with each where neighbours do not match
 _ACROSS = 100             # pairs of frames of different sequences that are tried
-_FEWEST_PAIRS = 8
+_BETWEEN = 20             # frames of either of two drives that are tried, each with each
+_NEAREST = 3              # and with those that should look most alike
+FEWEST_PAIRS = 8
 _WIDE_RAD = 0.2           # a pair whose points move by more says enough
 _AGREEMENT_RAD = np.deg2rad(0.3), np.deg2rad(6.0)
 _AGREEMENT_SHARE = 0.5    # of the motion between the images
@@ -109,13 +111,13 @@ def gather(frames: tuple[Frame, ...]) -> Evidence | None:
     """Pairs along the capture and pairs that the poses let overlap, matched by the images alone. None where too few match."""
     matcher = Matcher(frames)
     pairs = _along(matcher, frames)
-    if len(pairs) < _FEWEST_PAIRS:
+    if len(pairs) < FEWEST_PAIRS:
         chosen = _even(len(frames), _UNORDERED)
         pairs = [pair for a, b in combinations(chosen, 2) if (pair := matcher.match(a, b))]
     known = {(pair.first, pair.second) for pair in pairs}
     overlaps = (pair for a, b in _overlaps(frames, matcher.read) if (a, b) not in known and (pair := matcher.match(a, b)))
     pairs += overlaps
-    return Evidence(tuple(pairs)) if len(pairs) >= _FEWEST_PAIRS else None
+    return Evidence(tuple(pairs)) if len(pairs) >= FEWEST_PAIRS else None
 
 
 def gather_across(frames: tuple[Frame, ...]) -> Evidence | None:
@@ -127,7 +129,22 @@ def gather_across(frames: tuple[Frame, ...]) -> Evidence | None:
     for a, b in pairwise(parts):
         chosen = ([int(part[i]) for i in _even(len(part), each)] for part in (a, b))
         found += [pair for first, second in product(*chosen) if (pair := matcher.match(first, second))]
-    return Evidence(tuple(found)) if len(found) >= _FEWEST_PAIRS else None
+    return Evidence(tuple(found)) if len(found) >= FEWEST_PAIRS else None
+
+
+def gather_between(before: tuple[Frame, ...], frames: tuple[Frame, ...]) -> tuple[Evidence, int]:
+    """Pairs of a drive and of those before it, that should overlap by the poses and any, and how many were tried.
+
+    Frames are numbered through both."""
+    matcher, first = Matcher((*before, *frames)), len(before)
+    cost = view_cost(torch.stack([frame.T_map_cam for frame in matcher.frames]))[first:, :first]
+    chosen = _even(len(frames), _BETWEEN)
+    tried = set(product(_even(first, _BETWEEN), (first + index for index in chosen)))
+    for index in chosen:
+        near = cost[index].topk(min(_NEAREST, first), largest=False)
+        tried |= {(other, first + index) for other in near.indices[torch.isfinite(near.values)].tolist()}
+    found = (matcher.match(*pair) for pair in sorted(tried))
+    return Evidence(tuple(pair for pair in found if pair)), len(tried)
 
 
 def _even(count: int, most: int) -> list[int]:

@@ -35,6 +35,7 @@ class Frame:
     camera: Camera                   # as captured, distortion included
     stamp_s: float | None = None     # of the dataset's own clock
     sequence: str = ''               # frames of one sequence are in the order of capture
+    drive: str = ''                  # of several captures that were joined: which
     depth_path: Path | None = None   # 16-bit image aligned with the colour image
     depth_unit_m: float = 0.001      # metres per unit of the depth image
     mask: Mask | None = None
@@ -70,3 +71,4 @@ class Capture:
     notes: tuple[str, ...] = ()                # what was not used of the capture or taken otherwise than written
     # What its poses may be mistaken for: "as those of FRAME: what to do" -> T [4, 4] that would make them the camera's.
     mounts: Mapping[str, Tensor] = field(default_factory=dict)
+    drives: tuple['Capture', ...] = ()         # the captures that it was joined from, their frames as they are here

@@ -32,18 +32,23 @@ def map_images(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[
     """
     evidence = _Evidence.of(pycolmap, database)
     evidence.check()
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(evidence.names), desc='mapping', unit='image', leave=False, mininterval=2.0) as bar:
-        def registered():
-            bar.update(bar.n < bar.total)
-        models = answering_signals(pycolmap.incremental_mapping, database, root, work_dir,
-                                   options=_options(pycolmap, fixed, seed), next_image_callback=registered)
-    ranked = sorted(models.values(), key=lambda model: -model.num_reg_images())
+    ranked = map_parts(pycolmap, database, root, work_dir, fixed, seed, len(evidence.names))
     if not ranked or ranked[0].num_reg_images() < _FEWEST:
         raise AprlocError(evidence.failure())
     largest, *others = map(_names, ranked)
     parts = tuple(len(part) for part in (other - largest for other in others) if len(part) >= _FEWEST)
     return Mapped(ranked[0], evidence.reasons(largest, set().union(*others)), parts)
+
+
+def map_parts(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[int], seed: int, total: int) -> list:
+    """All models of the `total` images in a database, each in a frame of its own, the largest first."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=total, desc='mapping', unit='image', leave=False, mininterval=2.0) as bar:
+        def registered():
+            bar.update(bar.n < bar.total)
+        models = answering_signals(pycolmap.incremental_mapping, database, root, work_dir,
+                                   options=_options(pycolmap, fixed, seed), next_image_callback=registered)
+    return sorted(models.values(), key=lambda model: -model.num_reg_images())
 
 
 def _names(model) -> set[str]:

@@ -54,7 +54,7 @@ def pose(source: Path, out: Path, frames: int | None = None, seed: int = 0, wish
 
 def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishes: Wishes, say: Callable[[str], None]) -> Path:
     pycolmap = load_pycolmap()
-    chosen = Selection(**place.remembered('chosen', lambda: asdict(_choose(source, frames))))
+    chosen = Selection(**place.remembered('chosen', lambda: asdict(choose(source, frames))))
     say(chosen.text)
     shots = {shot.name: shot for shot in tqdm(source.take(chosen.indices, place.images), total=len(chosen.indices),
                                               desc='taking', unit='image', leave=False, mininterval=2.0)}
@@ -63,7 +63,7 @@ def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishe
     if not place.database.is_file():
         lenses = {optics: colmap_camera(pycolmap, optics) for optics in dict.fromkeys(shot.optics for shot in shots.values())}
         extract(pycolmap, place.database, place.images, {name: lenses[shot.optics] for name, shot in shots.items()})
-    alike = _match(pycolmap, place.database, list(shots.values()), chosen.is_video, say)
+    alike = match_shots(pycolmap, place.database, list(shots.values()), chosen.is_video, say)
     declared = calibrated(shots.values())
     mapped = map_images(pycolmap, place.database, place.images, place.folder / 'models', set(declared), seed)
     _check_whole(mapped, len(shots))
@@ -91,13 +91,14 @@ def _to_metres(pycolmap, mapped: Mapped, posed: PosedImages, wishes: Wishes) -> 
     return metres
 
 
-def _choose(source: Source, frames: int | None) -> Selection:
+def choose(source: Source, frames: int | None) -> Selection:
+    """Which of its images to take."""
     with tqdm(source.looks(), total=len(source), desc='looking', unit='image', leave=False, mininterval=2.0) as looks:
         return select(measure(looks), source, frames)
 
 
-def _match(pycolmap, database: Path, shots: list[Shot], is_video: bool, say: Callable[[str], None]) -> int:
-    """-> how many pairs were found by their likeness."""
+def match_shots(pycolmap, database: Path, shots: list[Shot], is_video: bool, say: Callable[[str], None]) -> int:
+    """Match the images in a database -> how many pairs were found by their likeness."""
     with pycolmap.Database.open(database) as stored:
         described = [stored.read_descriptors(image.image_id).data[::_EVERY] for image in stored.read_all_images()]
     alike, neighbours = likeness(described), set()

@@ -1,7 +1,9 @@
 """Sparse points of a capture, triangulated from its known poses with COLMAP's SIFT pipeline (pycolmap)."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import cv2
@@ -18,6 +20,7 @@ from aprloc_ros.training.structure.features import extract, match
 from aprloc_ros.training.structure.lens import calibrate_lenses, check_lens, is_far, moved_px, to_colmap
 
 _PARTNER_RANKS = (1, 2, 3, 5, 8, 12, 18, 27, 40)  # near partners make tracks, far ones make baselines
+_RANKS_ACROSS = (0, 1, 2, 4, 8)
 _MAX_VIEW_ANGLE_DEG = 60.0
 _MIN_POINTS = 50
 
@@ -50,7 +53,8 @@ def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300
 
     report(f'triangulation: SIFT on {len(chosen)} of {len(frames)} training frames')
     extract(pycolmap, database, root, _colmap_cameras(pycolmap, {name: frames[i].camera for name, i in index_of.items()}))
-    pairs = view_pairs(torch.stack([frames[i].T_map_cam for i in index_of.values()]))
+    T_map_cam = torch.stack([frames[i].T_map_cam for i in index_of.values()])
+    pairs = sorted({*view_pairs(T_map_cam), *pairs_across(T_map_cam, [frames[i].drive for i in index_of.values()])})
     report(f'triangulation: matching {len(pairs)} pairs of views')
     names = list(index_of)
     match(pycolmap, database, [(names[a], names[b]) for a, b in pairs])
@@ -118,18 +122,36 @@ def _link_images(frames: tuple[Frame, ...], chosen, directory: Path) -> dict[str
 
 def view_pairs(T_map_cam: torch.Tensor) -> list[tuple[int, int]]:
     """Pairs of views that look the same way, [N, 4, 4] -> sorted (i, j) with i < j: a few near and a few far each."""
+    everyone = torch.arange(len(T_map_cam))
+    return sorted(_ranked_pairs(view_cost(T_map_cam), everyone, everyone, _PARTNER_RANKS))
+
+
+def pairs_across(T_map_cam: torch.Tensor, drives: Sequence[str]) -> list[tuple[int, int]]:
+    """Likewise of views [N, 4, 4] of different drives [N]: neighbours of one drive would leave the others no rank."""
+    cost, names, pairs = view_cost(T_map_cam), np.array(drives), set()
+    for a, b in permutations(dict.fromkeys(drives), 2):
+        rows, columns = (torch.from_numpy(np.flatnonzero(names == drive)) for drive in (a, b))
+        pairs |= _ranked_pairs(cost, rows, columns, _RANKS_ACROSS)
+    return sorted(pairs)
+
+
+def _ranked_pairs(cost: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, ranks: Sequence[int]) -> set[tuple[int, int]]:
+    """(i, j) with i < j: each of the rows with those of the columns that have these ranks among its costs [N, N]."""
+    ranked_cost, ranked = cost[rows][:, columns].sort(dim=1)
+    ranks = [rank for rank in ranks if rank < len(columns)]
+    pairs = ((row, int(columns[ranked[i, rank]])) for i, row in enumerate(rows.tolist()) for rank in ranks
+             if torch.isfinite(ranked_cost[i, rank]))
+    return {tuple(sorted(pair)) for pair in pairs if pair[0] != pair[1]}
+
+
+def view_cost(T_map_cam: torch.Tensor) -> torch.Tensor:
+    """How differently two views look, [N, 4, 4] -> [N, N]; infinite where they cannot overlap by their directions."""
     centres, axes = T_map_cam[:, :3, 3], T_map_cam[:, :3, 2]
     angle_deg = torch.rad2deg(torch.acos((axes @ axes.T).clamp(-1, 1)))
     distance = torch.cdist(centres, centres)
     cost = distance / distance.median().clamp_min(1e-9) + angle_deg / _MAX_VIEW_ANGLE_DEG
     cost[angle_deg > _MAX_VIEW_ANGLE_DEG] = torch.inf
-    ranked_cost, ranked = cost.sort(dim=1)
-    pairs = set()
-    for i in range(len(T_map_cam)):
-        for rank in _PARTNER_RANKS:
-            if rank < len(T_map_cam) and torch.isfinite(ranked_cost[i, rank]):
-                pairs.add(tuple(sorted((i, int(ranked[i, rank])))))
-    return sorted(pair for pair in pairs if pair[0] != pair[1])
+    return cost
 
 
 def _colmap_cameras(pycolmap, cameras: dict[str, Camera]) -> dict[str, object]:

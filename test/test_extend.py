@@ -1,0 +1,255 @@
+"""A map that grows by a later drive: what is merged, what is kept, and that nothing is lost on the way."""
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_capture import TEST, TRAIN, wall_pose, write_settings, write_wall
+from torch.nn import functional as F
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert, se3_exp
+from aprloc_ros.map_bundle import load_map
+from aprloc_ros.patches import SIDE, Patches
+from aprloc_ros.points import MapPoints
+from aprloc_ros.similarity import Similarity
+from aprloc_ros.training import extend_map
+from aprloc_ros.training.build_map import build
+from aprloc_ros.training.calibration.refiner_calibration import with_refiners
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Capture, SparsePoints
+from aprloc_ros.training.memory import known_drives, rendered_memory
+from aprloc_ros.training.posing import by_map
+from aprloc_ros.training.posing.shots import Optics, Shot
+from aprloc_ros.training.request import content_hash
+from aprloc_ros.training.stages import rehearsal
+from aprloc_ros.training.stages.growth import grown
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+def points_at(x_m: list[float], looks: list[int], patched: list[int]) -> MapPoints:
+    """Points five metres before the one view that sees them all; the looks are axes of the descriptors' space."""
+    xyz = torch.tensor([[x, 0.0, 5.0] for x in x_m], dtype=torch.float64)
+    coarse = F.one_hot(torch.tensor(looks), 8).float()
+    patches = Patches(torch.tensor(patched), xyz[patched], torch.zeros(len(patched), 2, 3),
+                      torch.tensor(patched, dtype=torch.uint8)[:, None, None].expand(-1, SIDE, SIDE))
+    return MapPoints(xyz, coarse, coarse, torch.eye(4, dtype=torch.float64)[None], torch.tensor([0, len(x_m)]),
+                     torch.arange(len(x_m)), patches)
+
+
+def test_one_place_that_looks_alike_is_one_point_and_one_that_does_not_has_two():
+    old = points_at([0.0, 1.0, 2.0], [0, 1, 2], [0, 2])
+    new = points_at([1.01, 0.0, 2.2], [1, 5, 2], [0, 1, 2])   # the same, the same place in another look, another place
+    both = grown(old, new, 100)
+    assert both.xyz[:, 0].tolist() == pytest.approx([0, 1, 2, 0, 2.2])
+    assert both.coarse.argmax(1).tolist() == [0, 1, 2, 5, 2]
+    assert [both.of_view(view).tolist() for view in (0, 1)] == [[0, 1, 2], [1, 3, 4]]
+    assert both.patches.point.tolist() == [0, 2, 3, 4] and both.patches.luminance[:, 0, 0].tolist() == [0, 2, 1, 2]
+
+
+def test_beyond_the_bound_the_least_seen_go():
+    old = points_at([0.0, 1.0, 2.0], [0, 1, 2], [0, 1, 2])
+    both = grown(old, points_at([1.0, 3.0], [1, 3], [0, 1]), 3)
+    assert len(both) == 3 and both.xyz[:, 0].tolist() == [0.0, 1.0, 2.0]
+    assert both.of_view(1).tolist() == [1] and both.patches.point.tolist() == [0, 1, 2]
+
+
+@pytest.fixture(scope='module')
+def wall(tmp_path_factory) -> Path:
+    return write_wall(tmp_path_factory.mktemp('captures') / 'wall')
+
+
+@pytest.fixture(scope='module')
+def finished(one_thread, wall, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp('maps')
+    return build('wall', wall, map_dir=folder, config=write_settings(folder / 'tiny.yaml'), device='cpu')
+
+
+@pytest.fixture(scope='module')
+def later(tmp_path_factory) -> Capture:
+    """A later drive that brings its points: SIFT finds nothing in images that are so small."""
+    capture = read_capture(write_wall(tmp_path_factory.mktemp('captures') / 'later', late=0.4))
+    random = np.random.default_rng(0)
+    xyz = torch.from_numpy(np.stack([random.uniform(-1, 1, 300), random.uniform(-0.7, 0.7, 300), np.zeros(300)], 1))
+    seen = []
+    for index, frame in enumerate(capture.train):
+        T = invert(frame.T_map_cam)
+        _, inside = frame.camera.project(xyz @ T[:3, :3].T + T[:3, 3])
+        seen += [(index, int(point)) for point in inside.nonzero()[:, 0]]
+    return replace(capture, points=SparsePoints(xyz, torch.tensor(seen)))
+
+
+@pytest.fixture
+def grow(monkeypatch, finished, later, tmp_path):
+    """Extend a copy of the map as often as it is called -> what was said; its networks are too poor to know any image."""
+    directory = tmp_path / 'maps' / 'wall'
+    shutil.copytree(finished, directory)
+    monkeypatch.setattr(rehearsal, '_STEPS', 2)
+    monkeypatch.setattr(extend_map, '_checked', lambda bundle, drive, device: 'drive: fits')
+    monkeypatch.setattr(extend_map, 'drive_accuracy', lambda records: {
+        'frames': float(len(records)), 'answered': 1.0, 'right': 1.0, 'wrong': 0.0, 'median_m': 0.0, 'median_deg': 0.0})
+    monkeypatch.setattr('aprloc_ros.training.memory._RENDERED', 6)
+    monkeypatch.setattr(extend_map, 'with_refiners', lambda bundle, *rest: bundle)   # takes as long as all the rest
+    monkeypatch.setattr(extend_map, '_read', lambda data, *rest: later if data == 'later' else read_capture(data))
+
+    def call(*drives) -> list[str]:
+        said = []
+        extend_map.extend_map(directory, drives, 'cpu', said.append)
+        return said
+    call.directory = directory
+    return call
+
+
+def content(directory: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
+
+
+def test_a_map_grows_by_a_drive_and_says_which_taught_it(grow, later, finished, monkeypatch):
+    before = load_map(finished, 'cpu')
+    monkeypatch.setattr(extend_map, 'with_refiners', with_refiners)
+    said = grow('later')
+    after = load_map(grow.directory, 'cpu')
+    assert [drive.name for drive in after.manifest.data.drives] == ['wall', 'later']
+    assert after.manifest.data.hashes == {before.manifest.data.content_hash, content_hash(later)}
+    assert len(before.points) < len(after.points) and len(after.points.view_poses) > len(before.points.view_poses)
+    assert torch.equal(after.points.coarse[:len(before.points)], before.points.coarse)
+    assert after.manifest.regressor == before.manifest.regressor and after.manifest.field == before.manifest.field
+    assert after.manifest.descriptors.extractor.sha256 != before.manifest.descriptors.extractor.sha256
+    assert any('renders 6 of its views' in line for line in said)
+    assert not list((grow.directory.parent / '.building').iterdir())
+    with pytest.raises(AprlocError, match='not 0'):   # the same once more
+        grow('later')
+
+
+@pytest.mark.parametrize('where', ['find_foundation', 'rehearse', 'with_refiners', '_scored', 'save_map'])
+def test_an_interrupted_extension_leaves_the_old_map_and_goes_on(grow, monkeypatch, where):
+    before, genuine = content(grow.directory), getattr(extend_map, where)
+
+    def interrupted(*arguments, **options):
+        if where == 'save_map' and arguments[0] != grow.directory:
+            return genuine(*arguments, **options)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(extend_map, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        grow('later')
+    assert content(grow.directory) == before
+    if where == 'save_map':
+        monkeypatch.setattr(extend_map, where, genuine)
+        monkeypatch.setattr(extend_map, 'find_foundation', None)   # it was found
+        assert any('continuing' in line for line in grow('later'))
+        assert len(load_map(grow.directory, 'cpu').manifest.data.drives) == 2
+
+
+def test_a_map_that_would_forget_is_not_written(grow, monkeypatch):
+    before = content(grow.directory)
+    rights = iter([1.0, 0.1, 1.0, 0.98])   # of the drive now and before, of the memory before and now
+    monkeypatch.setattr(extend_map, 'drive_accuracy', lambda records: {
+        'frames': 100.0, 'answered': 1.0, 'right': next(rights), 'wrong': 0.0, 'median_m': 0.0, 'median_deg': 0.0})
+    with pytest.raises(AprlocError, match='would forget: 98.0% instead of 100.0% of 6 old views'):
+        grow('later')
+    assert content(grow.directory) == before
+
+
+def test_a_drive_that_taught_the_map_serves_as_its_memory(finished, wall, later):
+    manifest = load_map(finished, 'cpu').manifest
+    memory, new = known_drives(manifest, [read_capture(wall), later])
+    assert new.root == later.root and len(memory.scored) == TEST and not memory.trained
+    assert len(memory.unseen) + len(memory.shown) < TRAIN   # guards between them are in neither
+    memory, new = known_drives(manifest, [later])
+    assert memory is None and new is later
+
+
+@pytest.mark.parametrize('names', [('wall',), ('later', 'other')])
+def test_one_drive_at_a_time_is_new(finished, wall, later, names, tmp_path):
+    captures = {'wall': read_capture(wall), 'later': later}
+    if 'other' in names:
+        captures['other'] = read_capture(write_wall(tmp_path / 'other', late=0.7))
+    with pytest.raises(AprlocError, match='one drive at a time'):
+        known_drives(load_map(finished, 'cpu').manifest, [captures[name] for name in names])
+
+
+def test_rendered_views_are_kept_for_the_next_call(finished, tmp_path):
+    bundle, said = load_map(finished, 'cpu'), []
+    memory = rendered_memory(bundle, tmp_path, said.append)
+    frame = memory.shown[0]
+    assert frame.read_image().shape == (frame.camera.height, frame.camera.width, 3)
+    assert torch.equal(frame.T_map_cam, bundle.points.view_poses[0])
+    changed = {path: path.stat().st_mtime_ns for path in (tmp_path / 'rendered').iterdir()}
+    rendered_memory(bundle, tmp_path, said.append)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / 'rendered').iterdir()} == changed
+
+
+def test_a_drive_that_the_map_does_not_know_has_no_overlap(finished, later):
+    with pytest.raises(AprlocError, match='no overlap was found between later and the map: it believes 0 of'):
+        extend_map._checked(load_map(finished, 'cpu'), later, 'cpu')
+
+
+# Drives without poses
+
+def part_of(pycolmap, poses: dict[str, torch.Tensor]):
+    """A reconstruction of images with these poses, with a cloud of points before them."""
+    part = pycolmap.Reconstruction()
+    camera = pycolmap.Camera(model='PINHOLE', width=320, height=240, params=[250.0, 250.0, 160.0, 120.0], camera_id=1)
+    part.add_camera_with_trivial_rig(camera)
+    xyz = np.random.default_rng(0).uniform(-1, 1, (40, 3))
+    for number, (name, T) in enumerate(poses.items(), 1):
+        T_cam_map = invert(T).numpy()
+        seen = xyz @ T_cam_map[:3, :3].T + T_cam_map[:3, 3]
+        image = pycolmap.Image(name=name, camera_id=1, image_id=number, keypoints=250 * seen[:, :2] / seen[:, 2:] + [160, 120])
+        part.add_image_with_trivial_frame(image, pycolmap.Rigid3d(T_cam_map[:3]))
+    for index, point in enumerate(xyz):
+        track = pycolmap.Track([pycolmap.TrackElement(number, index) for number in range(1, 1 + len(poses))])
+        part.add_point3D(point, track)
+    return part
+
+
+def true_poses() -> dict[str, torch.Tensor]:
+    return {f'{index}.png': torch.from_numpy(wall_pose(index)) for index in range(12)}
+
+
+CHANGE = Similarity(2.5, se3_exp(torch.tensor([0, 0, 0, 0.4, -0.2, 1.0], dtype=torch.float64))[:3, :3],
+                    torch.tensor([3.0, -1.0, 0.2], dtype=torch.float64), 0.0, '')
+
+
+@pytest.fixture
+def pycolmap():
+    return pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+
+
+def moved_part(pycolmap):
+    part = part_of(pycolmap, true_poses())
+    by_map.transform(pycolmap, part, CHANGE)
+    return part
+
+
+def test_a_part_comes_to_where_believed_images_say(pycolmap):
+    part, truth = moved_part(pycolmap), true_poses()
+    believed = {name: truth[name] for name in list(truth)[:6]}
+    wrong = truth['6.png'].clone()
+    wrong[:3, 3] += 5
+    assert by_map._tied(pycolmap, part, by_map._Believed({**believed, '6.png': wrong}, 0.05, 0.01))
+    found = by_map.camera_poses(part)
+    assert all(torch.allclose(found[name], T, atol=1e-5) for name, T in truth.items())
+
+
+@pytest.mark.parametrize('known', [3, 7])
+def test_a_part_with_too_few_ties_or_contradicting_ones_is_not_connected(pycolmap, known):
+    truth, random = true_poses(), torch.Generator().manual_seed(0)
+    believed = {name: T.clone() for name, T in list(truth.items())[:known]}
+    if known == 7:
+        for T in believed.values():
+            T[:3, 3] = 10 * torch.rand(3, generator=random, dtype=torch.float64)
+    assert not by_map._tied(pycolmap, moved_part(pycolmap), by_map._Believed(believed, 0.05, 0.01))
+
+
+def test_what_is_not_connected_is_named():
+    shots = [Shot(f'{index}.png', Optics(4, 3), None) for index in range(6)]
+    found = {name: torch.eye(4) for name in ('0.png', '3.png', '4.png')}
+    assert by_map._connection(shots, found) == ('WARNING: 3 of 6 images have a pose in the map; not connected, and not used: '
+                                                '1.png to 2.png, 5.png')
+    assert by_map._connection(shots[3:4], {'3.png': torch.eye(4)}) == '1 of 1 images have a pose in the map'

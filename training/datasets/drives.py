@@ -1,0 +1,61 @@
+"""Several captures with poses in one frame as one: the drives of a map."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.frame_file import read_frame
+
+
+def joined(captures: Sequence[Capture]) -> Capture:
+    """All drives as one capture; a single one as it is.
+
+    Frames and sequences have their drive's name before their own. Points that single captures bring are left out: no point
+    of theirs was seen on two drives, which is what descriptors learn from. Raises AprlocError for a drive that is given
+    twice, and for drives of which one is in metres and another is not.
+    """
+    if len(captures) == 1:
+        return captures[0]
+    for capture, times in Counter(capture.root for capture in captures).items():
+        if times > 1:
+            raise AprlocError(f'{capture}: given as --data {times} times; each drive once')
+    units = {capture.name: read_frame(capture.root).unit for capture in captures}
+    if len(set(units.values())) > 1:
+        raise AprlocError('the drives are in different units (' + ', '.join(f'{name}: {unit}' for name, unit in units.items())
+                          + '), so not in one frame; pose their images together: aprloc pose')
+    drives = tuple(_named(capture, name) for capture, name in zip(captures, _names(captures)))
+    dropped = ('points that single drives bring are not used: they are triangulated anew, across the drives',)
+    notes = [f'{drive.name}: {note}' for drive in drives for note in drive.notes]
+    return Capture('+'.join(drive.name for drive in drives), '+'.join(dict.fromkeys(drive.format for drive in drives)),
+                   captures[0].root, sum((drive.train for drive in drives), ()), sum((drive.test for drive in drives), ()),
+                   notes=(*notes, *(dropped if any(capture.points for capture in captures) else ())), drives=drives)
+
+
+def by_drive(capture: Capture, frames: tuple[Frame, ...]) -> list[tuple[Capture, tuple[Frame, ...]]]:
+    """Each drive of a capture, and those of the frames that are its own."""
+    if not capture.drives:
+        return [(capture, frames)]
+    return [(drive, tuple(frame for frame in frames if frame.drive == drive.name)) for drive in capture.drives]
+
+
+def own_name(frame: Frame) -> str:
+    """Of a frame in its own drive."""
+    return frame.name.removeprefix(f'{frame.drive}/')
+
+
+def _names(captures: Sequence[Capture]) -> list[str]:
+    """The captures' names, with a number where several have the same."""
+    met, names = Counter(), []
+    for capture in captures:
+        met[capture.name] += 1
+        names.append(capture.name if met[capture.name] == 1 else f'{capture.name}-{met[capture.name]}')
+    return names
+
+
+def _named(capture: Capture, name: str) -> Capture:
+    def renamed(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+        return tuple(replace(frame, name=f'{name}/{frame.name}', sequence=f'{name}/{frame.sequence}', drive=name)
+                     for frame in frames)
+    return replace(capture, name=name, train=renamed(capture.train), test=renamed(capture.test), points=None)

@@ -1,0 +1,184 @@
+"""Poses of a later drive in the frame of a map: where the map believes itself, and by structure from motion between that."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import invert
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.map_bundle import MapBundle
+from aprloc_ros.similarity import Similarity
+from aprloc_ros.training.datasets.colmap_model import TIMES_FILE
+from aprloc_ros.training.datasets.frame_file import write_frame
+from aprloc_ros.training.datasets.splits import MIN_FRAMES
+from aprloc_ros.training.posing.lenses import colmap_camera
+from aprloc_ros.training.posing.mapping import map_parts
+from aprloc_ros.training.posing.pose import RECORD_FILE, choose, match_shots
+from aprloc_ros.training.posing.posed import camera_poses, transform
+from aprloc_ros.training.posing.selection import Selection
+from aprloc_ros.training.posing.shots import Optics, Shot
+from aprloc_ros.training.posing.sources import open_source
+from aprloc_ros.training.posing.workplace import Workplace, fingerprint
+from aprloc_ros.training.structure.colmap import ends_at_once, load_pycolmap
+from aprloc_ros.training.structure.features import extract
+
+_FEWEST_TIES = 4         # believed images of a part that agree about where it lies
+_TIED_SHARE = 0.6        # of its believed images
+_REACH = 0.02            # of the scene's size, or three times the map's own 95 % error: what agrees
+_PRIOR_SD = 0.0005       # of the scene's size, of a believed position
+
+
+@dataclass(frozen=True, eq=False)
+class _Believed:
+    """What the map says of the images that it believes, by name."""
+
+    T_map_cam: dict[str, Tensor]
+    reach_m: float   # from where a believed image may be
+    sd_m: float
+
+
+def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Callable[[str], None]) -> Path:
+    """Write the images of a source with poses in the map's frame as a COLMAP capture -> its path; found again if it is there.
+
+    Parts of the drive that share nothing with an image which the map believes are left out and said. Raises AprlocError where
+    too little of it is left.
+    """
+    pycolmap, source, record = load_pycolmap(), open_source(data), out / RECORD_FILE
+    if record.is_file() and json.loads(record.read_text())['request'] == fingerprint(source.path, None, 0):
+        return out
+    say(f'{data} has no poses: asking the map for them')
+    shutil.rmtree(out, ignore_errors=True)
+    place = Workplace(out, source.path, None, 0, say)
+    chosen = Selection(**place.remembered('chosen', lambda: asdict(choose(source, None))))
+    shots = [_with_camera(shot, bundle) for shot in source.take(chosen.indices, place.images)]
+    believed = _believed(bundle, shots, place.images, device)
+    say(f'{chosen.text}; the map believes {len(believed.T_map_cam)} of {len(shots)}')
+    if len(believed.T_map_cam) < _FEWEST_TIES:
+        place.abandon()
+        raise AprlocError(f'no overlap was found between {data} and the map: it believes {len(believed.T_map_cam)} of {len(shots)} of '
+                          'its answers. It is of another place, or in another light altogether: extend the map by a drive between '
+                          'them first (dusk before night)')
+    if not place.database.is_file():
+        lenses = {optics: colmap_camera(pycolmap, optics) for optics in dict.fromkeys(shot.optics for shot in shots)}
+        extract(pycolmap, place.database, place.images, {shot.name: lenses[shot.optics] for shot in shots})
+    match_shots(pycolmap, place.database, shots, chosen.is_video, say)
+    fixed = set(range(1, 1 + len({shot.optics for shot in shots})))
+    parts = map_parts(pycolmap, place.database, place.images, place.folder / 'models', fixed, 0, len(shots))
+    found = dict(believed.T_map_cam)
+    for part in parts:
+        if _tied(pycolmap, part, believed):
+            found |= camera_poses(part)
+    say(_connection(shots, found))
+    if len(found) < MIN_FRAMES:
+        place.abandon()
+        raise AprlocError(f'{data}: only {len(found)} of {len(shots)} images could be connected to the map, it takes {MIN_FRAMES}')
+    _write(pycolmap, [shot for shot in shots if shot.name in found], found, place.folder / 'capture', bundle)
+    record = {'request': fingerprint(source.path, None, 0), 'source': str(source.path)}
+    (place.folder / 'capture' / RECORD_FILE).write_text(json.dumps(record, indent=2) + '\n')
+    place.finish()
+    return place.out
+
+
+def _with_camera(shot: Shot, bundle: MapBundle) -> Shot:
+    """A lens that nobody calibrated is taken for that of the map."""
+    optics = shot.optics
+    camera = bundle.manifest.source(optics.camera, optics.width, optics.height)
+    return replace(shot, optics=Optics(optics.width, optics.height, camera))
+
+
+def _believed(bundle: MapBundle, shots: list[Shot], folder: Path, device: str) -> _Believed:
+    localizer, found = Localizer(bundle, device), {}
+    for shot in tqdm(shots, desc='asking the map', unit='image', leave=False, mininterval=2.0):
+        image = cv2.cvtColor(cv2.imread(str(folder / shot.name)), cv2.COLOR_BGR2RGB)
+        estimate = localizer.localize(image, shot.optics.camera)
+        if estimate.status == 'refined':
+            found[shot.name] = estimate.T_map_cam.double().cpu()
+    unit_m = bundle.manifest.scene.scene_unit_m
+    return _Believed(found, max(_REACH * unit_m, 3 * bundle.manifest.accuracy.get('p95_m', 0.0)), _PRIOR_SD * unit_m)
+
+
+def _tied(pycolmap, part, believed: _Believed) -> bool:
+    """Bring a part into the map's frame, in place; False where too few believed images agree about where it lies."""
+    posed = camera_poses(part)
+    names = [name for name in posed if name in believed.T_map_cam]
+    if len(names) < _FEWEST_TIES:
+        return False
+    wanted = np.stack([believed.T_map_cam[name][:3, 3].numpy() for name in names])
+    ransac = pycolmap.RANSACOptions(max_error=believed.reach_m, random_seed=0)
+    change = pycolmap.align_reconstruction_to_locations(part, names, wanted, _FEWEST_TIES, ransac)
+    if change is None:
+        return False
+    transform(pycolmap, part, Similarity(change.scale, torch.from_numpy(change.rotation.matrix()),
+                                         torch.from_numpy(np.array(change.translation)), 0.0, ''))
+    agree = [name for name in names if _near(camera_poses(part)[name], believed.T_map_cam[name], believed.reach_m)]
+    if len(agree) < max(_FEWEST_TIES, _TIED_SHARE * len(names)):
+        return False
+    _adjust(pycolmap, part, {name: believed.T_map_cam[name][:3, 3] for name in agree}, believed.sd_m)
+    return True
+
+
+def _near(T: Tensor, wanted: Tensor, reach_m: float) -> bool:
+    return bool((T[:3, 3] - wanted[:3, 3]).norm() < reach_m)
+
+
+def _adjust(pycolmap, part, positions: dict[str, Tensor], sd_m: float) -> None:
+    """Bundle adjustment with believed positions as priors: a long part bends else."""
+    config, priors = pycolmap.BundleAdjustmentConfig(), []
+    for number in part.reg_image_ids():
+        image = part.images[number]
+        config.add_image(number)
+        if image.name in positions:
+            priors.append(pycolmap.PosePrior(corr_data_id=image.data_id, position=positions[image.name].numpy(),
+                                             position_covariance=sd_m ** 2 * np.eye(3),
+                                             coordinate_system=pycolmap.PosePriorCoordinateSystem.CARTESIAN))
+    for number in part.cameras:
+        config.set_constant_cam_intrinsics(number)
+    options = pycolmap.BundleAdjustmentOptions()
+    options.ceres.solver_options.num_threads = 1
+    options.print_summary = False
+    with ends_at_once():
+        pycolmap.create_pose_prior_bundle_adjuster(options, pycolmap.PosePriorBundleAdjustmentOptions(), config, priors,
+                                                   part).solve()
+
+
+def _connection(shots: list[Shot], found: dict[str, Tensor]) -> str:
+    """How much of the drive is connected to the map, and which stretches of it are not."""
+    apart, stretches = [shot.name not in found for shot in shots], []
+    for index, lost in enumerate(apart):
+        if lost and (not index or not apart[index - 1]):
+            stretches.append([shots[index].name, shots[index].name])
+        elif lost:
+            stretches[-1][1] = shots[index].name
+    text = f'{len(found)} of {len(shots)} images have a pose in the map'
+    if not stretches:
+        return text
+    named = ', '.join(first if first == last else f'{first} to {last}' for first, last in stretches[:5])
+    return f'WARNING: {text}; not connected, and not used: {named}{" ..." if len(stretches) > 5 else ""}'
+
+
+def _write(pycolmap, shots: list[Shot], T_map_cam: dict[str, Tensor], capture: Path, bundle: MapBundle) -> None:
+    model = pycolmap.Reconstruction()
+    numbers = {optics: number for number, optics in enumerate(dict.fromkeys(shot.optics for shot in shots), 1)}
+    for optics, number in numbers.items():
+        camera = colmap_camera(pycolmap, optics)
+        camera.camera_id = number
+        model.add_camera_with_trivial_rig(camera)
+    for number, shot in enumerate(shots, 1):
+        image = pycolmap.Image(name=shot.name, camera_id=numbers[shot.optics], image_id=number)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(invert(T_map_cam[shot.name])[:3].numpy()))
+    folder = capture / 'sparse' / '0'
+    folder.mkdir(parents=True, exist_ok=True)
+    model.write_text(folder)
+    write_frame(capture, bundle.manifest.frame)
+    stamped = [shot for shot in shots if shot.stamp_s is not None]
+    if stamped:
+        (capture / TIMES_FILE).write_text('# stamp_s name\n' + ''.join(f'{shot.stamp_s:.9f} {shot.name}\n' for shot in stamped))
