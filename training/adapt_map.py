@@ -20,6 +20,7 @@ from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import Views, load_views, with_lenses
+from aprloc_ros.training.posing.sources import open_source
 from aprloc_ros.training.posing.workplace import fingerprint
 from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.stages.adaptation import METHODS, Material, adapt_regressor, rehearse, rendered_views
@@ -65,11 +66,11 @@ def adapt_map(directory: Path, data: Path, method: str = 'pseudo', check: Path |
     does. Raises AprlocError, and leaves the map as it was, where the taught one is not better, where the map does not know
     the place of the drive, and where it lacks what the method needs. An interrupted call goes on when it is repeated.
     """
-    bundle = load_map(directory, device)
+    bundle, source = load_map(directory, device), open_source(data)
     work_dir = directory.with_name(f'.{directory.name}.adapting')
     _begin(work_dir, f'{fingerprint(data, None, seed)} {method} {check} {bundle.manifest.regressor.sha256}', say)
     try:
-        frames = with_lenses(drive_frames(data, bundle.manifest, work_dir, say), bundle.manifest.lenses)
+        frames = with_lenses(drive_frames(source, bundle.manifest, work_dir, say), bundle.manifest.lenses)
         frames, believed = answered(bundle, frames, work_dir, device)
         say(f'the map believes its answer to {int(believed.sum())} of {len(frames)} images')
         checked = check and _checked(check, bundle.manifest)

@@ -16,21 +16,20 @@ from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.sizes import has_aspect
 from aprloc_ros.training.posing.selection import Selection, measure, select
-from aprloc_ros.training.posing.shots import Shot
-from aprloc_ros.training.posing.sources import open_source
+from aprloc_ros.training.posing.shots import Shot, Source
 from aprloc_ros.training.stages.loop import write_atomically
 
 FEWEST = 8
 _ANSWERS_A_SAVE = 25
 
 
-def drive_frames(data: Path, manifest: Manifest, work_dir: Path, say) -> tuple[Frame, ...]:
+def drive_frames(source: Source, manifest: Manifest, work_dir: Path, say) -> tuple[Frame, ...]:
     """The images of a folder, a video or a bag, in order; their poses mean nothing.
 
     As many as the movement asks for, as `aprloc pose` takes them; work_dir remembers which, and holds them. Raises AprlocError
     for fewer than FEWEST, for images that show nothing, and for those of which the map cannot know the camera.
     """
-    source, record = open_source(data), work_dir / 'chosen.json'
+    record = work_dir / 'chosen.json'
     if not record.is_file():
         with tqdm(source.looks(), total=len(source), desc='looking', unit='image', leave=False, mininterval=2.0) as looks:
             found = select(measure(looks), source, None)
@@ -39,7 +38,7 @@ def drive_frames(data: Path, manifest: Manifest, work_dir: Path, say) -> tuple[F
         partial.replace(record)
     chosen = Selection(**json.loads(record.read_text()))
     if len(chosen.indices) < FEWEST:
-        raise AprlocError(f'{data}: {len(chosen.indices)} images that differ; at least {FEWEST} are needed to teach anything, some '
+        raise AprlocError(f'{source.path}: {len(chosen.indices)} images that differ; at least {FEWEST} are needed to teach anything, some '
                           'hundred are better')
     frames = tuple(_frame(shot, work_dir / 'images', manifest) for shot in source.take(chosen.indices, work_dir / 'images'))
     for text in (chosen.text, *source.notes):
