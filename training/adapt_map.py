@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from aprloc_ros.covariance import prior_covariance
 from aprloc_ros.errors import AprlocError
@@ -147,7 +148,8 @@ def _material(bundle: MapBundle, renderer: Renderer, views: Views, frames: tuple
     config, rehearsal = METHODS[method], None
     if config.rehearsed:
         poses = views.T_map_cam if bundle.points is None else torch.cat([bundle.points.view_poses, views.T_map_cam])
-        rehearsal = rehearse(renderer, poses, views.histograms, config, seed)
+        with tqdm(total=config.rehearsed, desc='rendering views to rehearse', leave=False, mininterval=2.0) as bar:
+            rehearsal = rehearse(renderer, poses, views.histograms, config, seed, bar.update)
     is_labelled = method == 'pseudo'
     matching = None if is_labelled else _matching(bundle, views, frames, method)
     return Material(views, torch.full((len(views),), is_labelled), matching, rehearsal)
