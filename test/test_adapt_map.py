@@ -12,7 +12,7 @@ from tiny_map import save_tiny_map
 
 from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.map_bundle import REGRESSOR_FILE, load_map
+from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, load_map
 from aprloc_ros.training import adapt_map as adapting
 from aprloc_ros.training.adapt_map import adapt_map
 from aprloc_ros.training.adapting import drive
@@ -45,7 +45,7 @@ def directory(tmp_path):
 class Oracle:
     """A localizer that knows the truth of the wall's images in their order, and believes it where it is told to."""
 
-    asked = 0
+    asked, refiner_name = 0, 'nre'
 
     def __init__(self, poses, status='refined'):
         self.poses, self.status = poses, status
@@ -148,6 +148,18 @@ def test_colours_teach_too(directory, images, oracle, monkeypatch):
 def test_features_need_some(directory, images, oracle):
     with pytest.raises(AprlocError, match='has no features to match.*--method photometric or pseudo'):
         adapt_map(directory, images, 'feature', device='cpu')
+
+
+def test_a_map_that_is_but_its_regressor_cannot_teach_itself(directory, images):
+    with pytest.raises(AprlocError, match='tiny has no refiner whose answers could be believed'):
+        adapt_map(directory, images, device='cpu')
+    assert [path.name for path in directory.parent.iterdir()] == ['tiny']
+
+
+def test_a_map_without_its_field_says_so(directory, images):
+    (directory / FIELD_FILE).unlink()
+    with pytest.raises(AprlocError, match='field.safetensors: No such file.*rebuild the map'):
+        adapt_map(directory, images, device='cpu')
 
 
 @pytest.mark.parametrize('what, message', [

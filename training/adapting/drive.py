@@ -62,11 +62,13 @@ def _own_camera(shot: Shot, own: Camera) -> Camera:
 def answered(bundle: MapBundle, frames: tuple[Frame, ...], work_dir: Path, device: str) -> tuple[tuple[Frame, ...], Tensor]:
     """The frames with the poses that the map answers, each asked by itself, and which of them its gate believes [N] (bool).
 
-    work_dir keeps the answers: an interrupted run goes on.
+    work_dir keeps the answers: an interrupted run goes on. Raises AprlocError for a map that has but its regressor.
     """
     cache = work_dir / 'answers.pt'
     answers = torch.load(cache, weights_only=True) if cache.exists() else {'poses': [], 'believed': []}
     localizer, done = Localizer(bundle, device), len(answers['poses'])
+    if localizer.refiner_name == 'none':
+        raise AprlocError(f'the map {bundle.manifest.name} has no refiner whose answers could be believed; rebuild it with aprloc build')
     for index, frame in enumerate(tqdm(frames[done:], initial=done, total=len(frames), desc='asking the map', unit='image',
                                        leave=False, mininterval=2.0), done + 1):
         estimate = localizer.localize(frame.read_image(), frame.camera)

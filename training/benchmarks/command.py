@@ -27,7 +27,7 @@ from aprloc_ros.training.benchmarks.metres import benchmark_metres
 from aprloc_ros.training.benchmarks.nefes import benchmark_nefes
 from aprloc_ros.training.benchmarks.nre import benchmark_nre
 from aprloc_ros.training.benchmarks.pose import benchmark_pose
-from aprloc_ros.training.benchmarks.priors import benchmark_priors
+from aprloc_ros.training.benchmarks.priors import PRIOR_REFINERS, benchmark_priors
 from aprloc_ros.training.benchmarks.refine import benchmark_refine
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.splits import calibration_split
@@ -152,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     refine.add_argument('--plot', type=Path, metavar='FILE.png', help='draw convergence, on the frames of --every-slow')
     priors = of_frames('priors', benchmark_priors, slow='nefes')
     priors.add_argument('--regressors', nargs='*', default=[], metavar='MAP', help='whose regressors are first poses too')
+    priors.add_argument('--refiners', nargs='+', choices=PRIOR_REFINERS, help='default: all')
     budget = of_frames('budget', benchmark_budget)
     budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
     of_frames('camera', benchmark_camera)

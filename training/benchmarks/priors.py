@@ -20,7 +20,7 @@ from aprloc_ros.training.benchmarks.refine import Question, ask, refine
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.hardware import describe_hardware
 
-_REFINERS = ('nefes_apr', 'nefes_pose', 'align', 'nre')
+PRIOR_REFINERS = ('nefes_apr', 'nefes_pose', 'align', 'nre')
 _SLOW = ('nefes_apr', 'nefes_pose')
 _OWN_START = 'nefes_apr'   # descends in the weights of a regressor
 
@@ -41,14 +41,15 @@ def benchmark_priors(options):
     asked = {every: test[::every] for every in (options.every, options.every_slow)}
     priors = [_retrieval(bundle), *(_regressor(bundle, each) for each in (
         bundle, *(load_map(find_map(name, options.map_dir), options.device) for name in options.regressors)))]
+    names = options.refiners or PRIOR_REFINERS
     print(f'{options.name}: {len(asked[options.every])} held-out frames, for {" and ".join(_SLOW)} {len(asked[options.every_slow])}, on '
-          f'{describe_hardware(device)}; median cm / deg\n| first pose | alone | ' + ' | '.join(_REFINERS) + ' |\n|' + '---|' * 6)
+          f'{describe_hardware(device)}; median cm / deg\n| first pose | alone | ' + ' | '.join(names) + ' |\n|' + '---|' * (2 + len(names)))
     for prior in priors:
         with_prior = prior.bundle or bundle
         questions = {every: ask(with_prior, frames, options.device) for every, frames in asked.items()}
         alone = questions[options.every]
         cells = [_errors([prior.pose(q) for q in alone], alone)]
-        for name in _REFINERS:
+        for name in names:
             chosen = questions[options.every_slow if name in _SLOW else options.every]
             cells.append(_cell(name, prior, with_prior, chosen, device))
         print(f'| {prior.name} | {" | ".join(cells)} |', flush=True)
