@@ -151,8 +151,9 @@ def _add_adapt(subparsers) -> None:
     parser.add_argument('name', metavar='NAME', help='of the map')
     parser.add_argument('--data', type=Path, required=True, metavar='PATH',
                         help='a folder of images, a video, a ROS 2 or ROS 1 bag; poses beside them are not read')
-    parser.add_argument('--method', choices=('pseudo', 'feature', 'photometric'), default='pseudo',
-                        help="what teaches: the map's own believed answers (default), or its field by features or colours")
+    parser.add_argument('--method', choices=('pseudo', 'photometric', 'feature', 'descriptors'), default='pseudo',
+                        help="what teaches: the map's own believed answers (default), or its field by colours, by the regressor's "
+                             'features or by descriptors')
     parser.add_argument('--check', type=Path, metavar='CAPTURE',
                         help='with poses in the frame of the map: decides whether the taught map is better (default: a fifth of '
                              "the drive's believed answers, which then do not teach)")

@@ -19,7 +19,7 @@ from aprloc_ros.training.adapting import drive
 from aprloc_ros.training.adapting.exam import exam_split
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.images.views import load_views
-from aprloc_ros.training.stages.adaptation import AdaptationTraining
+from aprloc_ros.training.stages.adaptation import METHODS, AdaptationTraining
 from aprloc_ros.training.stages.regressor import predict_poses
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -64,7 +64,7 @@ class Oracle:
 def oracle(wall, monkeypatch):
     found = Oracle([frame.T_map_cam for frame in read_capture(wall).train])
     monkeypatch.setattr(drive, 'Localizer', found)
-    monkeypatch.setattr(adapting, 'METHODS', {name: QUICK for name in ('pseudo', 'photometric', 'feature')})
+    monkeypatch.setattr(adapting, 'METHODS', dict.fromkeys(METHODS, QUICK))
     return found
 
 
@@ -146,7 +146,7 @@ def test_colours_teach_too(directory, images, oracle, monkeypatch):
 
 
 def test_features_need_some(directory, images, oracle):
-    with pytest.raises(AprlocError, match='has no features to match.*--method photometric or pseudo'):
+    with pytest.raises(AprlocError, match='has no features to match; use --method photometric or pseudo'):
         adapt_map(directory, images, 'feature', device='cpu')
 
 

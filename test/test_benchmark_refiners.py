@@ -17,7 +17,7 @@ from aprloc_ros.training.benchmarks import refine as benchmark_refine
 from aprloc_ros.training.benchmarks.nefes import VARIANTS
 from aprloc_ros.training.benchmarks.refine import displaced
 from aprloc_ros.training.build_map import build
-from aprloc_ros.training.stages.adaptation import AdaptationTraining
+from aprloc_ros.training.stages.adaptation import METHODS, AdaptationTraining
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -117,13 +117,13 @@ def test_priors_prints_a_row_for_each_first_pose(wall, capsys, monkeypatch):
 
 def test_adapt_prints_a_row_for_each_method(wall, tmp_path, capsys, monkeypatch):
     quick = AdaptationTraining(epochs=1, short_side=12, rehearsed=2)
-    monkeypatch.setattr(adapt_map, 'METHODS', dict.fromkeys(('photometric', 'feature', 'pseudo'), quick))
+    monkeypatch.setattr(adapt_map, 'METHODS', dict.fromkeys(METHODS, quick))
     monkeypatch.setattr(adapt_map, 'FEWEST', 2)
     monkeypatch.setattr(benchmark_adapt, '_RUN', 2)
     monkeypatch.setattr(benchmark_adapt, 'answered', lambda bundle, frames, *rest: (frames, torch.ones(len(frames), dtype=torch.bool)))
     monkeypatch.setattr(adapt_map, 'exam_split', lambda count: (torch.tensor([0]), torch.tensor([1])))
     output, cells = first_cells(capsys, 'adapt', 'wall', '--data', wall[0], '--map-dir', wall[1], '--work', tmp_path / 'work', '--gamma', 2)
-    assert cells == ['regressor', 'before', 'photometric', 'feature', 'pseudo'] and '2 images teach, 2 score, gamma 2' in output
+    assert cells == ['regressor', 'before', *METHODS] and '2 images teach, 2 score, gamma 2' in output
     dark = cv2.imread(str(tmp_path / 'work' / 'images' / '000000.png'))
     bright = cv2.imread(str(wall[0] / 'test' / f'{TRAIN:02d}.png'))
     assert abs(dark[20, 20].astype(float) - 255 * (bright[20, 20] / 255) ** 2).max() < 1

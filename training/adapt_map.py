@@ -156,18 +156,18 @@ def _material(bundle: MapBundle, renderer: Renderer, views: Views, frames: tuple
 
 
 def _matching(bundle: MapBundle, views: Views, frames: tuple[Frame, ...], method: str) -> Matching:
+    """'feature' takes those of a DFNet, as the paper does, and what 'descriptors' takes of any other regressor's map."""
     m, side, device = bundle.manifest, METHODS[method].short_side, next(bundle.field.parameters()).device
     if method == 'photometric':
         return PhotometricMatching(bundle.field, m.scene, views, side)
-    if bundle.field.feature_channels and bundle.extractor is not None:
-        describe = fine_features(bundle.extractor)
-        return FieldFeatureMatching(bundle.field, m.scene, load_views(frames, m.descriptors.camera),
-                                    lambda images: describe(images.to(device))[0], side)
-    if not hasattr(bundle.regressor, 'features'):
-        raise AprlocError(f'the map {m.name} has no features to match, neither of its field nor of its regressor ({m.regressor.kind}); '
-                          'use --method photometric or pseudo, or rebuild it with aprloc build')
-    return RegressorFeatureMatching(bundle.field, m.scene, views,
-                                    lambda images: bundle.regressor.features(images.to(device), (0,))[0], side)
+    if method == 'feature' and hasattr(bundle.regressor, 'features'):
+        return RegressorFeatureMatching(bundle.field, m.scene, views,
+                                        lambda images: bundle.regressor.features(images.to(device), (0,))[0], side)
+    if bundle.extractor is None or not bundle.field.feature_channels:
+        raise AprlocError(f'the map {m.name} has no features to match; use --method photometric or pseudo, or rebuild it with aprloc build')
+    describe = fine_features(bundle.extractor)
+    return FieldFeatureMatching(bundle.field, m.scene, load_views(frames, m.descriptors.camera),
+                                lambda images: describe(images.to(device))[0], side)
 
 
 def _taught(manifest: Manifest, found: Adaptation, method: str, data: str) -> Manifest:

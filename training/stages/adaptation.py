@@ -46,6 +46,7 @@ class AdaptationTraining:
 METHODS = {
     'photometric': AdaptationTraining(epochs=4, least_steps=200),
     'feature': AdaptationTraining(epochs=4, least_steps=200),
+    'descriptors': AdaptationTraining(epochs=4, least_steps=200),
     'pseudo': AdaptationTraining(epochs=20, least_steps=400, batch=12, learning_rate=1e-3, turn_deg=6.0, colour_jitter=1.0,
                                  rehearsed=200)}
 
