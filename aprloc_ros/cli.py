@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_build(subparsers)
     _add_extend(subparsers)
     _add_calibrate(subparsers)
+    _add_adapt(subparsers)
     _add_align(subparsers)
     _add_localize(subparsers)
     _add_evaluate(subparsers)
@@ -151,6 +152,22 @@ def _add_calibrate(subparsers) -> None:
     parser.add_argument('name', metavar='NAME', help='of the map')
     parser.add_argument('--data', type=Path, required=True, metavar='PATH',
                         help='a capture with poses in the frame of the map, not the one it was built from')
+    _map_dir(parser)
+    _device(parser)
+
+
+def _add_adapt(subparsers) -> None:
+    parser = _command(subparsers, 'adapt', making.adapt,
+                      "teach a map's regressor with a drive of its place without poses")
+    parser.add_argument('name', metavar='NAME', help='of the map')
+    parser.add_argument('--data', type=Path, required=True, metavar='PATH',
+                        help='a folder of images, a video, a ROS 2 or ROS 1 bag; poses beside them are not read')
+    parser.add_argument('--method', choices=('pseudo', 'photometric', 'feature', 'descriptors'), default='pseudo',
+                        help="what teaches: the map's own believed answers (default), or its field by colours, by the regressor's "
+                             'features or by descriptors')
+    parser.add_argument('--check', type=Path, metavar='CAPTURE',
+                        help='with poses in the frame of the map: decides whether the taught map is better (default: a fifth of '
+                             "the drive's believed answers, which then do not teach)")
     _map_dir(parser)
     _device(parser)
 

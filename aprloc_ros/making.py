@@ -52,6 +52,16 @@ def calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
+def adapt(options: argparse.Namespace) -> int:
+    from aprloc_ros.catalogue import find_map
+    from aprloc_ros.training.adapt_map import adapt_map
+
+    directory = find_map(options.name, options.map_dir)
+    adapt_map(directory, options.data, options.method, options.check, device=options.device, say=say)
+    print(f'{directory}: adapted')
+    return 0
+
+
 def align(options: argparse.Namespace) -> int:
     from aprloc_ros.catalogue import find_map
     from aprloc_ros.training.align_map import align_map

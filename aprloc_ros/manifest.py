@@ -90,6 +90,25 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """A drive without poses that taught the regressor (`aprloc adapt`), and how much better that made it.
+
+    exam: what the medians are of: 'believed answers' of the drive that did not teach, or the capture of a 'check'.
+    """
+
+    method: str
+    data: str                                          # name of the drive
+    images: int = field(metadata=_COUNT)
+    believed: int = field(metadata=_COUNT)             # of these, by the gate
+    exam: str
+    exam_images: int = field(metadata=_COUNT)
+    before_m: float = field(metadata=_NOT_NEGATIVE)    # median of the regressor alone
+    before_deg: float = field(metadata=_NOT_NEGATIVE)
+    after_m: float = field(metadata=_NOT_NEGATIVE)
+    after_deg: float = field(metadata=_NOT_NEGATIVE)
+
+
+@dataclass(frozen=True)
 class BuildFacts:
     preset: str
     seconds: float = field(metadata=_NOT_NEGATIVE)
@@ -116,6 +135,7 @@ class Manifest:
     refiner: str = 'none'          # the one that is used where none is asked for
     refiners: dict[str, RefinerSpec] = field(default_factory=dict)   # calibrated ones, by name
     lenses: tuple[Lens, ...] = ()  # of the drive's cameras that were not as declared
+    lessons: tuple[Lesson, ...] = ()   # the last one made the regressor what it is
     frame: MapFrame = field(default_factory=MapFrame)
     frame_id: str = 'map'
     schema: int = SCHEMA

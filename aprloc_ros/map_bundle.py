@@ -152,6 +152,19 @@ def save_moved(directory: Path, manifest: Manifest, change: Similarity) -> Manif
     return manifest
 
 
+def save_regressor(directory: Path, manifest: Manifest, regressor: nn.Module) -> None:
+    """Give a map another regressor of the same kind and the manifest that goes with it, all or nothing.
+
+    All its other files stay as they are, bit for bit.
+    """
+    target = check_target(directory)
+    contents = {path.name: path.read_bytes() for path in target.iterdir() if path.is_file()}
+    contents[REGRESSOR_FILE] = _pack(regressor)
+    sha256 = hashlib.sha256(contents[REGRESSOR_FILE]).hexdigest()
+    manifest = replace(manifest, regressor=replace(manifest.regressor, sha256=sha256))
+    _replace(target, {**contents, FILE_NAME: manifest_text(manifest).encode()})
+
+
 def _replace(target: Path, contents: Mapping[str, bytes]) -> Path:
     partial, old = target.with_name(f'.{target.name}.partial'), target.with_name(f'.{target.name}.old')
     try:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aprloc_ros.catalogue import FILE_NAME
 from aprloc_ros.covariance import LOWEST_DEG, LOWEST_M, axis_groups, floor_covariance
-from aprloc_ros.manifest import Manifest, RefinerSpec, read_manifest
+from aprloc_ros.manifest import Lesson, Manifest, RefinerSpec, read_manifest
 from aprloc_ros.map_bundle import save_moved
 from aprloc_ros.similarity import Similarity
 
@@ -28,6 +28,7 @@ def moved_manifest(manifest: Manifest, change: Similarity) -> Manifest:
     accuracy = {name: value * change.scale if name.endswith('_m') else value for name, value in manifest.accuracy.items()}
     return replace(manifest, scene=manifest.scene.moved(change), refiners=refiners, accuracy=accuracy,
                    covariance=scaled_covariance(manifest.covariance, change.scale),
+                   lessons=tuple(_moved_lesson(lesson, change.scale) for lesson in manifest.lessons),
                    history=_moved_history(manifest.history, change.scale), frame=manifest.frame.moved(change))
 
 
@@ -42,6 +43,10 @@ def scaled_covariance(covariance: Tensor, scale: float) -> Tensor:
 def _moved_refiner(spec: RefinerSpec, scale: float) -> RefinerSpec:
     """A Hessian is per metre and so changes with the unit by itself; only the floor is a length."""
     return replace(spec, covariance=replace(spec.covariance, floor_m=max(LOWEST_M, scale * spec.covariance.floor_m)))
+
+
+def _moved_lesson(lesson: Lesson, scale: float) -> Lesson:
+    return replace(lesson, before_m=scale * lesson.before_m, after_m=scale * lesson.after_m)
 
 
 def _moved_history(history: dict[str, list[list[float]]], scale: float) -> dict[str, list[list[float]]]:

@@ -171,7 +171,8 @@ def test_there_is_no_cycle():
 GROUND = {'datasets', 'images'}
 TRAINING_MAY_IMPORT = {
     'datasets': set(), 'place': set(), 'images': {'datasets'}, 'structure': GROUND, 'checks': GROUND | {'structure'},
-    'stages': GROUND | {'structure'}, 'calibration': GROUND, 'posing': GROUND | {'structure'}}
+    'stages': GROUND | {'structure'}, 'calibration': GROUND, 'posing': GROUND | {'structure'},
+    'adapting': GROUND | {'posing', 'stages'}}
 TRAINING = ROOT / 'training'
 
 

@@ -5,14 +5,19 @@ import itertools
 import cv2
 import pytest
 import torch
-from tiny_capture import TEST, write_settings, write_wall
+from tiny_capture import TEST, TRAIN, write_settings, write_wall
 
 from aprloc_ros.cli import main
 from aprloc_ros.geometry import pose_errors, se3_exp
+from aprloc_ros.refinement.refined import Budget
+from aprloc_ros.training import adapt_map
+from aprloc_ros.training.benchmarks import adapt as benchmark_adapt
 from aprloc_ros.training.benchmarks import budget as benchmark_budget
+from aprloc_ros.training.benchmarks import refine as benchmark_refine
 from aprloc_ros.training.benchmarks.nefes import VARIANTS
 from aprloc_ros.training.benchmarks.refine import displaced
 from aprloc_ros.training.build_map import build
+from aprloc_ros.training.stages.adaptation import METHODS, AdaptationTraining
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -99,3 +104,26 @@ def test_starts_are_displaced_by_what_is_asked(move_m, turn_deg):
     moved = displaced(T, move_m, turn_deg, torch.Generator().manual_seed(3))
     error_m, error_deg = pose_errors(moved, T)
     assert error_m.item() == pytest.approx(move_m, abs=1e-9) and error_deg.item() == pytest.approx(turn_deg, abs=1e-5)
+
+
+def test_priors_prints_a_row_for_each_first_pose(wall, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark_refine, '_PLENTY', Budget(2, 1e7))
+    output, cells = first_cells(capsys, 'priors', 'wall', '--data', wall[0], '--map-dir', wall[1], '--every-slow', 4)
+    assert cells == ['first pose', 'retrieval', 'dfnet of wall'] and f'{TEST} held-out frames' in output
+    rows = {row[1].strip(): [cell.strip() for cell in row[2:-1]] for row in (line.split('|') for line in output.splitlines() if line[:2] == '| ')}
+    assert rows['first pose'] == ['alone', 'nefes_apr', 'nefes_pose', 'align', 'nre']
+    assert rows['retrieval'][1] == '-' and all('/' in cell for cell in (*rows['retrieval'][2:], *rows['dfnet of wall']))
+
+
+def test_adapt_prints_a_row_for_each_method(wall, tmp_path, capsys, monkeypatch):
+    quick = AdaptationTraining(epochs=1, short_side=12, rehearsed=2)
+    monkeypatch.setattr(adapt_map, 'METHODS', dict.fromkeys(METHODS, quick))
+    monkeypatch.setattr(adapt_map, 'FEWEST', 2)
+    monkeypatch.setattr(benchmark_adapt, '_RUN', 2)
+    monkeypatch.setattr(benchmark_adapt, 'answered', lambda bundle, frames, *rest: (frames, torch.ones(len(frames), dtype=torch.bool)))
+    monkeypatch.setattr(adapt_map, 'exam_split', lambda count: (torch.tensor([0]), torch.tensor([1])))
+    output, cells = first_cells(capsys, 'adapt', 'wall', '--data', wall[0], '--map-dir', wall[1], '--work', tmp_path / 'work', '--gamma', 2)
+    assert cells == ['regressor', 'before', *METHODS] and '2 images teach, 2 score, gamma 2' in output
+    dark = cv2.imread(str(tmp_path / 'work' / 'images' / '000000.png'))
+    bright = cv2.imread(str(wall[0] / 'test' / f'{TRAIN:02d}.png'))
+    assert abs(dark[20, 20].astype(float) - 255 * (bright[20, 20] / 255) ** 2).max() < 1

@@ -165,7 +165,7 @@ def test_version_and_help_come_without_torch():
     version = subprocess.run([sys.executable, '-c', code, '--version'], capture_output=True, text=True, check=True)
     assert version.stdout == f'aprloc {__version__}\n'
     helped = subprocess.run([sys.executable, '-c', code, '--help'], capture_output=True, text=True, check=True)
-    for command in ('demo', 'build', 'calibrate', 'localize', 'evaluate', 'bag', 'play', 'replay', 'maps', 'benchmark', 'place'):
+    for command in ('demo', 'build', 'calibrate', 'adapt', 'localize', 'evaluate', 'bag', 'play', 'replay', 'maps', 'benchmark', 'place'):
         assert command in helped.stdout
 
 

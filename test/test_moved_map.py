@@ -17,7 +17,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geodesy import GeodeticOrigin
 from aprloc_ros.geometry import se3_exp, so3_exp
 from aprloc_ros.localizer import Localizer
-from aprloc_ros.manifest import manifest_text, read_manifest
+from aprloc_ros.manifest import Lesson, manifest_text, read_manifest
 from aprloc_ros.map_bundle import POINTS_FILE, load_map
 from aprloc_ros.map_frame import MapFrame
 from aprloc_ros.moved_map import move_map, moved_manifest, scaled_covariance
@@ -143,3 +143,9 @@ def test_an_unsure_scale_is_the_spread_of_true_positions():
     assert math.sqrt(covariance.trace()) == pytest.approx(0.01 * T[:3, 3].norm().item())
     assert covariance[3:].abs().max() == 0
     assert to_mapping(frame)['geodetic'] is None
+
+
+def test_what_a_lesson_says_in_metres_is_moved_too():
+    lesson = Lesson('pseudo', 'drive', 90, 80, 'believed answers', 16, before_m=1.0, before_deg=3.0, after_m=0.5, after_deg=2.0)
+    moved, = moved_manifest(replace(tiny_manifest(), lessons=(lesson,)), SCALED).lessons
+    assert moved == replace(lesson, before_m=1.7, after_m=0.85)

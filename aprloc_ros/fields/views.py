@@ -30,10 +30,17 @@ def render_view(field: Field, scene: SceneNormalisation, camera: Camera, T_map_c
     camera: rectified; T_map_cam [4, 4]; histogram [10].
     Returns rgb [3, H, W] in [0, 1] and depth along the optical axis [H, W] in metres, on the field's device.
     """
+    rgb, depth_m = render_colours(field, scene, camera, T_map_cam, histogram, chunk)
+    return rgb.clamp(0, 1), depth_m
+
+
+def render_colours(field: Field, scene: SceneNormalisation, camera: Camera, T_map_cam: Tensor, histogram: Tensor,
+                   chunk: int = 4096) -> tuple[Tensor, Tensor]:
+    """As render_view, but colours as the field says them, differentiable in T_map_cam where gradients are on."""
     parts = _rendered(field, scene, camera, T_map_cam, histogram, chunk, features=False)
     rgb, depth = (torch.cat(column) for column in zip(*((part.rgb, part.depth) for part in parts)))
     shape = camera.height, camera.width
-    return rgb.float().clamp(0, 1).T.reshape(3, *shape), depth.float().reshape(shape) * scene.scene_unit_m
+    return rgb.float().T.reshape(3, *shape), depth.float().reshape(shape) * scene.scene_unit_m
 
 
 def render_features(field: Field, scene: SceneNormalisation, camera: Camera, T_map_cam: Tensor, histogram: Tensor,

@@ -14,6 +14,7 @@ from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refiners import REFINERS
 from aprloc_ros.training.benchmarks.ablation import benchmark_ablation
+from aprloc_ros.training.benchmarks.adapt import benchmark_adapt
 from aprloc_ros.training.benchmarks.budget import benchmark_budget
 from aprloc_ros.training.benchmarks.camera import benchmark_camera
 from aprloc_ros.training.benchmarks.contradictions import benchmark_contradictions
@@ -26,11 +27,13 @@ from aprloc_ros.training.benchmarks.metres import benchmark_metres
 from aprloc_ros.training.benchmarks.nefes import benchmark_nefes
 from aprloc_ros.training.benchmarks.nre import benchmark_nre
 from aprloc_ros.training.benchmarks.pose import benchmark_pose
+from aprloc_ros.training.benchmarks.priors import PRIOR_REFINERS, benchmark_priors
 from aprloc_ros.training.benchmarks.refine import benchmark_refine
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.images.views import load_views, with_lenses
+from aprloc_ros.training.stages.adaptation import METHODS
 from aprloc_ros.training.stages.quality import field_psnr_db
 
 _QUERIES, _WARM_UP, _VIEWS = 60, 5, 10
@@ -147,6 +150,9 @@ def _parser() -> argparse.ArgumentParser:
     refine = of_frames('refine', benchmark_refine, slow='nefes and photometric')
     refine.add_argument('--refiners', nargs='+', choices=REFINERS[1:], help='default: all')
     refine.add_argument('--plot', type=Path, metavar='FILE.png', help='draw convergence, on the frames of --every-slow')
+    priors = of_frames('priors', benchmark_priors, slow='nefes')
+    priors.add_argument('--regressors', nargs='*', default=[], metavar='MAP', help='whose regressors are first poses too')
+    priors.add_argument('--refiners', nargs='+', choices=PRIOR_REFINERS, help='default: all')
     budget = of_frames('budget', benchmark_budget)
     budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
     of_frames('camera', benchmark_camera)
@@ -160,6 +166,9 @@ def _parser() -> argparse.ArgumentParser:
                 of_frames('descriptors', benchmark_descriptors, work=checkpoints)):
         sub.add_argument('--preset', default='small')
         sub.add_argument('--config', type=Path)
+    adapt = of_frames('adapt', benchmark_adapt, work=checkpoints)
+    adapt.add_argument('--methods', nargs='+', choices=tuple(METHODS), help='default: all')
+    adapt.add_argument('--gamma', type=float, default=1.0, metavar='G', help='power of all colours: above 1 is darker (default: 1)')
     command('contradictions', benchmark_contradictions).add_argument('--data', type=Path, required=True)
     pose = command('pose', benchmark_pose)
     pose.add_argument('--data', type=Path, nargs='+', required=True, help='captures, or folders of images without poses')

@@ -1,0 +1,80 @@
+"""The images of a drive whose poses nobody knows, as frames."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.localizer import Localizer
+from aprloc_ros.manifest import Manifest
+from aprloc_ros.map_bundle import MapBundle
+from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.datasets.sizes import has_aspect
+from aprloc_ros.training.posing.selection import Selection, measure, select
+from aprloc_ros.training.posing.shots import Shot, Source
+from aprloc_ros.training.stages.loop import write_atomically
+
+FEWEST = 8
+_ANSWERS_A_SAVE = 25
+
+
+def drive_frames(source: Source, manifest: Manifest, work_dir: Path, say) -> tuple[Frame, ...]:
+    """The images of a folder, a video or a bag, in order; their poses mean nothing.
+
+    As many as the movement asks for, as `aprloc pose` takes them; work_dir remembers which, and holds them. Raises AprlocError
+    for fewer than FEWEST, for images that show nothing, and for those of which the map cannot know the camera.
+    """
+    record = work_dir / 'chosen.json'
+    if not record.is_file():
+        with tqdm(source.looks(), total=len(source), desc='looking', unit='image', leave=False, mininterval=2.0) as looks:
+            found = select(measure(looks), source, None)
+        partial = record.with_suffix('.part')
+        partial.write_text(json.dumps(asdict(found)))
+        partial.replace(record)
+    chosen = Selection(**json.loads(record.read_text()))
+    if len(chosen.indices) < FEWEST:
+        raise AprlocError(f'{source.path}: {len(chosen.indices)} images that differ; at least {FEWEST} are needed to teach anything, some '
+                          'hundred are better')
+    frames = tuple(_frame(shot, work_dir / 'images', manifest) for shot in source.take(chosen.indices, work_dir / 'images'))
+    for text in (chosen.text, *source.notes):
+        say(text)
+    return frames
+
+
+def _frame(shot: Shot, folder: Path, manifest: Manifest) -> Frame:
+    camera = shot.optics.camera or _own_camera(shot, manifest.camera)
+    return Frame(shot.name, folder / shot.name, torch.eye(4, dtype=torch.float64), camera, shot.stamp_s, shot.sequence)
+
+
+def _own_camera(shot: Shot, own: Camera) -> Camera:
+    size = shot.optics.width, shot.optics.height
+    if not has_aspect(size, (own.width, own.height)):
+        raise AprlocError(f'{shot.name}: the image is {size[0]}x{size[1]}, not of the aspect of the map\'s camera ({own.width}x'
+                          f'{own.height}); put a camera.yaml of ROS with the images, or record camera_info')
+    return own.resized(*size)
+
+
+def answered(bundle: MapBundle, frames: tuple[Frame, ...], work_dir: Path, device: str) -> tuple[tuple[Frame, ...], Tensor]:
+    """The frames with the poses that the map answers, each asked by itself, and which of them its gate believes [N] (bool).
+
+    work_dir keeps the answers: an interrupted run goes on. Raises AprlocError for a map that has but its regressor.
+    """
+    cache = work_dir / 'answers.pt'
+    answers = torch.load(cache, weights_only=True) if cache.exists() else {'poses': [], 'believed': []}
+    localizer, done = Localizer(bundle, device), len(answers['poses'])
+    if localizer.refiner_name == 'none':
+        raise AprlocError(f'the map {bundle.manifest.name} has no refiner whose answers could be believed; rebuild it with aprloc build')
+    for index, frame in enumerate(tqdm(frames[done:], initial=done, total=len(frames), desc='asking the map', unit='image',
+                                       leave=False, mininterval=2.0), done + 1):
+        estimate = localizer.localize(frame.read_image(), frame.camera)
+        answers['poses'].append(estimate.T_map_cam)
+        answers['believed'].append(estimate.status == 'refined')
+        if index % _ANSWERS_A_SAVE == 0 or index == len(frames):
+            write_atomically(cache, answers)
+    posed = tuple(replace(frame, T_map_cam=T) for frame, T in zip(frames, answers['poses'], strict=True))
+    return posed, torch.tensor(answers['believed'])
