@@ -247,7 +247,7 @@ def test_another_request_starts_afresh(wall, settings, finished, tmp_path, capsy
     build('wall', wall, map_dir=tmp_path, config=settings, device='cpu', until='field')
     target = build('wall', wall, map_dir=tmp_path, config=settings, device='cpu', seed=1)
     assert 'continuing' not in capsys.readouterr().out
-    assert not torch.equal(weights(target)['grid'], weights(finished)['grid'])
+    assert not torch.equal(*(weights(each)[f'{FIELD_FILE}: grid'] for each in (target, finished)))
 
 
 def test_points_of_the_capture_are_renumbered_to_the_fit_frames(tmp_path):

@@ -9,9 +9,9 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import invert, se3_exp, skew
 
 _FITTED = 250                 # cells at most, the surest first
-_TRIPLES = 400                # of the consensus
-_AGREES = 1.5                 # cells that an inlier may be off
-_KERNELS = 1.5, 0.75          # of the weighted least squares, in cells
+_TRIPLES = 200                # of the consensus
+_AGREES = 2.0                 # cells that an inlier may be off
+_KERNELS = 3.0, 1.5           # of the weighted least squares, in cells
 _STEPS = 5                    # with each
 _FEWEST = 4
 _NEAREST = 1e-3               # depth, in units of the coordinates, in front of which nothing is seen
