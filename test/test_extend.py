@@ -117,7 +117,8 @@ def test_a_map_grows_by_a_drive_and_says_which_taught_it(grow, later, finished, 
     assert [drive.name for drive in after.manifest.data.drives] == ['wall', 'later']
     assert after.manifest.data.hashes == {before.manifest.data.content_hash, content_hash(later)}
     assert len(before.points) < len(after.points) and len(after.points.view_poses) > len(before.points.view_poses)
-    assert torch.equal(after.points.coarse[:len(before.points)], before.points.coarse)
+    kept = after.points.coarse[:len(before.points)] - before.points.coarse
+    assert kept.abs().max() <= 1.01 / 127   # once more in eight bits
     assert after.manifest.regressor == before.manifest.regressor and after.manifest.field == before.manifest.field
     assert after.manifest.descriptors.extractor.sha256 != before.manifest.descriptors.extractor.sha256
     assert any('renders 6 of its views' in line for line in said)
