@@ -1,6 +1,7 @@
 """A second drive improves a calibration or leaves it as it is; the worlds' true covariances are known."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from test_calibration import PRIOR, World, judge
 from aprloc_ros.covariance import residuals
 from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.scoring.uncertainty import negative_log_likelihood
+from aprloc_ros.training import calibrate_map
 from aprloc_ros.training.calibration.comparison import why_no_better
 from aprloc_ros.training.calibration.from_trials import calibrate
 
@@ -41,6 +43,17 @@ def test_a_drive_that_is_too_short_or_of_another_place_teaches_nothing(known):
     assert '8 frames are too few' in why_no_better(World(4).trials(8), PRIOR, known, PRIOR)
     assert 'would believe' in why_no_better(World(5, fails=1.0).trials(30, per_frame=1), PRIOR,
                                             replace(known, gate=replace(known.gate, accept=0.0)), PRIOR)
+
+
+def test_a_gate_of_too_few_frames_to_keep_its_promises_gives_way_to_one_of_enough(known):
+    """On the very drive that a gate of enough frames does not give way to."""
+    found = SimpleNamespace(trials=World(3, fails=0.5, noise=0.3).trials(40, per_frame=1),
+                            spec=replace(known, gate=replace(known.gate, supported=True)))
+
+    def doubt(supported: bool) -> str:
+        has = replace(known, gate=replace(known.gate, supported=supported))
+        return calibrate_map._doubt(SimpleNamespace(refiner='nre', refiners={'nre': has}, covariance=PRIOR), {'nre': found}, PRIOR)
+    assert doubt(False) == '' and 'nats a frame' in doubt(True)
 
 
 def test_a_map_that_believed_nothing_learns(known):

@@ -61,9 +61,12 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
 
 
 def _doubt(manifest: Manifest, found: dict[str, RefinerScores], prior: torch.Tensor) -> str:
-    """Why the map's own refiner, if it has one whose calibration is of this version, knows its errors well enough."""
+    """Why the map's own refiner, if it has one whose calibration is of this version, knows its errors well enough.
+
+    Nothing speaks for a gate of too few frames to keep its promises where the drive has enough.
+    """
     known, new = manifest.refiners.get(manifest.refiner), found.get(manifest.refiner)
-    if known is None or new is None or not known.gate.risks:
+    if known is None or new is None or not known.gate.risks or new.spec.gate.supported > known.gate.supported:
         return ''
     return why_no_better(new.trials, prior, known, manifest.covariance)
 
