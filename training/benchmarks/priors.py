@@ -73,6 +73,8 @@ def _regressor(bundle: MapBundle, other: MapBundle) -> Prior:
     own, theirs = bundle.manifest, other.manifest
     if own.camera != theirs.camera or own.scene.pose_unit_m != theirs.scene.pose_unit_m:
         raise AprlocError(f'the map {theirs.name} is not of the capture of {own.name}: its regressor speaks of another camera or scene')
+    if theirs.regressor.kind == 'coordinates' and other is not bundle:
+        raise AprlocError(f'the regressor of {theirs.name} looks through the descriptors of its own map; ask that map')
     taken = replace(bundle, regressor=other.regressor, manifest=replace(own, regressor=theirs.regressor, covariance=theirs.covariance))
     return Prior(f'{theirs.regressor.kind} of {theirs.name}', lambda question: question.T_prior, taken)
 
