@@ -28,6 +28,7 @@ from tiny_map import CAMERA
 from aprloc_ros.recordings.message_fields import stamp_ns
 
 PATIENCE_S = 120.0
+_ASK_AGAIN_S = 15.0
 PIXELS = np.random.default_rng(0).integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
 _stamps_ns = itertools.count(10**9, 10**8)
 
@@ -209,15 +210,22 @@ class Peer:
     def call(self, service_type, name, request, meanwhile=lambda: None):
         """The service's answer; meanwhile() is called again and again while it is awaited.
 
-        One client a service, as robots have: a new one for each call may be heard before the service can reach it.
+        It is asked again when no answer comes: a server that has not yet found this reader drops what it says ("failed to send
+        response"). Whatever is asked here may be asked twice. One client a service, as robots have: a new one for each call may be heard before the service can reach it.
         """
         if name not in self._clients:
             self._clients[name] = self._node.create_client(service_type, name)
         client = self._clients[name]
         self.wait_for(client.service_is_ready, f'the service {name}')
-        future = client.call_async(request)
-        self.wait_for(lambda: future.done() or meanwhile(), f'an answer of {name}')
-        return future.result()
+        futures, asked_s = [], []
+
+        def answered():
+            if not futures or time.monotonic() - asked_s[-1] > _ASK_AGAIN_S:
+                futures.append(client.call_async(request))
+                asked_s.append(time.monotonic())
+            return any(future.done() for future in futures) or meanwhile()
+        self.wait_for(answered, f'an answer of {name}')
+        return next(future for future in futures if future.done()).result()
 
     def trigger(self, name, meanwhile=lambda: None):
         return self.call(Trigger, f'relocalize/{name}', Trigger.Request(), meanwhile)

@@ -48,7 +48,7 @@ def feature_metric(T_map_cam: Tensor, xyz: Tensor, descriptors: Tensor, feature_
     def residuals_at(grid: FeatureGrid, T: Tensor) -> levenberg.Residuals:
         return grid.residuals(xyz.double()[None], descriptors[None], T.view(1, 4, 4))
     found = levenberg.minimise(T_map_cam.to(weights)[None], lambda T: residuals_at(grid, T), weights, channels,
-                               levenberg.LevenbergSettings(kernel=LOSSES[loss]), allows)
+                               levenberg.LevenbergSettings(kernel=LOSSES[loss], tolerance_m=levenberg.nearness_m(xyz, T_map_cam)), allows)
     hessian, _ = levenberg.normal_equations(found.residuals, weights, found.variance, channels, LOSSES[loss])
     likeness = 1 - found.residuals.squared[found.residuals.seen] / 2
     lens = lens_evidence(found.residuals, residuals_at, grid, found.T_map_cam[0], weights, found.variance, LOSSES[loss], guess)

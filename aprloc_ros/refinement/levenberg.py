@@ -125,6 +125,14 @@ def is_solvable(hessian: Tensor) -> bool:
     return torch.linalg.eigvalsh(scale[:, None] * hessian * scale)[0].item() > _SOLVABLE
 
 
+def nearness_m(xyz: Tensor, T_map_cam: Tensor) -> float:
+    """The tolerance_m that goes with tolerance_rad: so small a turn moves what is seen as much. xyz [N, 3], T_map_cam [4, 4].
+
+    In metres a map of another unit, or of a smaller place, would end its searches elsewhere.
+    """
+    return LevenbergSettings.tolerance_rad * (xyz - T_map_cam[:3, 3].to(xyz)).norm(dim=1).median().item()
+
+
 def minimise(T_map_cam: Tensor, linearise: Callable[[Tensor], Residuals], weights: Tensor, components: int,
              settings: LevenbergSettings, allows: Callable[[int], bool],
              observe: Callable[[Tensor, Residuals], None] = lambda T, residuals: None) -> Solution:

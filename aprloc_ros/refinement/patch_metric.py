@@ -94,7 +94,8 @@ def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: L
     if len(rows) < _FEWEST:
         return None
     alignment, weights = _Alignment.of(patches, rows, image), torch.ones(1, len(rows), dtype=torch.float64)
-    found = levenberg.minimise(start[None], alignment.residuals, weights, SIDE ** 2, _SETTINGS, allows)
+    settings = replace(_SETTINGS, tolerance_m=levenberg.nearness_m(patches.centre[rows], start))
+    found = levenberg.minimise(start[None], alignment.residuals, weights, SIDE ** 2, settings, allows)
     T, residuals = found.T_map_cam[0], found.residuals
     alike = (residuals.seen & (1 / torch.sqrt(1 + residuals.squared) > _ALIKE))[0].numpy()
     moved_px = np.hypot(*(alignment.pixels(T) - alignment.pixels(start))[alike].T)
