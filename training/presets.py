@@ -53,7 +53,7 @@ PAPER = Preset(
     FeatureTraining(colour='trained', epochs=600, learning_rate=8e-5, final_learning_rate=1.28e-5, spatial_factor=1.0),
     map_points=20_000, map_patches=10_000, max_sift_frames=1000)
 
-# A map in about a quarter of an hour on two CPU cores, of less than 5 MB. In so few steps the transient head costs more
+# A map in some twenty minutes on two CPU cores, of less than 5 MB. In so few steps the transient head costs more
 # than it gives (demo place, held-out PSNR: 21.5 dB before it was switched on at 60 % of the steps, 21.1 dB after), and a
 # fusion network makes the features better that go through it, but those worse on the demo that `align` renders ray by ray.
 SMALL = Preset(
