@@ -223,8 +223,13 @@ def test_one_shot_answers_when_it_is_asked_and_then_no_more(node):
     for _ in range(5):
         see()
     assert not peer.poses
-    response = peer.trigger('relocalize', see)
-    assert response.success and response.message.startswith('localized at 2.0')
+    responses = []
+
+    def localized():
+        responses.append(peer.trigger('relocalize', see))
+        return responses[-1].success
+    peer.wait_for(localized, 'an answer in time: a busy machine may need more than one try')
+    assert responses[-1].message.startswith('localized at 2.0')
     peer.wait_for(lambda: peer.heard, 'the pose')
     stamps.clear()
     for _ in range(5):
