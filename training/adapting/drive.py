@@ -15,7 +15,8 @@ from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.sizes import has_aspect
-from aprloc_ros.training.posing.selection import Selection, measure, select
+from aprloc_ros.training.posing.pose import choose
+from aprloc_ros.training.posing.selection import Selection
 from aprloc_ros.training.posing.shots import Shot, Source
 from aprloc_ros.training.stages.loop import write_atomically
 
@@ -31,10 +32,8 @@ def drive_frames(source: Source, manifest: Manifest, work_dir: Path, say) -> tup
     """
     record = work_dir / 'chosen.json'
     if not record.is_file():
-        with tqdm(source.looks(), total=len(source), desc='looking', unit='image', leave=False, mininterval=2.0) as looks:
-            found = select(measure(looks), source, None)
         partial = record.with_suffix('.part')
-        partial.write_text(json.dumps(asdict(found)))
+        partial.write_text(json.dumps(asdict(choose(source, None))))
         partial.replace(record)
     chosen = Selection(**json.loads(record.read_text()))
     if len(chosen.indices) < FEWEST:

@@ -1,10 +1,7 @@
 """`aprloc benchmark adapt`: half of the held-out images, without their poses, teach the regressor; the other half scores it."""
 
 import time
-from dataclasses import replace
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -17,8 +14,8 @@ from aprloc_ros.scoring.evaluation import PoseScores, score_poses
 from aprloc_ros.training.adapt_map import adaptation
 from aprloc_ros.training.adapting.drive import answered
 from aprloc_ros.training.datasets import read_capture
-from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.hardware import describe_hardware
+from aprloc_ros.training.images.altered import altered
 from aprloc_ros.training.images.views import Views, load_views, with_lenses
 from aprloc_ros.training.stages.adaptation import METHODS
 from aprloc_ros.training.stages.regressor import predict_poses
@@ -32,7 +29,8 @@ def benchmark_adapt(options):
     options.work.mkdir(parents=True, exist_ok=True)
     test = with_lenses(read_capture(options.data).test[::options.every], bundle.manifest.lenses)
     if options.gamma != 1.0:
-        test = _darkened(test, options.gamma, options.work / 'images')
+        table = np.round(255 * np.linspace(0, 1, 256) ** options.gamma).astype(np.uint8)
+        test = altered(test, lambda image: table[image], options.work / 'images')
     taught, scored = (tuple(f for i, f in enumerate(test) if (i // _RUN) % 2 == turn) for turn in (0, 1))
     answers, believed = answered(bundle, taught, options.work, options.device)
     error_m, error_deg = pose_errors(*(torch.stack([f.T_map_cam for f in frames])[believed] for frames in (answers, taught)))
@@ -48,17 +46,6 @@ def benchmark_adapt(options):
         work_dir.mkdir(exist_ok=True)
         found = adaptation(bundle, answers, believed, method, None, work_dir, 0, options.device)
         _print_row(bundle, found.regressor, method, views, 'yes' if found.good else 'no', f'{time.monotonic() - start_s:.0f}')
-
-
-def _darkened(frames: tuple[Frame, ...], gamma: float, folder: Path) -> tuple[Frame, ...]:
-    """The frames with all colours to that power, as files."""
-    folder.mkdir(exist_ok=True)
-    table, dark = np.round(255 * np.linspace(0, 1, 256) ** gamma).astype(np.uint8), []
-    for index, frame in enumerate(frames):
-        path = folder / f'{index:06d}.png'
-        cv2.imwrite(str(path), table[frame.read_image()][..., ::-1])
-        dark.append(replace(frame, image_path=path))
-    return tuple(dark)
 
 
 def _scores(bundle: MapBundle, regressor: nn.Module, views: Views) -> PoseScores:

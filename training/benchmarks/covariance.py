@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from aprloc_ros.gate import Judgement
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, score_covariances, squared_mahalanobis
-from aprloc_ros.training.benchmarks.nre import Damage, damages
+from aprloc_ros.training.benchmarks.nre import damages
 from aprloc_ros.training.benchmarks.pooled import HEADER, Judged, pooled_row
 from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
 from aprloc_ros.training.calibration.from_trials import calibrate
@@ -22,8 +21,8 @@ from aprloc_ros.training.calibration.questions import Questions, questions
 from aprloc_ros.training.calibration.refiner_calibration import ask
 from aprloc_ros.training.calibration.trials import Trial
 from aprloc_ros.training.datasets import read_capture
-from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
+from aprloc_ros.training.images.altered import altered
 from aprloc_ros.training.images.views import with_lenses
 from aprloc_ros.training.presets import PRESETS
 
@@ -93,22 +92,13 @@ def _trials(bundle: MapBundle, refiner: str, options) -> _Answers:
     learned = ask(bundle, refiner, asked, 0, options.device)
     held_out, blur_px = {}, PRESETS[bundle.manifest.build.preset].descriptors.blur_px
     for number, (name, damage) in enumerate(damages(blur_px).items()):
-        damaged = _damaged(test[::options.every], damage, options.work / f'{options.name}-damaged' / str(number))
+        generator = torch.Generator().manual_seed(0)
+        damaged = altered(test[::options.every], lambda image, damage=damage, generator=generator: damage(image, generator),
+                          options.work / f'{options.name}-damaged' / str(number))
         held_out[name] = ask(bundle, refiner, Questions.of_whole_map(damaged, camera), 0, options.device, per_frame=0)
     answers = _Answers(bundle.manifest.covariance, learned, held_out)
     torch.save(answers, cache)
     return answers
-
-
-def _damaged(frames: tuple[Frame, ...], damage: Damage, folder: Path) -> tuple[Frame, ...]:
-    """The frames with damaged images, which the folder keeps."""
-    folder.mkdir(parents=True, exist_ok=True)
-    generator, found = torch.Generator().manual_seed(0), []
-    for index, frame in enumerate(frames):
-        path = folder / f'{index:05d}.png'
-        cv2.imwrite(str(path), damage(frame.read_image(), generator)[..., ::-1])
-        found.append(replace(frame, image_path=path))
-    return tuple(found)
 
 
 def _passed(trials: list[Trial], judgements: list[Judgement]) -> Passed:

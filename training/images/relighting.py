@@ -27,7 +27,7 @@ def relight(images: Tensor, strength: float, generator: torch.Generator) -> Tens
         u = torch.rand(count, channels, 1, 1, generator=generator, device=device)
         return (2 * u - 1) * limit * strength
 
-    low, high = (torch.tensor(gain).log().item() for gain in _GAINS)
+    low, high = map(math.log, _GAINS)
     log_gain = (low + high) / 2 * strength + spread(1, (high - low) / 2)
     uneven = _fields(images, generator) + _shadows(images, generator)
     light = torch.exp(log_gain + spread(3, _CAST) + strength * uneven)
