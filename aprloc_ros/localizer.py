@@ -196,10 +196,11 @@ class Localizer:
     def _regress(self, query: Query) -> Tensor:
         """The raw pose [3, 4] float64 on the CPU."""
         try:
+            here = query.to(self._device)
             with torch.inference_mode():
-                if query.features is not None:
-                    return self._regressor.pose(query.features, query.camera)[0].double().cpu()
-                return self._regressor(query.image.to(self._device)[None])[0].double().cpu()
+                if here.features is not None:
+                    return self._regressor.pose(here.features, here.camera)[0].double().cpu()
+                return self._regressor(here.image[None])[0].double().cpu()
         except RuntimeError as error:
             if self._device.type == 'cpu' or not is_out_of_memory(error):
                 raise

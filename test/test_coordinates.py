@@ -16,7 +16,7 @@ from aprloc_ros.networks import build_regressor, to_T
 from aprloc_ros.networks.coordinates import CoordinateRegressor, Coordinates, cell_centres, cell_inputs
 from aprloc_ros.networks.extractor import Extractor
 from aprloc_ros.networks.pose_fit import fit_pose
-from aprloc_ros.refinement.refined import make_query
+from aprloc_ros.refinement.refined import Query, make_query
 from aprloc_ros.training.build_map import build
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.stages.coordinates import Cells, coordinate_loss
@@ -176,6 +176,14 @@ def test_node_and_networks_alone_agree(wall_map):
     shared = Localizer(bundle, 'cpu', 'nre').localize(frame.read_image(), frame.camera)
     alone = Localizer(bundle, 'cpu', 'none').localize(frame.read_image(), frame.camera)
     torch.testing.assert_close(shared.T_prior, alone.T_prior)
+
+
+def test_features_go_where_their_query_goes():
+    """A query that meets a full GPU goes on on the CPU, with what was extracted before; 'meta' stands for one of them."""
+    _, extractor = small()
+    image = torch.rand(1, 3, 48, 64)
+    gone = Query(image[0], Camera(64, 48, 50.0, 50.0, 31.5, 23.5), torch.zeros(10), features=extractor(image)).to('meta')
+    assert {each.device.type for each in (gone.image, gone.features.coarse, gone.features.fine, gone.features.context)} == {'meta'}
 
 
 @pytest.mark.parametrize('refiner', ['nre', 'nre_quick', 'align', 'none'])

@@ -101,7 +101,7 @@ def _begin(work_dir: Path, request: str, say):
 def _checked(check: Path, manifest: Manifest) -> tuple[Frame, ...]:
     """Frames with poses that trained nothing: of the capture that built the map those that its build held out to calibrate."""
     capture = read_capture(check)
-    own = content_hash(capture) == manifest.data.content_hash
+    own = content_hash(capture) in manifest.data.hashes
     frames = calibration_split(capture.train, capture.name)[1] if own else (*capture.train, *capture.test)
     return with_lenses(frames, manifest.lenses)
 

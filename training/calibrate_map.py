@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from aprloc_ros.covariance import prior_covariance, residuals
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle, load_map, save_manifest
@@ -14,7 +13,12 @@ from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.calibration.comparison import why_no_better
 from aprloc_ros.training.calibration.questions import questions, taken
-from aprloc_ros.training.calibration.refiner_calibration import RefinerScores, calibrate_refiners, with_refiners
+from aprloc_ros.training.calibration.refiner_calibration import (
+    RefinerScores,
+    calibrate_refiners,
+    regressor_covariance,
+    with_refiners,
+)
 from aprloc_ros.training.checks.agreement import check_poses
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
@@ -43,7 +47,7 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
         + (f', and {len(trained)} that trained the map' if own else ''))
     say(check_poses(unseen, unseen, capture.mounts).text)
     say(check_drive(evaluate_map(Localizer(bundle, device), _few(unseen)), bundle.manifest))
-    prior = prior_covariance(_regressor_residuals(bundle, unseen, device))
+    prior = regressor_covariance(bundle, unseen, device)
     manifest = replace(bundle.manifest, covariance=prior,
                        data=replace(bundle.manifest.data, calibration='' if own else capture.name))
     asked = questions(unseen, trained, query_camera(manifest))
@@ -78,9 +82,3 @@ def _few(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
 
 def _in_order(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
     return tuple(sorted(frames, key=taken))
-
-
-def _regressor_residuals(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> torch.Tensor:
-    """[N, 6]"""
-    records = evaluate_map(Localizer(bundle, device, 'none'), frames)
-    return residuals(torch.stack([r.T_estimate for r in records]), torch.stack([r.T_truth for r in records]))

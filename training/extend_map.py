@@ -21,7 +21,7 @@ from aprloc_ros.points import MapPoints
 from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.calibration.questions import questions
-from aprloc_ros.training.calibration.refiner_calibration import calibrate_refiners, with_refiners
+from aprloc_ros.training.calibration.refiner_calibration import calibrate_refiners, regressor_covariance, with_refiners
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, Frame, NoPoses, SparsePoints
 from aprloc_ros.training.datasets.splits import calibration_split
@@ -152,8 +152,10 @@ class Extension:
         self.say(f'points: {len(self.bundle.points)} before, {len(points)} now')
         manifest = replace(self.bundle.manifest, lenses=(*self.bundle.manifest.lenses, *self.foundation.lenses))
         draft = save_map(self.work_dir / 'draft', manifest, self.regressor, self.bundle.field, self.extractor, points)
-        asked = questions((*self.memory.unseen, *self.calibration), self.memory.trained, manifest.descriptors.camera)
-        bundle = load_map(draft, self.device)
+        unseen, bundle = (*self.memory.unseen, *self.calibration), load_map(draft, self.device)
+        asked = questions(unseen, self.memory.trained, manifest.descriptors.camera)
+        bundle = replace(bundle, manifest=replace(bundle.manifest, covariance=regressor_covariance(bundle, unseen, self.device),
+                                                  data=replace(manifest.data, calibration='')))
         return with_refiners(bundle, calibrate_refiners(bundle, asked, manifest.data.seed, self.device, self.say))
 
 

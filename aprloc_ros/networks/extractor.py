@@ -5,7 +5,7 @@ The paper trains two networks; here both heads share an encoder, which halves a 
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,9 @@ class Features:
     coarse_scale: Tensor   # [] inverse temperature
     fine_scale: Tensor     # []
     context: Tensor        # [B, Cx, h / 32, w / 32], the encoder's coarsest map
+
+    def to(self, device: torch.device | str) -> 'Features':
+        return Features(*(getattr(self, each.name).to(device) for each in fields(self)))
 
     def __getitem__(self, index) -> 'Features':
         return Features(self.coarse[index], self.fine[index], self.coarse_scale, self.fine_scale, self.context[index])

@@ -28,7 +28,7 @@ class Query:
     features: Features | None = None   # of `image`, where somebody has extracted them already
 
     def to(self, device: torch.device | str) -> 'Query':
-        return replace(self, image=self.image.to(device))
+        return replace(self, image=self.image.to(device), features=self.features and self.features.to(device))
 
 
 def make_query(image: np.ndarray, source: Camera, target: Camera) -> Query:

@@ -7,15 +7,18 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
+from aprloc_ros.covariance import prior_covariance, residuals
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.refiners import FAST_REFINERS, QUICK_REFINER, missing_for
+from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.training.calibration.from_trials import calibrate
 from aprloc_ros.training.calibration.neighbourhoods import without_neighbourhood
 from aprloc_ros.training.calibration.questions import Questions
 from aprloc_ros.training.calibration.trials import Answered, Trial, try_frame, try_negatives
+from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.images.negatives import PER_FRAME
 
 
@@ -29,6 +32,12 @@ class RefinerScores:
     median_deg: float
     refined_share: float
     text: str            # what gate and covariance say of themselves
+
+
+def regressor_covariance(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> Tensor:
+    """[6, 6] of the regressor alone, from its errors on frames that trained nothing."""
+    records = evaluate_map(Localizer(bundle, device, 'none'), frames)
+    return prior_covariance(residuals(*(torch.stack(poses) for poses in zip(*((r.T_estimate, r.T_truth) for r in records)))))
 
 
 def calibrate_refiner(bundle: MapBundle, name: str, asked: Questions, seed: int, device: str) -> RefinerScores:
