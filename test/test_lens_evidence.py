@@ -10,7 +10,7 @@ from aprloc_ros.camera import is_same_view
 from aprloc_ros.geometry import invert, se3_log
 from aprloc_ros.lens_watch import LensWatch
 from aprloc_ros.refinement import lens_evidence, nre
-from aprloc_ros.refinement.lens_evidence import LensEvidence, offset_camera
+from aprloc_ros.refinement.lens_evidence import LensEvidence, _Pace, offset_camera
 from aprloc_ros.refinement.nre import NreRefiner
 from aprloc_ros.refinement.refined import Budget
 
@@ -34,10 +34,26 @@ def test_the_camera_that_took_an_image_is_found(offsets):
 
 
 def test_matches_lead_to_a_camera_that_is_far_off_where_features_alone_end_elsewhere(monkeypatch):
-    offsets = torch.tensor([0.4, 0.0, 0.0]).double()
+    offsets = torch.tensor([0.45, 0.0, 0.0]).double()
     torch.testing.assert_close(seen_by(offsets.tolist())[0].lens.offsets, offsets, atol=4e-3, rtol=0)
     monkeypatch.setattr(nre, 'guess_lens', lambda *_: None)
     assert (seen_by(offsets.tolist())[0].lens.offsets - offsets).abs().max() > 0.03
+
+
+def test_steps_that_shrink_by_one_share_go_on_to_where_they_end():
+    """x + (1 - share) (end - x) is a search whose end is known: three steps reach it, at any share."""
+    end, start = torch.arange(1.0, 10.0).double(), torch.zeros(9).double()
+    for share in (0.2, 0.5, 0.75):
+        x, pace, steps = start, _Pace(), []
+        for _ in range(3):
+            steps.append((1 - share) * (end - x))
+            x = x + pace.next(steps[-1])
+        torch.testing.assert_close(x, end)
+
+
+def test_a_step_that_turns_stays_as_it_is():
+    pace, ahead = _Pace(torch.eye(9)[6]), torch.eye(9)[7]
+    torch.testing.assert_close(pace.next(0.5 * ahead), 0.5 * ahead)
 
 
 def test_a_step_to_what_can_be_no_camera_is_not_taken(monkeypatch):

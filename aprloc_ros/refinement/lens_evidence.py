@@ -22,6 +22,9 @@ _NEAR = 5e-4         # a step within it ends them: features know no more, and th
 _STRETCH = 2.0       # steps on feature maps are too short, see levenberg.LevenbergSettings
 _DAMPING = 1e-3      # share of the Hessian's diagonal
 _SAME = 0.01         # a guess within it of what was found is no other: so exact are matches at best
+_SHRINKS = 0.1, 0.8   # share of the step before, between which a step is made longer
+_STRAIGHT = 0.9      # cosine between two steps
+_TINY = 1e-20
 _FARTHEST = 0.5      # of an offset: beyond, nothing is linear
 
 
@@ -66,6 +69,27 @@ def offset_camera(camera: Camera, offsets: Tensor) -> Camera:
                    cy=camera.cy + y * camera.fy)
 
 
+class _Pace:
+    """Steps [9] of a search that comes nearer by about the same share each time go on to where that would end.
+
+    Anderson's acceleration of depth one (J. ACM 1965), by the offsets, the last three numbers, where they go on shrinking
+    along one line; anywhere else the valley is not yet one that a share describes.
+    """
+
+    def __init__(self, first: Tensor | None = None):
+        self._asked = self._made = first   # the step before, as the search asked for it, and as it was made
+
+    def next(self, step: Tensor) -> Tensor:
+        made = step
+        if self._asked is not None:
+            now, before = step[6:], self._asked[6:]
+            along = (now @ before / (before @ before).clamp_min(_TINY)).item()
+            if _SHRINKS[0] < along < _SHRINKS[1] and now @ before > _STRAIGHT * now.norm() * before.norm():
+                made = step + along / (1 - along) * (self._made + step - self._asked)
+        self._asked, self._made = step, made
+        return made
+
+
 def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Seen, T_map_cam: Tensor, weights: Tensor,
                   variance: Tensor, kernel: Kernel, guess: LensGuess | None = None, stretch: float = _STRETCH,
                   near: float = _NEAR) -> LensEvidence:
@@ -79,25 +103,29 @@ def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Seen, T
         found = _linearised(residuals, grid, weights, variance, kernel)
         return replace(found, step=stretch * found.step)
 
-    def search(offsets: Tensor, T_map_cam: Tensor) -> _Linearised | None:
+    def search(offsets: Tensor, T_map_cam: Tensor, pace: _Pace, known: Tensor | None = None) -> _Linearised | None:
         for _ in range(_STEPS):
-            if not _can_be(offsets):
+            if not _can_be(offsets) or known is not None and _same(offsets, known):
                 return None
             moved = replace(grid, camera=offset_camera(grid.camera, offsets))
             found = linearised(residuals_at(moved, T_map_cam), moved)
-            step = found.step
-            if step[6:].abs().max() < near:
+            if found.step[6:].abs().max() < near:
                 break
+            step = pace.next(found.step)
             offsets, T_map_cam = offsets + step[6:].cpu(), T_map_cam @ se3_exp(step[:6])
         return replace(found, offsets=offsets) if _can_be(offsets) else None
 
     found = first = linearised(residuals, grid)
     if first.offsets @ first.information @ first.offsets >= _SUSPICIOUS:
-        found = search(first.step[6:].cpu(), T_map_cam @ se3_exp(first.step[:6])) or first
-    if guess is None or (guess.offsets - found.offsets).abs().max().item() <= _SAME:
+        found = search(first.step[6:].cpu(), T_map_cam @ se3_exp(first.step[:6]), _Pace(first.step)) or first
+    if guess is None or _same(guess.offsets, found.offsets):
         return found
-    other = search(guess.offsets, guess.T_map_cam.to(T_map_cam))
+    other = search(guess.offsets, guess.T_map_cam.to(T_map_cam), _Pace(), found.offsets)
     return found if other is None or other.cost >= found.cost else other
+
+
+def _same(offsets: Tensor, others: Tensor) -> bool:
+    return (offsets - others).abs().max().item() <= _SAME
 
 
 @dataclass(frozen=True, eq=False)
