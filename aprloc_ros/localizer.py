@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from aprloc_ros.camera import Camera, is_same_view
 from aprloc_ros.device import is_out_of_memory, place, resolve_device
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.estimate import OTHER_CAMERA, UNSURE, Estimate, contradiction, why_rejected
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.gate import MAX_WRONG_SHARE
 from aprloc_ros.geometry import nearest_rotation
@@ -21,34 +22,13 @@ from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.networks import CoordinateRegressor, to_T
 from aprloc_ros.networks.fusion import fused
 from aprloc_ros.pace import Effort, Pace, threads
-from aprloc_ros.refinement.lens_evidence import offset_camera
 from aprloc_ros.refinement.refined import OUT_OF_TIME, UNHURRIED, Budget, Query, Refined, make_query
 from aprloc_ros.refiners import QUICK_REFINER, look_through, make_refiner, query_camera
 
 logger = logging.getLogger(__name__)
 
-UNSURE = 'unsure'
-OTHER_CAMERA = 'camera_info'   # one that contradicts the images
 _MOST_CAMERAS = 64             # whose images are remembered
 _WARM_UP_RUNS = 3   # of each effort: the first loads and allocates
-
-
-@dataclass(frozen=True, eq=False)
-class Estimate:
-    """Where the camera is, and how sure that is."""
-
-    T_map_cam: Tensor              # [4, 4] float64, OpenCV camera axes
-    covariance: Tensor             # [6, 6] float64 of xi in T_true = T_map_cam @ exp(xi); x y z rx ry rz, m and rad
-    status: str                    # 'prior' (no refiner), 'refined', 'prior_kept' or 'rejected': do not use the pose
-    score: float                   # 0 to 1, 1 is best: the gate's, or how near the regressed 3x3 is to a rotation
-    histogram: Tensor              # [10] float32, luminance of the query as the map's camera sees it
-    timings_ms: dict[str, float]   # 'prepare', 'regress', 'refine' (with a refiner), 'total'
-    T_prior: Tensor                # [4, 4] float64, of the regressor
-    refined: Refined | None = None   # what the refiner said, whatever became of it
-    refiner: str = 'none'            # that was asked
-    remoteness: float = 0.0          # of the refined pose from the map's views, MapPoints.remoteness
-    reason: str = ''                 # of a rejection: 'unsure', 'camera_info', 'out of time', 'out of iterations'
-    text: str = ''                   # the same for the user, and what to do
 
 
 class Localizer:
@@ -138,7 +118,7 @@ class Localizer:
         remoteness = 0.0 if points is None or refined.failed else points.remoteness(refined.T_map_cam.double().cpu())
         judgement = self._judge(refined, T_prior, score, refiner, remoteness)
         clock.lap('refine')
-        reason, text = _why(refined, *judgement[2:], clock.total()['refine'])
+        reason, text = why_rejected(refined, *judgement[2:], clock.total()['refine'])
         return Estimate(*judgement, query.histogram, clock.total(), T_prior, refined, refiner, remoteness, reason, text)
 
     def _minding_the_lens(self, estimate: Estimate, source: Camera) -> Estimate:
@@ -152,7 +132,7 @@ class Localizer:
         scale = spec.covariance.largest_scale(estimate.score, estimate.remoteness)
         verdict = watch.note(refined.lens, scale) if refined.lens.is_usable else watch.verdict()
         if verdict.wrong:
-            return replace(estimate, status='rejected', reason=OTHER_CAMERA, text=_contradiction(source, verdict.offsets))
+            return replace(estimate, status='rejected', reason=OTHER_CAMERA, text=contradiction(source, verdict.offsets))
         if verdict.alone:
             return replace(estimate, status='rejected', reason=UNSURE, text='it asks for another camera than the images before it')
         return replace(estimate, covariance=verdict.widened(estimate.covariance, refined.lens.shift))
@@ -232,23 +212,6 @@ class Localizer:
         if math.isfinite(self._budget.milliseconds) and {self.refiner_name, QUICK_REFINER} <= calibrated.keys():
             names.append(QUICK_REFINER)
         self._refiners = {name: make_refiner(name, self._bundle, self._device) for name in dict.fromkeys(names)}
-
-
-def _contradiction(declared: Camera, offsets: Tensor) -> str:
-    seen = offset_camera(declared, offsets)
-    return (f'the images say f {seen.fx:.0f}, centre {seen.cx:.0f} {seen.cy:.0f}; declared is f {declared.fx:.0f}, centre '
-            f'{declared.cx:.0f} {declared.cy:.0f}: give the calibration of the mode that the camera is in')
-
-
-def _why(refined: Refined, status: str, score: float, took_ms: float) -> tuple[str, str]:
-    """Reason and text of a rejection; empty for any other status."""
-    if status != 'rejected':
-        return '', ''
-    if refined.status == OUT_OF_TIME:
-        return OUT_OF_TIME, f'after {took_ms:.0f} ms: raise refine_ms, or a faster device'
-    if refined.cut_short:
-        return refined.status, f'after {refined.iterations}: raise refine_iterations'
-    return UNSURE, f'the map does not believe its own answer, of score {score:.3f}'
 
 
 class _Clock:

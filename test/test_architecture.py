@@ -41,7 +41,8 @@ MAY_IMPORT = {
     'alignment': {'errors', 'geometry', 'robust_fit', 'similarity', 'upright'},
     'refiners': LOADED,
     'pace': set(), 'lens_watch': {'camera', 'refinement'},
-    'localizer': LOADED | {'refiners', 'pace', 'lens_watch'},
+    'estimate': {'camera', 'refinement'},
+    'localizer': LOADED | {'estimate', 'refiners', 'pace', 'lens_watch'},
     # What was estimated, and how sure it was.
     'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
     'truth_check': {'errors', 'evaluation', 'geometry', 'manifest'},
@@ -61,7 +62,7 @@ MAY_IMPORT = {
     # What is believed.
     'motion': {'geometry'}, 'odometry_check': {'geometry', 'motion'},
     'tracker': {'geometry', 'distributions', 'motion', 'odometry_check'},
-    'answer': {'errors', 'camera', 'covariance', 'geometry', 'localizer', 'tracker'},
+    'answer': {'errors', 'camera', 'covariance', 'estimate', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': set(), 'announcement': {'frames'},
     'parameters': {'errors', 'camera_info', 'catalogue', 'config', 'gate', 'motion', 'tracker'},

@@ -1,6 +1,6 @@
 """The neural reprojection error's pose estimator: from no pose at all to the final one, coarse to fine (NRE section 5)."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,50 +12,23 @@ from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, SIZE_MULTI
 from aprloc_ros.networks.fusion import fused
 from aprloc_ros.points import MapPoints
 from aprloc_ros.refinement.feature_metric import Aligned, feature_metric
-from aprloc_ros.refinement.gnc import Level, Pinhole, minimise
+from aprloc_ros.refinement.gnc import Pinhole, minimise
 from aprloc_ros.refinement.lens_matches import LensGuess, guess_lens
 from aprloc_ros.refinement.loss_maps import (
     LossMaps,
     dense_maps,
-    interpolated,
     local_maps,
     log_coarse_within,
     sparse_maps,
 )
-from aprloc_ros.refinement.minimal import Hypothesis, msac
+from aprloc_ros.refinement.minimal import msac
 from aprloc_ros.refinement.nre_settings import NreSettings
-from aprloc_ros.refinement.patch_metric import Matched, patch_metric
-from aprloc_ros.refinement.refined import CONVERGED, Budget, Query, Refined, Step, Stopwatch, kept
+from aprloc_ros.refinement.nre_trace import FEWEST, NreTrace
+from aprloc_ros.refinement.patch_metric import patch_metric
+from aprloc_ros.refinement.refined import CONVERGED, Budget, Query, Refined, Stopwatch, kept
 from aprloc_ros.refinement.retrieval import ViewIndex, retrieve_points, retrieve_views, rows_of_views
 
-_INLIER_CELLS = 1.5       # fine cells
 _AGREES_CELLS = 1.0       # coarse cells
-_FEWEST = 4
-_PARTS = 4                # the image is divided in as many parts each way to see how far the inliers spread
-
-
-@dataclass(eq=False)
-class NreTrace:
-    """A query's way from retrieval to the final pose; poses are T_cam_map [4, 4]."""
-
-    chosen: Tensor                        # [N] indices of the retrieved points
-    xyz: np.ndarray                       # [N, 3]
-    groups: list[np.ndarray]              # rows of the points that one retrieved view saw
-    log_coarse: Tensor                    # [N, h * w] ln C of the coarse maps
-    coarse_camera: Pinhole
-    fine_camera: Pinhole
-    hypothesis: Hypothesis | None = None
-    first: np.ndarray | None = None       # after MSAC
-    coarse: np.ndarray | None = None      # after the coarse maps
-    fine: np.ndarray | None = None        # after the fine ones
-    final: Aligned | None = None   # of the feature metric
-    sharp: Matched | None = None   # of the patches
-    in_view: np.ndarray | None = None     # [N] bool
-    agrees: np.ndarray | None = None      # [N] bool: the likeliest coarse cell is where the pose says
-    fine_maps: LossMaps | None = None
-    rows: np.ndarray | None = None        # which points they are of
-    iterations: int = 0
-    steps: list[Step] = field(default_factory=list)
 
 
 class NreRefiner:
@@ -79,7 +52,7 @@ class NreRefiner:
         trace = self.trace(query, starts, watch)
         if trace is None or trace.final is None or not torch.isfinite(trace.final.T_map_cam).all():
             return kept(start, {'inlier_share': 0.0}, watch)
-        return _result(start, trace, self.settings, watch)
+        return trace.result(start, self.settings, watch)
 
     @torch.inference_mode()
     def trace(self, query: Query, starts: Tensor, watch: Stopwatch) -> NreTrace | None:
@@ -119,16 +92,16 @@ class NreRefiner:
         if found is None or found.score <= 0:
             return
         trace.hypothesis, trace.first = found, found.T_cam_map
-        _note(trace, Level(found.T_cam_map, -found.score, 0), watch)
+        trace.note(_to_map(found.T_cam_map), -found.score, watch)
         trace.coarse = _descend(trace, maps, trace.xyz, camera, trace.first, settings.coarse_sigmas, watch)
         cells, _, trace.in_view = camera.project(trace.xyz, trace.coarse)
         trace.agrees = trace.in_view & (np.hypot(*(maps.best - cells).T) < _AGREES_CELLS)
 
     def _from_fine_maps(self, trace: NreTrace, fine: Tensor, features: Features, watch: Stopwatch) -> None:
         settings = self.settings
-        rows, centres = _whole_windows(trace, trace.coarse, settings.radius)
+        rows, centres = trace.whole_windows(trace.coarse, settings.radius)
         rows, centres = rows[:settings.fine_points], centres[:settings.fine_points]
-        if len(rows) < _FEWEST:
+        if len(rows) < FEWEST:
             return
         index, windows = torch.from_numpy(rows).to(fine.device), torch.from_numpy(centres).to(fine)
         log_within = log_coarse_within(trace.log_coarse[index], trace.coarse_camera.width, trace.fine_camera.width, windows,
@@ -141,8 +114,8 @@ class NreRefiner:
 
     def _from_features(self, trace: NreTrace, fine: Tensor, feature_map: Tensor, query: Query, watch: Stopwatch) -> None:
         """A map of losses knows places to a cell; the slope of the features themselves knows them better."""
-        rows, _ = _whole_windows(trace, trace.fine, self.settings.radius)
-        if len(rows) < _FEWEST:
+        rows, _ = trace.whole_windows(trace.fine, self.settings.radius)
+        if len(rows) < FEWEST:
             return
         start, index = _to_map(trace.fine), torch.from_numpy(rows)
         told = trace.fine_maps.gains.max(1) > 0
@@ -152,7 +125,7 @@ class NreRefiner:
                                      fine[index.to(fine.device)], feature_map, query.camera,
                                      allows=lambda done: done < most and watch.allows(before + done), guess=guess)
         trace.iterations += trace.final.iterations
-        trace.steps.append(Step(trace.final.T_map_cam, trace.steps[-1].cost, watch.elapsed_ms))
+        trace.note(trace.final.T_map_cam, None, watch)
 
     def _from_patches(self, trace: NreTrace, query: Query, watch: Stopwatch) -> None:
         """Where the map has patches and the image is like them, it knows the pose as well as the camera can."""
@@ -165,7 +138,7 @@ class NreRefiner:
                                    guess=_guess_of(trace.final))
         if trace.sharp is not None:
             trace.iterations += trace.sharp.iterations
-            trace.steps.append(Step(trace.sharp.T_map_cam, trace.steps[-1].cost, watch.elapsed_ms))
+            trace.note(trace.sharp.T_map_cam, None, watch)
 
 
 def _guess_of(final: Aligned) -> LensGuess | None:
@@ -176,20 +149,6 @@ def _guess_of(final: Aligned) -> LensGuess | None:
     return LensGuess(lens.offsets, final.T_map_cam @ se3_exp(lens.shift @ lens.offsets))
 
 
-def _whole_windows(trace: NreTrace, pose: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """The points whose windows of fine cells lie in the image, and these windows' centres.
-
-    A window that is cut by the image's border pulls its point inwards: the whole pose would seem too far away.
-    """
-    camera = trace.fine_camera
-    cells, _, inside = camera.project(trace.xyz, pose)
-    whole = ((cells >= radius) & (cells <= [camera.width - 1 - radius, camera.height - 1 - radius])).all(1)
-    rows = (inside & whole).nonzero()[0]
-    # Points whose coarse maps agree come first; among equals the order of the map spreads them.
-    rows = rows[np.argsort(~trace.agrees[rows], kind='stable')]
-    return rows, cells[rows]
-
-
 def _descend(trace: NreTrace, maps: LossMaps, xyz: np.ndarray, camera: Pinhole, pose: np.ndarray,
              sigmas: tuple[float, ...], watch: Stopwatch) -> np.ndarray:
     for sigma in sigmas:
@@ -197,45 +156,13 @@ def _descend(trace: NreTrace, maps: LossMaps, xyz: np.ndarray, camera: Pinhole, 
             break
         level = minimise(maps, xyz, camera, pose, sigma, watch.budget.iterations - trace.iterations)
         trace.iterations += level.iterations
-        _note(trace, level, watch)
+        trace.note(_to_map(level.T_cam_map), level.cost, watch)
         pose = level.T_cam_map
     return pose
 
 
-def _note(trace: NreTrace, level: Level, watch: Stopwatch) -> None:
-    trace.steps.append(Step(_to_map(level.T_cam_map), level.cost, watch.elapsed_ms))
-
-
 def _to_map(T_cam_map: np.ndarray) -> Tensor:
     return invert(torch.from_numpy(np.ascontiguousarray(T_cam_map)))
-
-
-def _result(start: Tensor, trace: NreTrace, settings: NreSettings, watch: Stopwatch) -> Refined:
-    """The final pose with the Hessian of the step it is from, and its signals."""
-    camera, maps, final = trace.fine_camera, trace.fine_maps, trace.sharp or trace.final
-    T_cam_map = invert(final.T_map_cam).numpy()
-    cells, _, inside = camera.project(trace.xyz[trace.rows], T_cam_map)
-    agrees = inside & (np.hypot(*(maps.best - cells).T) < _INLIER_CELLS) & (maps.gains.max(1) > 0)
-    if agrees.sum() < _FEWEST:
-        return kept(start, {'inlier_share': 0.0}, watch)
-    first = trace.hypothesis
-    signals = {
-        'inlier_share': float(agrees.sum() / max(1, inside.sum())),
-        'coarse_share': float(trace.agrees.sum() / max(1, trace.in_view.sum())),
-        'inliers': float(min(1.0, np.log1p(agrees.sum()) / np.log1p(settings.points))),
-        'in_view': float(inside.sum() / len(trace.xyz)),
-        'agreement': float(np.clip(1 - first.runner_up / max(first.score, 1e-9), 0, 1)),
-        'likeness': float(trace.final.likeness.median().clamp(0, 1)),
-        'spread': _spread(cells[agrees], camera)}
-    return Refined(final.T_map_cam, final.hessian, _mean_loss(trace, invert(start).numpy()), _mean_loss(trace, T_cam_map),
-                   trace.iterations, watch.verdict, signals, tuple(trace.steps), final.lens)
-
-
-def _mean_loss(trace: NreTrace, T_cam_map: np.ndarray) -> float:
-    """Eq. 6 per point on the coarse maps."""
-    camera = trace.coarse_camera
-    cells, _, inside = camera.project(trace.xyz, T_cam_map)
-    return float(interpolated(trace.log_coarse, camera.width, cells, inside).mean())
 
 
 @torch.inference_mode()
@@ -255,9 +182,3 @@ def look(query: Query, extractor: nn.Module, scale: float) -> Query:
 
 def _cells_of(query: Query, stride: int) -> Pinhole:
     return Pinhole.of(query.camera.resized(query.camera.width // stride, query.camera.height // stride))
-
-
-def _spread(cells: np.ndarray, camera: Pinhole) -> float:
-    """Share of the image's parts that hold one of the cells [N, 2] at least."""
-    parts = np.floor(_PARTS * (cells + 0.5) / [camera.width, camera.height]).clip(0, _PARTS - 1)
-    return len(np.unique(parts, axis=0)) / _PARTS ** 2

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.localizer import Estimate, Localizer
+from aprloc_ros.estimate import Estimate
+from aprloc_ros.localizer import Localizer
 from aprloc_ros.recordings.bag_images import BagImage
 from aprloc_ros.recordings.stamp_order import StampOrder
 from aprloc_ros.tracking.answer import FrameRejected, Picture, answer_picture, check_picture, rejecting

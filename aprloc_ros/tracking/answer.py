@@ -11,8 +11,9 @@ from torch import Tensor
 from aprloc_ros.camera import Camera
 from aprloc_ros.covariance import to_base
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.estimate import Estimate
 from aprloc_ros.geometry import invert
-from aprloc_ros.localizer import Estimate, Localizer
+from aprloc_ros.localizer import Localizer
 from aprloc_ros.tracking.tracker import Tracker
 
 

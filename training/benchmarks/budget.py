@@ -17,8 +17,9 @@ from tqdm import tqdm
 from aprloc_ros.catalogue import find_map
 from aprloc_ros.covariance import residuals
 from aprloc_ros.distributions import chi2_quantile
+from aprloc_ros.estimate import Estimate
 from aprloc_ros.geometry import pose_errors
-from aprloc_ros.localizer import Estimate, Localizer
+from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refinement.refined import OUT_OF_TIME, Budget
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from aprloc_ros.camera import Camera
 from aprloc_ros.catalogue import find_map
 from aprloc_ros.covariance import residuals
-from aprloc_ros.localizer import OTHER_CAMERA, Estimate, Localizer
+from aprloc_ros.estimate import OTHER_CAMERA, Estimate
+from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
 from aprloc_ros.training.benchmarks.nre import damages

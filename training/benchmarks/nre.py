@@ -17,7 +17,8 @@ from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.networks.extractor import COARSE_STRIDE
 from aprloc_ros.refinement.feature_metric import feature_metric
 from aprloc_ros.refinement.loss_maps import sparse_maps
-from aprloc_ros.refinement.nre import NreRefiner, NreTrace
+from aprloc_ros.refinement.nre import NreRefiner
+from aprloc_ros.refinement.nre_trace import NreTrace
 from aprloc_ros.refinement.refined import Budget, Query, Stopwatch, make_query
 from aprloc_ros.refinement.reprojection import estimate_from_matches
 from aprloc_ros.refiners import query_camera

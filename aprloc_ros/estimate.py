@@ -1,0 +1,48 @@
+"""What is said of one image: the pose, how sure it is, and why there may be none."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.refinement.lens_evidence import offset_camera
+from aprloc_ros.refinement.refined import OUT_OF_TIME, Refined
+
+UNSURE = 'unsure'
+OTHER_CAMERA = 'camera_info'   # one that contradicts the images
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Where the camera is, and how sure that is."""
+
+    T_map_cam: Tensor              # [4, 4] float64, OpenCV camera axes
+    covariance: Tensor             # [6, 6] float64 of xi in T_true = T_map_cam @ exp(xi); x y z rx ry rz, m and rad
+    status: str                    # 'prior' (no refiner), 'refined', 'prior_kept' or 'rejected': do not use the pose
+    score: float                   # 0 to 1, 1 is best: the gate's, or how near the regressed 3x3 is to a rotation
+    histogram: Tensor              # [10] float32, luminance of the query as the map's camera sees it
+    timings_ms: dict[str, float]   # 'prepare', 'regress', 'refine' (with a refiner), 'total'
+    T_prior: Tensor                # [4, 4] float64, of the regressor
+    refined: Refined | None = None   # what the refiner said, whatever became of it
+    refiner: str = 'none'            # that was asked
+    remoteness: float = 0.0          # of the refined pose from the map's views, MapPoints.remoteness
+    reason: str = ''                 # of a rejection: 'unsure', 'camera_info', 'out of time', 'out of iterations'
+    text: str = ''                   # the same for the user, and what to do
+
+
+def contradiction(declared: Camera, offsets: Tensor) -> str:
+    """What to tell of a camera whose images ask for offsets [3] of refinement.lens_evidence."""
+    seen = offset_camera(declared, offsets)
+    return (f'the images say f {seen.fx:.0f}, centre {seen.cx:.0f} {seen.cy:.0f}; declared is f {declared.fx:.0f}, centre '
+            f'{declared.cx:.0f} {declared.cy:.0f}: give the calibration of the mode that the camera is in')
+
+
+def why_rejected(refined: Refined, status: str, score: float, took_ms: float) -> tuple[str, str]:
+    """Reason and text of a rejection; empty for any other status."""
+    if status != 'rejected':
+        return '', ''
+    if refined.status == OUT_OF_TIME:
+        return OUT_OF_TIME, f'after {took_ms:.0f} ms: raise refine_ms, or a faster device'
+    if refined.cut_short:
+        return refined.status, f'after {refined.iterations}: raise refine_iterations'
+    return UNSURE, f'the map does not believe its own answer, of score {score:.3f}'
