@@ -99,6 +99,11 @@ def squared_mahalanobis(xi: Tensor, covariance: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(_factor(xi, covariance), xi.double()[..., None], upper=False).square().sum((1, 2))
 
 
+def held_share(squared: Tensor, level: float) -> float:
+    """Share of squared distances [N] that lie in the ellipsoid which should hold `level` of them."""
+    return (squared <= chi2_quantile(level, _SIZE)).double().mean().item()
+
+
 def score_covariances(xi: Tensor, covariance: Tensor) -> CovarianceScores:
     """ANEES and its chi-square interval (Bar-Shalom et al., Estimation with Applications, section 5.4), coverage, NLL."""
     squared, count = squared_mahalanobis(xi, covariance), len(xi)

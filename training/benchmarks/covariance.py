@@ -75,9 +75,10 @@ def _print_pooled(work: Path, refiner: str) -> None:
         found = calibrate(answers.learned, answers.prior)
         judged += [(damage, Judged.of(trials, found, answers.prior)) for damage, trials in answers.held_out.items()]
     print(HEADER)
-    for name, wanted in (('images as they are', (True,)), ('damaged images', (False,)), ('all', (True, False))):
-        parts = [part for damage, part in judged if (damage == _UNDAMAGED) in wanted]
-        print(pooled_row(name, Judged.together(parts)))
+    each = dict.fromkeys(damage for damage, _ in judged)
+    pools = {**{damage: {damage} for damage in each}, 'all damaged images': each.keys() - {_UNDAMAGED}, 'all images': each.keys()}
+    for name, damages_in in pools.items():
+        print(pooled_row(name, Judged.together([part for damage, part in judged if damage in damages_in])))
 
 
 def _trials(bundle: MapBundle, refiner: str, options) -> _Answers:

@@ -1,6 +1,7 @@
 """`aprloc benchmark days`: a map on another day than its own, and in another light: what is answered, and what wrongly."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from tqdm import tqdm
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.catalogue import find_map
+from aprloc_ros.covariance import residuals
 from aprloc_ros.device import resolve_device
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.scoring.evaluation import RECALL_BOUNDS
+from aprloc_ros.scoring.uncertainty import held_share, squared_mahalanobis
 from aprloc_ros.training.benchmarks.relighting import Relighting, relightings
 from aprloc_ros.training.benchmarks.sift import SiftMap
 from aprloc_ros.training.datasets import read_capture
@@ -28,8 +31,17 @@ _REFINERS = ('nre', 'align')
 _BOUNDS = ('5cm5deg', '25cm2deg')   # of a right answer
 _WRONG_M, _WRONG_DEG = RECALL_BOUNDS['50cm5deg']
 
-# An image [H, W, 3] uint8 and what took it -> T_map_cam [4, 4], or None: no answer.
-Method = Callable[[np.ndarray, Camera], Tensor | None]
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is published of an image."""
+
+    T_map_cam: Tensor            # [4, 4]
+    covariance: Tensor | None    # [6, 6]; None of a method that claims nothing
+
+
+# An image [H, W, 3] uint8 and what took it -> an answer, or none.
+Method = Callable[[np.ndarray, Camera], Answer | None]
 
 
 def benchmark_days(options):
@@ -38,7 +50,8 @@ def benchmark_days(options):
     held_out = capture.test[::options.every]
     sift = _first_drive(capture, options.work)
     print(f'{options.name}, held-out images of {capture.name} and other days, on {describe_hardware(resolve_device(options.device))}')
-    print(f'each: answered / right in {" / in ".join(_BOUNDS)}, of all; wrong, of the answered; median cm / deg of the answered\n')
+    print(f'each: answered / right in {" / in ".join(_BOUNDS)}, of all; wrong, of the answered; median cm / deg of '
+          'the answered, and how many of them the 95 % ellipsoid holds\n')
     methods = list(_methods(bundle, sift, options.device))
     _header('day of the query', methods)
     for name, frames in {'its own': held_out, **{path.name: _drive(path)[::options.every] for path in options.days}}.items():
@@ -66,11 +79,15 @@ def _methods(bundle: MapBundle, sift: SiftMap, device: str) -> dict[str, Method]
     def of(localizer: Localizer) -> Method:
         def ask(image, camera):
             estimate = localizer.localize(image, camera)
-            return None if estimate.status == 'rejected' else estimate.T_map_cam
+            return None if estimate.status == 'rejected' else Answer(estimate.T_map_cam, estimate.covariance)
         return ask
+
+    def ask_sift(image, camera):
+        T_map_cam = sift.localize(image, camera)
+        return None if T_map_cam is None else Answer(T_map_cam, None)
     refiners = [name for name in _REFINERS if name in bundle.manifest.refiners]
     return {**{name: of(Localizer(bundle, device, name)) for name in refiners},
-            'regressor alone': of(Localizer(bundle, device, 'none')), 'SIFT': sift.localize}
+            'regressor alone': of(Localizer(bundle, device, 'none')), 'SIFT': ask_sift}
 
 
 def _header(images: str, methods: Sequence[str]):
@@ -82,22 +99,25 @@ def _row(of_map: str, light: str, bundle: MapBundle, sift: SiftMap, frames: Sequ
     """A cell for each method; every image is relit by chance of its own."""
     frames = with_lenses(tuple(frames), bundle.manifest.lenses)
     methods = _methods(bundle, sift, device)
-    found: dict[str, list[Tensor | None]] = {name: [] for name in methods}
+    found: dict[str, list[Answer | None]] = {name: [] for name in methods}
     for index, frame in enumerate(tqdm(frames, desc=light, leave=False, mininterval=2.0)):
         image = relight(frame.read_image(), np.random.default_rng(index))
         for name, ask in methods.items():
             found[name].append(ask(image, frame.camera))
-    cells = [_cell(poses, frames) for poses in found.values()]
+    cells = [_cell(answers, frames) for answers in found.values()]
     print(f'| {of_map} | {light} | {len(frames)} | {" | ".join(cells)} |', flush=True)
 
 
-def _cell(poses: list[Tensor | None], frames: Sequence[Frame]) -> str:
-    """Answered and right of all frames; wrong, and the median error, of the answered."""
-    errors = [pose_errors(T, frame.T_map_cam) for T, frame in zip(poses, frames) if T is not None]
-    if not errors:
+def _cell(answers: list[Answer | None], frames: Sequence[Frame]) -> str:
+    """Answered and right of all frames; wrong, the median error, and how many the 95 % ellipsoid holds, of the answered."""
+    answered = [(answer, frame.T_map_cam) for answer, frame in zip(answers, frames, strict=True) if answer is not None]
+    if not answered:
         return '0 / 0 / 0 %; -; -'
-    error_m, error_deg = (torch.stack(column) for column in zip(*errors))
+    T, T_truth = torch.stack([answer.T_map_cam for answer, _ in answered]), torch.stack([truth for _, truth in answered])
+    error_m, error_deg = pose_errors(T, T_truth)
     right = [int(((error_m <= m) & (error_deg <= deg)).sum()) for m, deg in (RECALL_BOUNDS[bound] for bound in _BOUNDS)]
     wrong = int(((error_m > _WRONG_M) | (error_deg > _WRONG_DEG)).sum())
-    shares = ' / '.join(f'{100 * count / len(frames):.0f}' for count in (len(errors), *right))
-    return f'{shares} %; {100 * wrong / len(errors):.1f} %; {100 * error_m.median():.2f} / {error_deg.median():.3f}'
+    shares = ' / '.join(f'{100 * count / len(frames):.0f}' for count in (len(answered), *right))
+    claims = [answer.covariance for answer, _ in answered if answer.covariance is not None]
+    held = f'; {held_share(squared_mahalanobis(residuals(T, T_truth), torch.stack(claims)), 0.95):.0%} held' if claims else ''
+    return f'{shares} %; {100 * wrong / len(answered):.1f} %; {100 * error_m.median():.2f} / {error_deg.median():.3f}{held}'

@@ -7,16 +7,14 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.covariance import residuals
-from aprloc_ros.distributions import chi2_quantile
 from aprloc_ros.geometry import pose_errors
-from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, score_scores, squared_mahalanobis
+from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, held_share, score_scores, squared_mahalanobis
 from aprloc_ros.training.calibration.from_trials import Calibration
 from aprloc_ros.training.calibration.trials import Trial
 
-HEADER = ('| pooled over | images | published | beyond 5 sigma | hardest quarter in 90 %, by distance / by score '
-          '| AUROC, of 5cm5deg | median sd / median error |\n|' + '---|' * 7)
+HEADER = ('| pooled over | images | published | beyond 5 sigma | in 95 % | hardest quarter in 90 %, by distance / by score '
+          '| AUROC, of 5cm5deg | median sd / median error |\n|' + '---|' * 8)
 _FAILED_M, _FAILED_DEG = 0.05, 5.0
-_COVERED = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +53,14 @@ def pooled_row(name: str, j: Judged) -> str:
     """A row under HEADER."""
     told, count = j.published, int(j.published.sum())
     if not count:
-        return f'| {name} | {len(told)} | 0 | - | - | - | - |'
+        return f'| {name} | {len(told)} | 0 | - | - | - | - | - |'
     beyond = int((j.squared[told] > FIVE_SIGMA).sum())
     hard = ' / '.join(f'{_hardest(difficulty[told], j.squared[told]):.0%}' for difficulty in (j.remoteness, -j.score))
     area = score_scores(j.score, j.failed).auroc
-    return (f'| {name} | {len(told)} | {count} | {beyond} ({beyond / count:.2%}) | {hard} | {"-" if area is None else f"{area:.3f}"} '
+    return (f'| {name} | {len(told)} | {count} | {beyond} ({beyond / count:.2%}) | {held_share(j.squared[told], 0.95):.0%} | {hard} | {"-" if area is None else f"{area:.3f}"} '
             f'({int(j.failed.sum())} failed) | {(j.sd_m[told].median() / j.error_m[told].median()).item():.2f} |')
 
 
 def _hardest(difficulty: Tensor, squared: Tensor) -> float:
     """Share of the most difficult quarter that lies in the ellipsoid of 90 %."""
-    hardest = difficulty.argsort(stable=True).tensor_split(4)[-1]
-    return (squared[hardest] <= chi2_quantile(_COVERED, 6)).double().mean().item()
+    return held_share(squared[difficulty.argsort(stable=True).tensor_split(4)[-1]], 0.9)
