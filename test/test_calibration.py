@@ -208,3 +208,19 @@ def test_first_poses_that_would_be_kept_are_counted(world):
     cosines = [(torch.trace(t.T_prior[:3, :3].T @ t.T_truth[:3, :3]).item() - 1) / 2 for t in kept]
     wrong = sum(math.degrees(math.acos(cosine)) > 5 for cosine in cosines)
     assert 0 < wrong < len(kept) and calibration.gate.kept_risks[0] == Risk(calibration.gate.keep, len(kept), wrong)
+
+
+def test_answers_of_another_place_have_no_say_in_the_covariance():
+    """Two of forty answers, of frames that trained the map, are metres off; they score less than all others that pass."""
+    world = World(5, fails=0.0)
+    right = world.trials(40, per_frame=1)
+    astray = [replace(trial, trained=True, refined=replace(
+        trial.refined, T_map_cam=trial.T_truth @ se3_exp(torch.tensor([3.0, 0, 0, 0, 0.5, 0])), signals=world.signals(0.62)))
+        for trial in (world.trial(40), world.trial(41))]
+    alone, found = calibrate(right, PRIOR), calibrate([*right, *astray], PRIOR)
+    assert all(found.gate.judge(t.refined, t.T_prior, PRIOR, t.prior_score).status == 'refined' for t in astray)
+    promised = found.gate.promising(0.01)
+    assert all(promised.judge(t.refined, t.T_prior, PRIOR, t.prior_score).status != 'refined' for t in astray)
+    assert found.covariance.translation_scale == pytest.approx(alone.covariance.translation_scale, rel=0.1)
+    assert [tier.widening for tier in found.covariance.tiers] == pytest.approx(
+        [tier.widening for tier in alone.covariance.tiers], rel=0.1)

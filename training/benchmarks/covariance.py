@@ -9,14 +9,13 @@ from torch import Tensor
 
 from aprloc_ros.catalogue import find_map
 from aprloc_ros.covariance import LOWEST_DEG, LOWEST_M, HessianCovariance, prior_covariance, residuals
-from aprloc_ros.gate import Judgement
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, score_covariances, squared_mahalanobis
 from aprloc_ros.training.benchmarks.nre import damages
 from aprloc_ros.training.benchmarks.pooled import HEADER, Judged, pooled_row
 from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
-from aprloc_ros.training.calibration.from_trials import calibrate
+from aprloc_ros.training.calibration.from_trials import Passed, calibrate, published
 from aprloc_ros.training.calibration.questions import Questions, questions
 from aprloc_ros.training.calibration.refiner_calibration import ask
 from aprloc_ros.training.calibration.trials import Trial
@@ -29,7 +28,6 @@ from aprloc_ros.training.presets import PRESETS
 _HEADER = '| covariance | frames | ANEES (95 % interval if right) | in 50 / 90 / 95 / 99 % | beyond 5 sigma | median sd cm / deg |'
 _UNSCALED = HessianCovariance(1.0, 1.0, 1.0, 0.0, LOWEST_M, LOWEST_DEG, 0, 0, False)
 _UNDAMAGED = 'as it is'
-Passed = list[tuple[Trial, float]]   # what a gate let through, with its score
 
 
 def benchmark_covariance(options):
@@ -41,9 +39,7 @@ def benchmark_covariance(options):
     learned, held_out = answers.learned, answers.held_out[_UNDAMAGED]
     prior = bundle.manifest.covariance
     found = calibrate(learned, prior)
-    known = _passed(learned, found.judgements)
-    new = [found.gate.judge(t.refined, t.T_prior, prior, t.prior_score) for t in held_out]
-    asked = _passed(held_out, new)
+    known, asked = (published(trials, found.gate, prior) for trials in (learned, held_out))
     print(f'{options.name}, refiner {refiner}: {len(known)} answers of {sum(not t.negative for t in learned)} to calibrate on, '
           f'{len(asked)} of {len(held_out)} held-out frames answered\n{found.covariance.describe()}')
     claims = _claims(found.covariance, known, asked, prior)
@@ -100,10 +96,6 @@ def _trials(bundle: MapBundle, refiner: str, options) -> _Answers:
     answers = _Answers(bundle.manifest.covariance, learned, held_out)
     torch.save(answers, cache)
     return answers
-
-
-def _passed(trials: list[Trial], judgements: list[Judgement]) -> Passed:
-    return [(t, j.score) for t, j in zip(trials, judgements, strict=True) if not t.negative and j.status == 'refined']
 
 
 def _claims(fitted: HessianCovariance, known: Passed, asked: Passed, prior: Tensor) -> dict[str, Tensor]:

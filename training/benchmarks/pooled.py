@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.covariance import residuals
+from aprloc_ros.gate import MAX_WRONG_SHARE
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, held_share, score_scores, squared_mahalanobis
 from aprloc_ros.training.calibration.from_trials import Calibration
@@ -32,7 +33,8 @@ class Judged:
     @classmethod
     def of(cls, trials: Sequence[Trial], found: Calibration, prior: Tensor) -> 'Judged':
         """Trials on images of the place; prior [6, 6] of the regressor."""
-        judged = [found.gate.judge(t.refined, t.T_prior, prior, t.prior_score) for t in trials]
+        gate = found.gate.promising(MAX_WRONG_SHARE)
+        judged = [gate.judge(t.refined, t.T_prior, prior, t.prior_score) for t in trials]
         published = torch.tensor([j.status == 'refined' for j in judged])
         score = torch.tensor([j.score if j.status != 'prior_kept' else 0.0 for j in judged], dtype=torch.float64)
         T, T_truth = torch.stack([t.refined.T_map_cam for t in trials]), torch.stack([t.T_truth for t in trials])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aprloc_ros.covariance import HessianCovariance, residuals
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.gate import Gate, Judgement, Risk
+from aprloc_ros.gate import MAX_WRONG_SHARE, Gate, Judgement, Risk
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
 from aprloc_ros.training.calibration.correlation import correlation_time_s
@@ -16,6 +16,8 @@ from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covarianc
 from aprloc_ros.training.calibration.gate_fit import fit_gate
 from aprloc_ros.training.calibration.risks import WRONG_DEG, WRONG_M, risks
 from aprloc_ros.training.calibration.trials import Trial, outcomes
+
+Passed = list[tuple[Trial, float]]   # what a gate let through, with its score
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +41,9 @@ class Calibration:
 def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
     """Gate and covariance of a refiner from its trials; prior_covariance [6, 6] of the regressor.
 
-    The covariance is fitted to the frames whose refined pose the gate lets through, for these are the ones it is
-    claimed of. Frames that trained count for it too, as their own views were left out; for the gate they do not, because the
+    The covariance is fitted to the frames whose refined pose is published where the user asks for no other share of wrong
+    ones, for these are the ones it is claimed of: answers of another place, which the gate knows how to reject, have no
+    say. Frames that trained count for it too, as their own views were left out; for the gate they do not, because the
     regressor knows them by heart. Raises AprlocError without a trial on a held-out frame.
     """
     unseen = [trial for trial in trials if not trial.trained]
@@ -54,15 +57,36 @@ def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
         nothing = torch.zeros(0, 6, dtype=torch.float64)
         return Calibration(gate, fit_hessian_covariance(nothing, nothing[..., None], prior_covariance, nothing[:, 0]),
                            judgements)
-    xi = residuals(torch.stack([t.refined.T_map_cam for t, _ in passed]), torch.stack([t.T_truth for t, _ in passed]))
-    covariance = fit_hessian_covariance(xi, torch.stack([t.refined.hessian for t, _ in passed]), prior_covariance,
-                                        torch.tensor([score for _, score in passed], dtype=torch.float64),
-                                        torch.tensor([t.remoteness for t, _ in passed], dtype=torch.float64))
-    covariance = replace(covariance, correlation_s=_correlation_s(passed, xi, covariance, prior_covariance))
-    wrong = _wrong([t.refined.T_map_cam for t, _ in passed], [t.T_truth for t, _ in passed],
-                   _claims(passed, covariance, prior_covariance))
-    gate = replace(gate, risks=risks(torch.tensor([score for _, score in passed]), wrong, gate.accept))
-    return Calibration(gate, covariance, judgements)
+    draft = replace(gate, risks=_risks(passed, gate, None, prior_covariance))
+    covariance = _covariance(published(trials, draft, prior_covariance), prior_covariance)
+    return Calibration(replace(gate, risks=_risks(passed, gate, covariance, prior_covariance)), covariance, judgements)
+
+
+def published(trials: Sequence[Trial], gate: Gate, prior: Tensor) -> Passed:
+    """Of the trials on images of the place those that give a refined pose where the user asks for no other share of wrong ones."""
+    gate = gate.promising(MAX_WRONG_SHARE)
+    judged = [(t, gate.judge(t.refined, t.T_prior, prior, t.prior_score)) for t in trials if not t.negative]
+    return [(t, j.score) for t, j in judged if j.status == 'refined']
+
+
+def _covariance(passed: Passed, prior: Tensor) -> HessianCovariance:
+    xi = _residuals(passed)
+    found = fit_hessian_covariance(xi, torch.stack([t.refined.hessian for t, _ in passed]), prior,
+                                   torch.tensor([score for _, score in passed], dtype=torch.float64),
+                                   torch.tensor([t.remoteness for t, _ in passed], dtype=torch.float64))
+    return replace(found, correlation_s=_correlation_s(passed, xi, found, prior))
+
+
+def _risks(passed: Passed, gate: Gate, covariance: HessianCovariance | None, prior: Tensor) -> tuple[Risk, ...]:
+    """Of the refined poses that the gate lets through; without a covariance, wrong are those that are much too far off."""
+    claims = None if covariance is None else _claims(passed, covariance, prior)
+    wrong = _wrong([t.refined.T_map_cam for t, _ in passed], [t.T_truth for t, _ in passed], claims)
+    return risks(torch.tensor([score for _, score in passed], dtype=torch.float64), wrong, gate.accept)
+
+
+def _residuals(passed: Passed) -> Tensor:
+    """[N, 6]"""
+    return residuals(torch.stack([t.refined.T_map_cam for t, _ in passed]), torch.stack([t.T_truth for t, _ in passed]))
 
 
 def _kept_risks(unseen: list[Trial], gate: Gate, prior: Tensor) -> tuple[Risk, ...]:
@@ -72,15 +96,15 @@ def _kept_risks(unseen: list[Trial], gate: Gate, prior: Tensor) -> tuple[Risk, .
     if not kept:
         return ()
     wrong = _wrong([t.T_prior for t, _ in kept], [t.T_truth for t, _ in kept], prior)
-    return risks(torch.tensor([score for _, score in kept]), wrong, gate.keep)
+    return risks(torch.tensor([score for _, score in kept], dtype=torch.float64), wrong, gate.keep)
 
 
-def _claims(passed: list[tuple[Trial, float]], covariance: HessianCovariance, prior: Tensor) -> Tensor:
+def _claims(passed: Passed, covariance: HessianCovariance, prior: Tensor) -> Tensor:
     """[N, 6, 6]"""
     return torch.stack([covariance.covariance(t.refined.hessian, prior, score, t.remoteness) for t, score in passed])
 
 
-def _correlation_s(passed: list[tuple[Trial, float]], xi: Tensor, covariance: HessianCovariance, prior: Tensor) -> float:
+def _correlation_s(passed: Passed, xi: Tensor, covariance: HessianCovariance, prior: Tensor) -> float:
     """Of the answers of the whole map to frames that trained nothing, as a robot would get them."""
     rows = torch.tensor([not t.trained and not t.left_out for t, _ in passed])
     factor = torch.linalg.cholesky(_claims(passed, covariance, prior)[rows])
@@ -89,9 +113,12 @@ def _correlation_s(passed: list[tuple[Trial, float]], xi: Tensor, covariance: He
     return correlation_time_s(whitened, list(drives), torch.tensor(seconds, dtype=torch.float64))
 
 
-def _wrong(T_estimate: list[Tensor], T_truth: list[Tensor], claims: Tensor) -> Tensor:
-    """Which of N poses are more than 5 sigma of their claims [N, 6, 6] off, or much too far whatever they claim: [N] bool."""
+def _wrong(T_estimate: list[Tensor], T_truth: list[Tensor], claims: Tensor | None) -> Tensor:
+    """Which of N poses are much too far off, or more than 5 sigma of their claims [N, 6, 6], if there are any: [N] bool."""
     T_estimate, T_truth = torch.stack(T_estimate), torch.stack(T_truth)
     error_m, error_deg = pose_errors(T_estimate, T_truth)
-    beyond = squared_mahalanobis(residuals(T_estimate, T_truth), claims.expand(len(T_truth), 6, 6)) > FIVE_SIGMA
-    return beyond | (error_m > WRONG_M) | (error_deg > WRONG_DEG)
+    wrong = (error_m > WRONG_M) | (error_deg > WRONG_DEG)
+    if claims is None:
+        return wrong
+    squared = squared_mahalanobis(residuals(T_estimate, T_truth), claims.expand(len(T_truth), 6, 6))
+    return wrong | (squared > FIVE_SIGMA)
