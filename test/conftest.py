@@ -15,6 +15,7 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)   # before xdist looks for the groups
 def pytest_collection_modifyitems(items):
     """Of two workers one alone speaks DDS, which loses messages where many come and go at once; else a file stays in one."""
     if 'PYTEST_XDIST_WORKER' not in os.environ:

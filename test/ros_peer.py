@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
+from nursery import Forked
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -84,15 +85,23 @@ def camera_info_message(camera):
     return message
 
 
-def start_node(log_path, parameters, script=None, remappings=()):
-    """The node as its own process, logging to a file; script: Python that changes it before it runs."""
-    command = [sys.executable, *(['-c', script] if script else ['-m', 'aprloc_ros.relocalize']), '--ros-args']
+AS_INSTALLED = 'import sys; from aprloc_ros import relocalize; sys.exit(relocalize.main())'
+
+
+def start_node(log_path, parameters, script=None, remappings=(), executable=False):
+    """The node as its own process, logging to a file; script: Python that changes it before it runs.
+
+    executable: from its first line on, as a robot starts it, and not from where its libraries are loaded already.
+    """
+    command = ['--ros-args']
     for name, value in parameters.items():
         command += ['-p', f'{name}:={value}']
     for remapping in remappings:
         command += ['-r', remapping]
+    if not executable:
+        return Forked(script or AS_INSTALLED, command, log_path)
     with open(log_path, 'wb') as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen([sys.executable, '-m', 'aprloc_ros.relocalize', *command], stdout=log, stderr=subprocess.STDOUT)
 
 
 def interrupt(process, times=1):
@@ -110,13 +119,13 @@ def running_nodes(directory, peer, tiny_map):
     """Yields what starts a node with the tiny map, which publishes its first answer; each must leave quietly at the end."""
     running = []
 
-    def start(script=None, remappings=(), **parameters):
+    def start(script=None, remappings=(), executable=False, **parameters):
         peer.wait_for(lambda: not peer.hears_a_node(), 'the end of the node before')
         peer.forget()
         log = directory / f'node{len(running)}.log'
         defaults = {'map': 'tiny', 'map_dir': tiny_map.parent, 'device': 'cpu', 'reliability': 'reliable',
                     'diagnostics_period_s': 0.1, 'extrinsics': 'parameters', 'confirmations': 1}
-        running.append((start_node(log, {**defaults, **parameters}, script, remappings), log))
+        running.append((start_node(log, {**defaults, **parameters}, script, remappings, executable), log))
         return log
 
     start.process = lambda: running[-1][0]
