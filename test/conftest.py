@@ -51,6 +51,13 @@ def tiny_map(tmp_path_factory):
     return save_tiny_map(tmp_path_factory.mktemp('maps') / 'tiny')
 
 
+@pytest.fixture(scope='session')
+def walked(tmp_path_factory):
+    """Frames of a short walk through the demo place."""
+    from agreement_fixtures import photographed, walk
+    return photographed(tmp_path_factory.mktemp('walk'), walk())
+
+
 @pytest.fixture(scope='module')
 def peer():
     """What talks to the node, over DDS."""

@@ -28,8 +28,8 @@ from tiny_map import CAMERA
 
 from aprloc_ros.recordings.message_fields import stamp_ns
 
-PATIENCE_S = 120.0
-_ASK_AGAIN_S = 15.0
+PATIENCE_S = 300.0
+_LEADS_TO = {'configure': 'inactive', 'activate': 'active', 'deactivate': 'inactive', 'cleanup': 'unconfigured'}
 PIXELS = np.random.default_rng(0).integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
 _stamps_ns = itertools.count(10**9, 10**8)
 
@@ -217,24 +217,26 @@ class Peer:
         return next(filter(condition, self.diagnostics))
 
     def call(self, service_type, name, request, meanwhile=lambda: None):
-        """The service's answer; meanwhile() is called again and again while it is awaited.
-
-        It is asked again when no answer comes: a server that has not yet found this reader drops what it says ("failed to send
-        response"). Whatever is asked here may be asked twice. One client a service, as robots have: a new one for each call may be heard before the service can reach it.
-        """
+        """The service's answer; meanwhile() is called again and again while it is awaited."""
         if name not in self._clients:
-            self._clients[name] = self._node.create_client(service_type, name)
-        client = self._clients[name]
-        self.wait_for(client.service_is_ready, f'the service {name}')
-        futures, asked_s = [], []
+            self._clients[name] = self._known_client(service_type, name)
+        future = self._clients[name].call_async(request)
+        self.wait_for(lambda: future.done() or meanwhile(), f'an answer of {name}')
+        return future.result()
 
-        def answered():
-            if not futures or time.monotonic() - asked_s[-1] > _ASK_AGAIN_S:
-                futures.append(client.call_async(request))
-                asked_s.append(time.monotonic())
-            return any(future.done() for future in futures) or meanwhile()
-        self.wait_for(answered, f'an answer of {name}')
-        return next(future for future in futures if future.done()).result()
+    def _known_client(self, service_type, name):
+        """A client that the node knows of: a server drops its answers to a reader that it has not found yet.
+
+        Readers are announced in the order in which they are made: when one that was made later hears the node, it has
+        found the client's.
+        """
+        client, heard = self._node.create_client(service_type, name), []
+        self.wait_for(client.service_is_ready, f'the service {name}')
+        later = self._node.create_subscription(
+            DiagnosticArray, '/diagnostics', lambda message: heard.extend(s for s in message.status if s.name == self._name), 10)
+        self.wait_for(lambda: heard, 'a diagnostic for a new reader')
+        self._node.destroy_subscription(later)
+        return client
 
     def trigger(self, name, meanwhile=lambda: None):
         return self.call(Trigger, f'relocalize/{name}', Trigger.Request(), meanwhile)
@@ -243,9 +245,15 @@ class Peer:
         return self.call(GetState, 'relocalize/get_state', GetState.Request()).current_state.label
 
     def transition(self, label):
+        """Whether it succeeded; then it has been heard, too: what was said before, on other topics, has come."""
         request = ChangeState.Request()
         request.transition.label = label
-        return self.call(ChangeState, 'relocalize/change_state', request).success
+        success = self.call(ChangeState, 'relocalize/change_state', request).success
+        if success and label in _LEADS_TO:
+            self.wait_for(lambda: self.values().get('state') == _LEADS_TO[label], f'the diagnostic of {label}')
+        if success and label == 'deactivate':
+            self.wait_for(lambda: not self._publishers['image'].get_subscription_count(), 'the end of its subscriptions')
+        return success
 
     def set_parameter(self, name, value):
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
@@ -258,9 +266,18 @@ def frame_counts(peer):
 
 
 def assert_answers(peer, stamp=None):
-    """The node still answers a good image, with the good image's stamp, which is returned."""
-    stamp = stamp or next_stamp()
+    """The node still answers a good image, with the good image's stamp, which is returned.
+
+    There is no order between two topics: an image that the node has before the camera_info is refused, and another is sent.
+    """
     peer.publish('camera_info', camera_info_message(CAMERA))
-    peer.publish('image', image_message(PIXELS, stamp))
-    peer.wait_for(lambda: stamp in peer.poses and stamp in peer.full_poses, 'the pose of a good image')
-    return stamp
+
+    def refused():
+        return int(peer.values().get('rejected: camera_info', 0))
+    while True:
+        stamp, before = stamp or next_stamp(), refused()
+        peer.publish('image', image_message(PIXELS, stamp))
+        peer.wait_for(lambda: (stamp in peer.poses and stamp in peer.full_poses) or refused() > before, 'the pose of a good image')   # noqa: B023
+        if stamp in peer.poses:
+            return stamp
+        stamp = None
