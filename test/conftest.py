@@ -44,6 +44,13 @@ def look_ms(monkeypatch):
     return period_ms
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Reports go without the figures of their records, which take seconds to draw."""
+    for module in ('report', 'replay_report'):
+        monkeypatch.setattr(f'aprloc_ros.scoring.{module}.record_figures', lambda *_: {})
+
+
 @pytest.fixture(scope='session')
 def tiny_map(tmp_path_factory):
     """Directory of a map with random weights, named tiny."""

@@ -83,6 +83,7 @@ def test_the_demo_runs_to_its_verdict(tmp_path, monkeypatch, capsys):
     assert (tmp_path / 'report/index.html').is_file()
 
 
+@pytest.mark.usefixtures('undrawn')
 def test_bad_poses_are_a_bad_exit_code(tmp_path, tiny_map, capsys):
     write_drive(tmp_path / 'bag', tiny_map, shift_m=5.0)
     assert main(['play', str(tmp_path / 'bag'), '--map', '12', '--map-dir', str(tiny_map.parent), '--rate', SLOWLY,
