@@ -6,12 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from court_fixtures import COARSE_M, court_renderer
 
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.place.capture import CAMERA
-from aprloc_ros.training.place.court import build_court
 from aprloc_ros.training.place.drive import camera_poses
-from aprloc_ros.training.place.raycast import Renderer
 
 COUNT = 20
 DEPTH_UNIT_M = 0.001
@@ -26,7 +25,7 @@ def walk() -> np.ndarray:
 
 def photographed(directory: Path, T_map_cam: np.ndarray, camera=CAMERA) -> tuple[Frame, ...]:
     """Frames with images and depth images [mm] of the court from these poses."""
-    renderer, frames = Renderer(build_court(0, 0.05)), []
+    renderer, frames = court_renderer(COARSE_M), []
     directory.mkdir(parents=True, exist_ok=True)
     for i, T in enumerate(T_map_cam):
         radiance, depth_m = renderer.render(camera, T)

@@ -15,6 +15,7 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)   # before xdist looks for the groups
 def pytest_collection_modifyitems(items):
     """Of two workers one alone speaks DDS, which loses messages where many come and go at once; else a file stays in one."""
     if 'PYTEST_XDIST_WORKER' not in os.environ:
@@ -43,11 +44,25 @@ def look_ms(monkeypatch):
     return period_ms
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Reports go without the figures of their records, which take seconds to draw."""
+    for module in ('report', 'replay_report'):
+        monkeypatch.setattr(f'aprloc_ros.scoring.{module}.record_figures', lambda *_: {})
+
+
 @pytest.fixture(scope='session')
 def tiny_map(tmp_path_factory):
     """Directory of a map with random weights, named tiny."""
     from tiny_map import save_tiny_map
     return save_tiny_map(tmp_path_factory.mktemp('maps') / 'tiny')
+
+
+@pytest.fixture(scope='session')
+def walked(tmp_path_factory):
+    """Frames of a short walk through the demo place."""
+    from agreement_fixtures import photographed, walk
+    return photographed(tmp_path_factory.mktemp('walk'), walk())
 
 
 @pytest.fixture(scope='module')

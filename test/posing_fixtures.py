@@ -5,13 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from court_fixtures import COARSE_M, court_renderer
 
 from aprloc_ros.training.place.capture import CAMERA
-from aprloc_ros.training.place.court import build_court
 from aprloc_ros.training.place.drive import camera_poses
-from aprloc_ros.training.place.raycast import Renderer
-
-_RENDERER = []
 
 
 def walk(count: int, start: float = -4.0, length: float = 4.0, yaw: float = 1.3) -> np.ndarray:
@@ -29,9 +26,8 @@ def turn(count: int) -> np.ndarray:
 
 def photograph(T_map_cam: np.ndarray) -> list[np.ndarray]:
     """[H, W, 3] uint8 RGB of each pose."""
-    if not _RENDERER:
-        _RENDERER.append(Renderer(build_court(0, 0.05)))
-    return [np.clip(255 * (_RENDERER[0].render(CAMERA, T)[0] / 2) ** 0.45, 0, 255).astype(np.uint8) for T in T_map_cam]
+    renderer = court_renderer(COARSE_M)
+    return [np.clip(255 * (renderer.render(CAMERA, T)[0] / 2) ** 0.45, 0, 255).astype(np.uint8) for T in T_map_cam]
 
 
 def write_images(folder: Path, images: list[np.ndarray], stem: str = 'view') -> Path:

@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
+from nursery import Forked
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -27,8 +28,8 @@ from tiny_map import CAMERA
 
 from aprloc_ros.recordings.message_fields import stamp_ns
 
-PATIENCE_S = 120.0
-_ASK_AGAIN_S = 15.0
+PATIENCE_S = 300.0
+_LEADS_TO = {'configure': 'inactive', 'activate': 'active', 'deactivate': 'inactive', 'cleanup': 'unconfigured'}
 PIXELS = np.random.default_rng(0).integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
 _stamps_ns = itertools.count(10**9, 10**8)
 
@@ -84,15 +85,23 @@ def camera_info_message(camera):
     return message
 
 
-def start_node(log_path, parameters, script=None, remappings=()):
-    """The node as its own process, logging to a file; script: Python that changes it before it runs."""
-    command = [sys.executable, *(['-c', script] if script else ['-m', 'aprloc_ros.relocalize']), '--ros-args']
+AS_INSTALLED = 'import sys; from aprloc_ros import relocalize; sys.exit(relocalize.main())'
+
+
+def start_node(log_path, parameters, script=None, remappings=(), executable=False):
+    """The node as its own process, logging to a file; script: Python that changes it before it runs.
+
+    executable: from its first line on, as a robot starts it, and not from where its libraries are loaded already.
+    """
+    command = ['--ros-args']
     for name, value in parameters.items():
         command += ['-p', f'{name}:={value}']
     for remapping in remappings:
         command += ['-r', remapping]
+    if not executable:
+        return Forked(script or AS_INSTALLED, command, log_path)
     with open(log_path, 'wb') as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen([sys.executable, '-m', 'aprloc_ros.relocalize', *command], stdout=log, stderr=subprocess.STDOUT)
 
 
 def interrupt(process, times=1):
@@ -110,13 +119,13 @@ def running_nodes(directory, peer, tiny_map):
     """Yields what starts a node with the tiny map, which publishes its first answer; each must leave quietly at the end."""
     running = []
 
-    def start(script=None, remappings=(), **parameters):
+    def start(script=None, remappings=(), executable=False, **parameters):
         peer.wait_for(lambda: not peer.hears_a_node(), 'the end of the node before')
         peer.forget()
         log = directory / f'node{len(running)}.log'
         defaults = {'map': 'tiny', 'map_dir': tiny_map.parent, 'device': 'cpu', 'reliability': 'reliable',
                     'diagnostics_period_s': 0.1, 'extrinsics': 'parameters', 'confirmations': 1}
-        running.append((start_node(log, {**defaults, **parameters}, script, remappings), log))
+        running.append((start_node(log, {**defaults, **parameters}, script, remappings, executable), log))
         return log
 
     start.process = lambda: running[-1][0]
@@ -208,24 +217,26 @@ class Peer:
         return next(filter(condition, self.diagnostics))
 
     def call(self, service_type, name, request, meanwhile=lambda: None):
-        """The service's answer; meanwhile() is called again and again while it is awaited.
-
-        It is asked again when no answer comes: a server that has not yet found this reader drops what it says ("failed to send
-        response"). Whatever is asked here may be asked twice. One client a service, as robots have: a new one for each call may be heard before the service can reach it.
-        """
+        """The service's answer; meanwhile() is called again and again while it is awaited."""
         if name not in self._clients:
-            self._clients[name] = self._node.create_client(service_type, name)
-        client = self._clients[name]
-        self.wait_for(client.service_is_ready, f'the service {name}')
-        futures, asked_s = [], []
+            self._clients[name] = self._known_client(service_type, name)
+        future = self._clients[name].call_async(request)
+        self.wait_for(lambda: future.done() or meanwhile(), f'an answer of {name}')
+        return future.result()
 
-        def answered():
-            if not futures or time.monotonic() - asked_s[-1] > _ASK_AGAIN_S:
-                futures.append(client.call_async(request))
-                asked_s.append(time.monotonic())
-            return any(future.done() for future in futures) or meanwhile()
-        self.wait_for(answered, f'an answer of {name}')
-        return next(future for future in futures if future.done()).result()
+    def _known_client(self, service_type, name):
+        """A client that the node knows of: a server drops its answers to a reader that it has not found yet.
+
+        Readers are announced in the order in which they are made: when one that was made later hears the node, it has
+        found the client's.
+        """
+        client, heard = self._node.create_client(service_type, name), []
+        self.wait_for(client.service_is_ready, f'the service {name}')
+        later = self._node.create_subscription(
+            DiagnosticArray, '/diagnostics', lambda message: heard.extend(s for s in message.status if s.name == self._name), 10)
+        self.wait_for(lambda: heard, 'a diagnostic for a new reader')
+        self._node.destroy_subscription(later)
+        return client
 
     def trigger(self, name, meanwhile=lambda: None):
         return self.call(Trigger, f'relocalize/{name}', Trigger.Request(), meanwhile)
@@ -234,9 +245,15 @@ class Peer:
         return self.call(GetState, 'relocalize/get_state', GetState.Request()).current_state.label
 
     def transition(self, label):
+        """Whether it succeeded; then it has been heard, too: what was said before, on other topics, has come."""
         request = ChangeState.Request()
         request.transition.label = label
-        return self.call(ChangeState, 'relocalize/change_state', request).success
+        success = self.call(ChangeState, 'relocalize/change_state', request).success
+        if success and label in _LEADS_TO:
+            self.wait_for(lambda: self.values().get('state') == _LEADS_TO[label], f'the diagnostic of {label}')
+        if success and label == 'deactivate':
+            self.wait_for(lambda: not self._publishers['image'].get_subscription_count(), 'the end of its subscriptions')
+        return success
 
     def set_parameter(self, name, value):
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
@@ -249,9 +266,18 @@ def frame_counts(peer):
 
 
 def assert_answers(peer, stamp=None):
-    """The node still answers a good image, with the good image's stamp, which is returned."""
-    stamp = stamp or next_stamp()
+    """The node still answers a good image, with the good image's stamp, which is returned.
+
+    There is no order between two topics: an image that the node has before the camera_info is refused, and another is sent.
+    """
     peer.publish('camera_info', camera_info_message(CAMERA))
-    peer.publish('image', image_message(PIXELS, stamp))
-    peer.wait_for(lambda: stamp in peer.poses and stamp in peer.full_poses, 'the pose of a good image')
-    return stamp
+
+    def refused():
+        return int(peer.values().get('rejected: camera_info', 0))
+    while True:
+        stamp, before = stamp or next_stamp(), refused()
+        peer.publish('image', image_message(PIXELS, stamp))
+        peer.wait_for(lambda: (stamp in peer.poses and stamp in peer.full_poses) or refused() > before, 'the pose of a good image')   # noqa: B023
+        if stamp in peer.poses:
+            return stamp
+        stamp = None

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from agreement_fixtures import COUNT, photographed, walk
+from agreement_fixtures import COUNT, photographed
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.checks import agreement
@@ -34,8 +34,8 @@ DATA = Path(os.environ.get('APRLOC_TEST_DATA') or Path(__file__).resolve().paren
 
 
 @pytest.fixture(scope='module')
-def frames(tmp_path_factory):
-    return photographed(tmp_path_factory.mktemp('walk'), walk())
+def frames(walked):
+    return walked
 
 
 @pytest.fixture(scope='module')

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 import torch
+from court_fixtures import held_out_drive
 
 from aprloc_ros import cli
 from aprloc_ros.catalogue import FILE_NAME
@@ -26,10 +26,6 @@ from aprloc_ros.recordings.bags import new_bag
 from aprloc_ros.recordings.trajectory import write_tum
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.place.capture import CAMERA
-from aprloc_ros.training.place.court import build_court
-from aprloc_ros.training.place.drive import COURSES, plan_drive
-from aprloc_ros.training.place.raycast import Renderer
-from aprloc_ros.training.place.sensor import Sensor, develop
 
 DEMO = Path(__file__).parent.parent / 'maps/demo'
 T_BASE_CAM = torch.tensor([[0, 0, 1, 0.2], [-1, 0, 0, 0.1], [0, -1, 0, 0.5], [0, 0, 0, 1.0]], dtype=torch.float64)
@@ -45,10 +41,7 @@ def stamp_ns(index):
 @pytest.fixture(scope='module')
 def drive():
     """(images, T_map_cam [N, 4, 4]) of some frames of the held-out drive."""
-    planned = plan_drive(next(course for course in COURSES if course.split == 'test'))
-    renderer, frames = Renderer(build_court()), range(0, 150, EVERY)
-    light = [renderer.render(CAMERA, planned.T_map_cam[i], planned.actors(i))[0] for i in frames]
-    return list(develop(light, Sensor(), 0.1, np.random.default_rng(0))), torch.from_numpy(planned.T_map_cam[::EVERY])
+    return held_out_drive(range(0, 150, EVERY))
 
 
 @pytest.fixture(scope='module')

@@ -17,6 +17,7 @@ from aprloc_ros.recordings.truth import TruthOptions, find_truth, read_tf
 from aprloc_ros.training.datasets import read_capture
 
 COUNT = 40   # two of them may be bad
+pytestmark = pytest.mark.usefixtures('undrawn')
 
 
 def jpeg(index):

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from nursery import Forked
 from safetensors.torch import load_file
 from tiny_capture import TEST, TRAIN, write_settings, write_wall
 
@@ -159,11 +160,11 @@ def test_a_build_stopped_after_a_stage_goes_on(wall, settings, finished, tmp_pat
 
 
 KILLED = '''
-import os, signal, sys
-sys.path.insert(0, 'test')
+import os, signal, sys, torch
 from aprloc_ros import map_bundle
 from aprloc_ros.cli import main
 from aprloc_ros.training.stages.loop import Loop
+torch.set_num_threads(1)
 moment, command = sys.argv[1], sys.argv[2:]
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -183,21 +184,20 @@ main(command)
 
 def test_a_build_that_is_killed_three_times(wall, settings, finished, tmp_path):
     """In the field, in the regressor and while the map is saved: no map is left, and the last run's is the same."""
-    command = ['build', 'wall', '--data', str(wall), '--config', str(settings), '--map-dir', str(tmp_path),
-               '--device', 'cpu']
+    maps = tmp_path / 'maps'
+    command = ['build', 'wall', '--data', str(wall), '--config', str(settings), '--map-dir', str(maps), '--device', 'cpu']
     for moment in ('field', 'regressor', 'save'):
-        killed = subprocess.run([sys.executable, '-c', KILLED, moment, *command], cwd=REPOSITORY, text=True,
-                                env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, check=False)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert 'wall' not in {path.name for path in list_maps(tmp_path).values() if tmp_path in path.parents}
+        killed = Forked(KILLED, [moment, *command], tmp_path / 'log')
+        assert killed.wait() == -signal.SIGKILL, (tmp_path / 'log').read_text()
+        assert 'wall' not in {path.name for path in list_maps(maps).values() if maps in path.parents}
         with pytest.raises(AprlocError):
-            load_map(tmp_path / 'wall', 'cpu')
+            load_map(maps / 'wall', 'cpu')
         if moment != 'save':
-            assert torch.load(tmp_path / f'.building/wall/{moment}.ckpt', weights_only=True)['step'] == 5
+            assert torch.load(maps / f'.building/wall/{moment}.ckpt', weights_only=True)['step'] == 5
     assert main(command) == 0
-    assert_same_weights(tmp_path / 'wall', finished)
-    assert sorted(os.listdir(tmp_path)) == ['.building', 'wall']
-    assert load_map(tmp_path / 'wall', 'cpu').manifest.history['regressor'][-1][1:] == \
+    assert_same_weights(maps / 'wall', finished)
+    assert sorted(os.listdir(maps)) == ['.building', 'wall']
+    assert load_map(maps / 'wall', 'cpu').manifest.history['regressor'][-1][1:] == \
         load_map(finished, 'cpu').manifest.history['regressor'][-1][1:]
 
 

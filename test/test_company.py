@@ -14,6 +14,8 @@ from ros_peer import assert_answers, frame_counts, running_nodes
 from aprloc_ros.cli import main
 from aprloc_ros.recordings.bags import BagFrame, write_bag
 
+pytestmark = pytest.mark.usefixtures('undrawn')
+
 
 @pytest.fixture(scope='module')
 def bag(tmp_path_factory):

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
-import numpy as np
 import pytest
 import torch
+from court_fixtures import held_out_drive
 from torch.nn import functional as F
 
 from aprloc_ros.covariance import residuals
@@ -24,10 +24,6 @@ from aprloc_ros.training.calibration.questions import Questions
 from aprloc_ros.training.calibration.refiner_calibration import calibrate_refiner
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.place.capture import CAMERA
-from aprloc_ros.training.place.court import build_court
-from aprloc_ros.training.place.drive import COURSES, plan_drive
-from aprloc_ros.training.place.raycast import Renderer
-from aprloc_ros.training.place.sensor import Sensor, develop
 
 HERE, ELSEWHERE = (0, 1, 2), tuple(range(90, 100))   # frames of the held-out drive, ten a second
 
@@ -40,11 +36,7 @@ def bundle():
 @pytest.fixture(scope='module')
 def photographs():
     """(image [H, W, 3] uint8, T_map_cam [4, 4]) of a robot that is carried away in the middle of its drive."""
-    drive = plan_drive(next(course for course in COURSES if course.split == 'test'))
-    renderer, frames = Renderer(build_court()), (*HERE, *ELSEWHERE)
-    light = (renderer.render(CAMERA, drive.T_map_cam[i], drive.actors(i))[0] for i in frames)
-    images = develop(light, Sensor(), 0.1, np.random.default_rng(0))
-    return list(zip(images, torch.from_numpy(drive.T_map_cam[list(frames)])))
+    return list(zip(*held_out_drive((*HERE, *ELSEWHERE))))
 
 
 def test_the_field_renders_the_features_that_the_extractor_sees(bundle, photographs):

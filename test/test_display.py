@@ -31,7 +31,7 @@ from aprloc_ros.ros import display as display_module
 from aprloc_ros.ros.display import PATH_POSES, Display, cloud_message, image_message
 from aprloc_ros.tracking.answer import Answer
 
-PATIENCE_S = 60
+PATIENCE_S = 300
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PIXELS = np.random.default_rng(3).integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from agreement_fixtures import COUNT, photographed, walk
+from agreement_fixtures import COUNT
 from tiny_capture import TEST, TRAIN, write_settings, write_wall
 
 from aprloc_ros.camera import Camera
@@ -71,12 +71,11 @@ def test_drives_in_different_units_are_not_in_one_frame(tmp_path):
 
 
 @pytest.fixture(scope='module')
-def drives(tmp_path_factory):
+def drives(walked):
     """Even and odd frames of one walk, as two drives."""
     pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
-    frames = photographed(tmp_path_factory.mktemp('walk'), walk())
-    return [(Capture(name, 'transforms', frames[0].image_path.parent, own, ()), own) for name, own in
-            (('first', frames[::2]), ('second', frames[1::2]))]
+    return [(Capture(name, 'transforms', walked[0].image_path.parent, own, ()), own) for name, own in
+            (('first', walked[::2]), ('second', walked[1::2]))]
 
 
 def second(drives, frames: tuple[Frame, ...]) -> list:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from agreement_fixtures import COUNT, photographed, walk, with_depths
+from agreement_fixtures import COUNT, with_depths
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
@@ -28,8 +28,8 @@ def lens(factor: float) -> Lens:
 
 
 @pytest.fixture(scope='module')
-def frames(tmp_path_factory):
-    return photographed(tmp_path_factory.mktemp('walk'), walk())
+def frames(walked):
+    return walked
 
 
 @pytest.fixture(scope='module')

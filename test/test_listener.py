@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from aprloc_ros.ros.listener import Listener
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 RELIABLE, BEST_EFFORT = (QoSProfile(depth=1, reliability=r) for r in (ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT))
 _names = itertools.count()
 

@@ -3,14 +3,13 @@
 import csv
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from nursery import Forked
 from torch import nn
 
 from aprloc_ros.errors import AprlocError
@@ -19,7 +18,6 @@ from aprloc_ros.training.stages.clock import Clock
 from aprloc_ros.training.stages.loop import Loop, average_gradients, make_fabric, step_generator, write_atomically
 
 STEPS = 45
-REPOSITORY = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.usefixtures('one_thread')
 
 
@@ -109,9 +107,9 @@ def test_a_finished_run_is_not_trained_again(fabric, tmp_path, uninterrupted):
 KILLED = '''
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, 'test')
 import test_loop
 from aprloc_ros.training.stages import loop
+test_loop.torch.set_num_threads(1)
 directory, moment = Path(sys.argv[1]), sys.argv[2]
 saves = []
 def die(*_):
@@ -144,9 +142,8 @@ test_loop.train(test_loop.make_fabric('cpu'), directory)
 
 @pytest.mark.parametrize('moment', ['half a checkpoint', 'before the rename', 'in a step'])
 def test_a_killed_process_leaves_a_whole_checkpoint(fabric, tmp_path, uninterrupted, moment):
-    killed = subprocess.run([sys.executable, '-c', KILLED, str(tmp_path), moment], cwd=REPOSITORY,
-                            env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = Forked(KILLED, [tmp_path, moment], tmp_path / 'log')
+    assert killed.wait() == -signal.SIGKILL, (tmp_path / 'log').read_text()
     assert torch.load(tmp_path / 'toy.ckpt', weights_only=True)['step'] == 8
     assert same(train(fabric, tmp_path), uninterrupted)
     assert steps_in_curve(tmp_path) == [0, 17, 20, 40]

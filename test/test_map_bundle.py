@@ -232,7 +232,7 @@ def crashed_saves(tmp_path_factory):
     for calls in range(8):
         save_tiny_map(directory / str(calls) / 'tiny', seed=0)
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    run = subprocess.run([sys.executable, '-c', CRASHING_SAVES, str(directory)], timeout=120, text=True,
+    run = subprocess.run([sys.executable, '-c', CRASHING_SAVES, str(directory)], timeout=300, text=True,
                          check=True, stdout=subprocess.PIPE, env=os.environ | {'PYTHONPATH': paths, 'OMP_NUM_THREADS': '1'})
     return directory, [int(line) for line in run.stdout.split()]
 

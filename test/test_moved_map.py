@@ -5,9 +5,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from court_fixtures import held_out_drive
 from tiny_map import save_tiny_map, tiny_manifest
 
 from aprloc_ros.catalogue import FILE_NAME
@@ -23,10 +23,6 @@ from aprloc_ros.map_frame import MapFrame
 from aprloc_ros.moved_map import move_map, moved_manifest, scaled_covariance
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.place.capture import CAMERA
-from aprloc_ros.training.place.court import build_court
-from aprloc_ros.training.place.drive import COURSES, plan_drive
-from aprloc_ros.training.place.raycast import Renderer
-from aprloc_ros.training.place.sensor import Sensor, develop
 
 DEMO = Path(__file__).parent.parent / 'maps/demo'
 TURN = so3_exp(torch.tensor([0.4, -1.1, 2.0], dtype=torch.float64))
@@ -37,10 +33,7 @@ SCALED = Similarity(1.7, TURN, SHIFT, 0.003, 'by hand')
 
 @pytest.fixture(scope='module')
 def photographs():
-    drive = plan_drive(next(course for course in COURSES if course.split == 'test'))
-    renderer, frames = Renderer(build_court()), (5, 100)
-    light = (renderer.render(CAMERA, drive.T_map_cam[i], drive.actors(i))[0] for i in frames)
-    return list(develop(light, Sensor(), 0.1, np.random.default_rng(0)))
+    return held_out_drive((5, 100))[0]
 
 
 @pytest.fixture(scope='module')

@@ -17,17 +17,13 @@ from aprloc_ros.training.stages.loop import average_buffers, average_gradients, 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def torchrun(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', *map(str, arguments)],
-        cwd=REPOSITORY, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(REPOSITORY)},
-        capture_output=True, text=True, timeout=300, check=False)
-
-
+# First what the processes share, in a folder of its own, then a build as `torchrun -m aprloc_ros.cli build` does it.
 SHARE = '''
 import sys
 import torch
 from torch import nn
+from unittest.mock import patch
+from aprloc_ros.cli import main
 from aprloc_ros.training.stages import regressor
 from aprloc_ros.training.stages.loop import Loop, average_buffers, average_gradients, make_fabric, step_generator
 from aprloc_ros.training.stages.regressor import RegressorTraining
@@ -44,8 +40,8 @@ model[1].num_batches_tracked.fill_(5)
 average_buffers(fabric, model)
 # A validation that scores differently in each process must still end in the same decision.
 errors = iter([[1.0, 1.0], [2.0, 0.5], [2.0, 0.2]])
-regressor.predict_poses = lambda *_: None
-regressor.pose_errors = lambda *_: (torch.full((3,), next(errors)[rank]), torch.zeros(3))
+def scores(*_):
+    return torch.full((3,), next(errors)[rank]), torch.zeros(3)
 class Scene:
     pose_unit_m = 1.0
 class Views:
@@ -57,22 +53,34 @@ optimizer = torch.optim.Adam(model.parameters(), 1.0)
 scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
 config = RegressorTraining(steps=1, schedule='plateau', patience=2)
 memory = {'best': None, 'best_score': float('inf'), 'waited': 0}
-for _ in range(3):
-    regressor._validate(fabric, loop, model, Views, Scene, scheduler, config, memory)
+with patch.object(regressor, 'predict_poses'), patch.object(regressor, 'pose_errors', scores):
+    for _ in range(3):
+        regressor._validate(fabric, loop, model, Views, Scene, scheduler, config, memory)
 torch.save({'gradients': [p.grad for p in model.parameters()], 'buffers': dict(model.named_buffers()),
             'draw': torch.rand(3, generator=step_generator(fabric, 0, 0)), 'stopped': loop.stopped,
             'rate': optimizer.param_groups[0]['lr'], 'best_score': memory['best_score']}, f'{sys.argv[1]}/{rank}.pt')
+sys.exit(main(sys.argv[2:]))
 '''
 
 
 @pytest.fixture(scope='module')
-def shared(tmp_path_factory):
-    """What two processes hold after they have averaged and decided."""
-    directory = tmp_path_factory.mktemp('shared')
-    (directory / 'share.py').write_text(SHARE)
-    done = torchrun(directory / 'share.py', directory)
+def run(tmp_path_factory):
+    """One run of two processes, since each takes seconds to begin -> its folder, what it printed, and its errors."""
+    folder = tmp_path_factory.mktemp('run')
+    (folder / 'share.py').write_text(SHARE)
+    wall, config = write_wall(folder / 'wall'), write_settings(folder / 'tiny.yaml')
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', folder / 'share.py', folder,
+               'build', 'wall', '--data', wall, '--config', config, '--map-dir', folder / 'maps', '--device', 'cpu']
+    done = subprocess.run(list(map(str, command)), cwd=REPOSITORY, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(REPOSITORY)},
+                          capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stderr
-    return [torch.load(directory / f'{rank}.pt', weights_only=True) for rank in (0, 1)]
+    return folder, done
+
+
+@pytest.fixture(scope='module')
+def shared(run):
+    """What two processes hold after they have averaged and decided."""
+    return [torch.load(run[0] / f'{rank}.pt', weights_only=True) for rank in (0, 1)]
 
 
 def test_gradients_are_the_mean_over_the_processes(shared):
@@ -106,15 +114,12 @@ def test_one_process_has_nothing_to_average():
     assert layer.running_mean.tolist() == [0.0, 0.0]
 
 
-def test_two_processes_build_one_map(tmp_path):
-    wall, config = write_wall(tmp_path / 'wall'), write_settings(tmp_path / 'tiny.yaml')
-    done = torchrun('-m', 'aprloc_ros.cli', 'build', 'wall', '--data', wall, '--config', config,
-                    '--map-dir', tmp_path / 'maps', '--device', 'cpu')
-    assert done.returncode == 0, done.stderr
+def test_two_processes_build_one_map(run):
+    folder, done = run
     assert done.stdout.count('frames to fit') == 1
     for text in ('Traceback', 'Warning'):
         assert text not in done.stderr
-    assert list_maps(tmp_path / 'maps')['wall'] == tmp_path / 'maps/wall'
-    assert sorted(os.listdir(tmp_path / 'maps')) == ['.building', 'wall']
-    manifest = load_map(tmp_path / 'maps/wall', 'cpu').manifest
+    assert list_maps(folder / 'maps')['wall'] == folder / 'maps/wall'
+    assert sorted(os.listdir(folder / 'maps')) == ['.building', 'wall']
+    manifest = load_map(folder / 'maps/wall', 'cpu').manifest
     assert len(manifest.history['regressor']) == 3 and manifest.accuracy['frames'] == 4

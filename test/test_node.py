@@ -243,7 +243,7 @@ def test_an_unforeseen_failure_costs_one_frame(run, peer):
 
 @pytest.mark.parametrize('times', [1, 2, 50])
 def test_sigint_leaves_quietly(run, peer, times):
-    log = run()
+    log = run(executable=True)
     peer.wait_until_active()
     peer.publish('image', image_message(PIXELS, next_stamp()))
     assert interrupt(run.process(), times) == 0
@@ -251,7 +251,7 @@ def test_sigint_leaves_quietly(run, peer, times):
 
 
 def test_sigint_while_loading_leaves_quietly(run, peer):
-    log = run()
+    log = run(executable=True)
     maps = Path(f'/proc/{run.process().pid}/maps')
     peer.wait_for(lambda: 'libtorch' in maps.read_text(), 'its libraries to be loading')
     assert interrupt(run.process(), 2) == 0, log.read_text()
@@ -259,6 +259,6 @@ def test_sigint_while_loading_leaves_quietly(run, peer):
 
 def test_a_parameter_of_a_wrong_type_is_one_line(tmp_path):
     log = tmp_path / 'log'
-    process = start_node(log, {'map': 'tiny', 'diagnostics_period_s': 'often'})
+    process = start_node(log, {'map': 'tiny', 'diagnostics_period_s': 'often'}, executable=True)
     assert process.wait(PATIENCE_S) == 1
     assert log.read_text().count('\n') == 1 and 'diagnostics_period_s' in log.read_text()

@@ -12,6 +12,7 @@ from ros_peer import LINE, LINE_M, camera_info_message, image_message, line_pixe
 RATE_HZ = 30.0
 PERIOD_NS = round(1e9 / RATE_HZ)
 TRAVEL_M = (0.6, 4.2)
+AHEAD = 20   # images, of the thirty that the node keeps waiting
 
 
 @dataclass
@@ -46,9 +47,10 @@ def make_stream(duration_s, blind_s):
 
 
 def play(peer, stream):
-    """At 30 Hz, by the clock."""
+    """At 30 Hz, by the clock, and not so far ahead of a node without time that its queue overflows."""
     start_s = time.monotonic()
     for index, image in enumerate(stream):
+        peer.wait_for(lambda: index - int(peer.values().get('frames received', 0)) < AHEAD, 'the images before')   # noqa: B023
         message = image_message(line_pixels(image.x_m) * (image.kind != 'black'), image.stamp)
         if image.kind == 'corrupt':
             del message.data[-100:]
@@ -82,7 +84,8 @@ def check(peer, stream, blind_s):
     assert set(values) <= {'frames received', 'frames answered', 'frames superseded', 'frames rejected', 'rejected: image',
                            'rejected: stamp', 'rejected: unconfirmed'}
     # It was lost when the camera was blind, and back after the picture as soon as a second answer confirmed the first.
-    assert peer.statuses[-3:] == ['localized', 'lost', 'localized']
+    statuses = peer.statuses[:-1] if peer.statuses[-1] == 'lost' else peer.statuses   # the stream may have ended a while ago
+    assert statuses[-3:] == ['localized', 'lost', 'localized']
     assert unconfirmed <= peer.statuses.count('localized') + 2
     seen_again = min(stamp for stamp in truth if stamp > stream[0].stamp + blind_s[1] * 1e9 - PERIOD_NS)
     found_again = min(stamp for stamp in peer.heard if stamp >= seen_again)
@@ -102,7 +105,7 @@ def run_stream(tmp_path, peer, tiny_map, duration_s, blind_s):
 
 
 def test_five_seconds(tmp_path, peer, tiny_map):
-    run_stream(tmp_path, peer, tiny_map, 5.0, (2.0, 3.6))
+    run_stream(tmp_path, peer, tiny_map, 6.0, (2.0, 4.6))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from aprloc_ros.camera import Camera
+from aprloc_ros.domain import free_domain
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bags import BagFrame, write_bag
 
@@ -62,8 +63,7 @@ ECHO = textwrap.dedent('''
 
 @pytest.fixture(autouse=True)
 def own_domain(monkeypatch):
-    monkeypatch.setenv('ROS_DOMAIN_ID', '77')
-    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(free_domain()))
 
 
 @pytest.fixture

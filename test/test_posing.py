@@ -219,6 +219,6 @@ def test_a_signal_ends_the_mapping_without_a_stack_trace(views, tmp_path, sent, 
     while 'mapping' not in seen and process.poll() is None:
         seen += os.read(process.stderr.fileno(), 1000).decode()
     process.send_signal(sent)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode in codes and not (tmp_path / 'capture').exists()
     assert '***' not in said and 'PC:' not in said and 'Traceback' not in said

@@ -166,6 +166,7 @@ def test_the_same_again_is_the_same(replayed, tiny_map, tmp_path):
     assert (tmp_path / 'estimates.tum').read_bytes() == (out / 'estimates.tum').read_bytes()
 
 
+@pytest.mark.usefixtures('undrawn')
 def test_real_time_answers_a_part_of_the_same(replayed, tiny_map, tmp_path):
     bag, out = replayed
     assert run(bag, tiny_map, tmp_path, '--realtime') == 0
@@ -188,6 +189,7 @@ def test_without_truth_there_are_estimates_and_no_scores(tiny_map, tmp_path, cap
     assert tf.transforms[0].child_frame_id == FRAME
 
 
+@pytest.mark.usefixtures('undrawn')
 def test_a_tum_file_is_truth(tiny_map, tmp_path):
     with DriveBag(tmp_path / 'bag') as bag:
         bag.images(count=3)

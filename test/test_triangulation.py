@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from capture_fixtures import pixels
+from court_fixtures import COARSE_M, court_renderer
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, se3_exp
@@ -19,9 +20,7 @@ from aprloc_ros.lens import Lens
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.place.capture import CAMERA
-from aprloc_ros.training.place.court import build_court
 from aprloc_ros.training.place.drive import camera_poses
-from aprloc_ros.training.place.raycast import Renderer
 from aprloc_ros.training.structure import features
 from aprloc_ros.training.structure.depths import from_points
 from aprloc_ros.training.structure.lens import moved_px
@@ -39,7 +38,7 @@ def court(tmp_path_factory):
     """Frames that walk sideways before a facade of the demo place, and their exact depths."""
     pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
     directory = tmp_path_factory.mktemp('my court')      # with a space, as people's folders have
-    renderer = Renderer(build_court(0, 0.05))
+    renderer = court_renderer(COARSE_M)
     along = np.linspace(0, 1, COUNT)
     eye = np.stack([-4 + 4 * along, -3 + 0.3 * np.sin(7 * along), 1.4 + 0.2 * along], -1)
     poses = camera_poses(eye, 1.3 + 0.25 * along, np.full(COUNT, 0.1), 0.05 * np.cos(9 * along))
@@ -185,7 +184,7 @@ def test_pictures_can_be_written_after_colmap_was_loaded(tmp_path):
     pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
     code = ('import sys; from aprloc_ros.training.structure.colmap import load_pycolmap; load_pycolmap(); from PIL import Image; '
             'Image.effect_noise((640, 480), 50).save(sys.argv[1])')
-    subprocess.run([sys.executable, '-c', code, str(tmp_path / 'a.png')], check=True, timeout=60)
+    subprocess.run([sys.executable, '-c', code, str(tmp_path / 'a.png')], check=True, timeout=300)
     assert cv2.imread(str(tmp_path / 'a.png')).shape == (480, 640, 3)
 
 
@@ -227,6 +226,6 @@ def test_a_signal_ends_the_work_of_colmap_without_a_stack_trace(tmp_path, what, 
         while b'image/s' not in os.read(process.stderr.fileno(), 1000):   # the bar is there: images are at work
             pass
     process.send_signal(sent)
-    _, said = process.communicate(timeout=60)   # 300 images would take minutes
+    _, said = process.communicate(timeout=300)   # 300 images would take minutes
     assert process.returncode in codes
     assert '***' not in said and 'PC:' not in said and 'Traceback' not in said

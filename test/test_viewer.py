@@ -154,6 +154,6 @@ def test_a_browser_draws_it(tmp_path):
     command = ['chromium', '--headless', '--no-sandbox', '--use-gl=angle', '--use-angle=swiftshader',
                '--enable-unsafe-swiftshader', '--window-size=600,400', f'--user-data-dir={tmp_path}/profile',
                f'--screenshot={tmp_path}/page.png', page.as_uri()]
-    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    subprocess.run(command, capture_output=True, timeout=300, check=True)
     blue, green, red = cv2.imread(str(tmp_path / 'page.png')).astype(int).transpose(2, 0, 1)
     assert ((blue > 240) & (green < 60) & (red < 60)).mean() > 0.05

@@ -7,7 +7,7 @@ import pytest
 
 from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker
 
-PATIENCE_S = 60
+PATIENCE_S = 300
 
 
 @pytest.fixture

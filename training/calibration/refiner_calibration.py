@@ -12,6 +12,7 @@ from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.map_bundle import MapBundle
+from aprloc_ros.networks.fusion import fused
 from aprloc_ros.refiners import FAST_REFINERS, QUICK_REFINER, missing_for
 from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.training.calibration.from_trials import calibrate
@@ -60,6 +61,9 @@ def ask(bundle: MapBundle, name: str, asked: Questions, seed: int, device: str, 
     """
     # As if nothing had been calibrated yet: the score of an answer is then the regressor's.
     bundle = replace(bundle, manifest=replace(bundle.manifest, refiner='none', refiners={}))
+    # Once for the localizers of all questions: what is fused already is not copied again.
+    bundle = replace(bundle, regressor=fused(bundle.regressor),
+                     extractor=None if bundle.extractor is None else fused(bundle.extractor))
 
     whole = Localizer(bundle, device, name)   # in no hurry: a busy machine must not teach it to distrust its refiner
 
