@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_calibration import PRIOR, World
 
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.benchmarks import covariance as benchmark
 
 MAP = Path(__file__).parent.parent / 'maps'
@@ -26,6 +27,13 @@ def test_each_covariance_is_a_row_and_those_that_were_fitted_by_quarters(monkeyp
     assert anees['Hessian as it comes'] > 30   # three times too sure
     assert sum(int(cells[2]) for name, cells in rows.items() if name.startswith('neighbourhoods left out, ')) \
         == 2 * int(rows['constant'][2])
+
+
+def test_a_map_without_a_refiner_is_asked_for_one(monkeypatch):
+    manifest = types.SimpleNamespace(refiner='none')
+    monkeypatch.setattr(benchmark, 'load_map', lambda path, device: types.SimpleNamespace(manifest=manifest))
+    with pytest.raises(AprlocError, match='--refiner'):
+        benchmark.benchmark_covariance(types.SimpleNamespace(name='demo', map_dir=MAP, device='cpu', refiner=None))
 
 
 def test_answers_are_kept_for_another_look(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,11 +12,14 @@ from aprloc_ros.covariance import HessianCovariance, check_covariance, floor_cov
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.gate import Gate, Risk
 from aprloc_ros.geometry import se3_exp
+from aprloc_ros.map_bundle import load_map
 from aprloc_ros.refinement.refined import Refined, kept
 from aprloc_ros.scoring.uncertainty import score_covariances
 from aprloc_ros.training.calibration.from_trials import calibrate
+from aprloc_ros.training.calibration.refiner_calibration import RefinerScores, with_refiners
 from aprloc_ros.training.calibration.trials import Trial, outcomes, try_frame, try_negatives
 
+DEMO = Path(__file__).parent.parent / 'maps' / 'demo'
 PRIOR = torch.diag(torch.tensor([0.1, 0.1, 0.1, 0.03, 0.03, 0.03], dtype=torch.float64) ** 2)
 
 
@@ -52,7 +56,7 @@ class World:
 
     def trials(self, count, per_frame=3):
         made = [self.trial(frame) for frame in range(count)]
-        kinds = ('mirrored', 'shuffled', 'elsewhere')
+        kinds = ('flipped', 'shuffled', 'elsewhere')
         return made + [self.negative(frame, kinds[i % 3]) for frame in range(count) for i in range(per_frame)]
 
 
@@ -215,7 +219,7 @@ def test_answers_of_another_place_have_no_say_in_the_covariance():
     world = World(5, fails=0.0)
     right = world.trials(40, per_frame=1)
     astray = [replace(trial, trained=True, refined=replace(
-        trial.refined, T_map_cam=trial.T_truth @ se3_exp(torch.tensor([3.0, 0, 0, 0, 0.5, 0])), signals=world.signals(0.62)))
+        trial.refined, T_map_cam=trial.T_truth @ se3_exp(torch.tensor([3.0, 0, 0, 0, 0.5, 0]).double()), signals={'inlier_share': 0.6, 'agreement': 0.6}))
         for trial in (world.trial(40), world.trial(41))]
     alone, found = calibrate(right, PRIOR), calibrate([*right, *astray], PRIOR)
     assert all(found.gate.judge(t.refined, t.T_prior, PRIOR, t.prior_score).status == 'refined' for t in astray)
@@ -224,3 +228,14 @@ def test_answers_of_another_place_have_no_say_in_the_covariance():
     assert found.covariance.translation_scale == pytest.approx(alone.covariance.translation_scale, rel=0.1)
     assert [tier.widening for tier in found.covariance.tiers] == pytest.approx(
         [tier.widening for tier in alone.covariance.tiers], rel=0.1)
+
+
+def test_of_refiners_that_report_the_same_the_one_that_is_believed_more_often_is_chosen():
+    """Where a map believes few of its refined poses, most of what is reported are first poses, and all medians are theirs."""
+    bundle = load_map(DEMO)
+
+    def scores(median_m, refined_share):
+        return RefinerScores(bundle.manifest.refiners['nre'], [], median_m, 1.0, refined_share, '')
+    chosen = [with_refiners(bundle, {'align': scores(*align), 'nre': scores(*nre)}).manifest.refiner
+              for align, nre in (((0.1, 0.0), (0.1, 0.25)), ((0.1, 0.3), (0.1, 0.25)), ((0.09, 0.1), (0.1, 0.25)), ((0.1, 0.0), (0.1, 0.0)))]
+    assert chosen == ['nre', 'align', 'align', 'none']

@@ -29,7 +29,6 @@ from aprloc_ros.training.benchmarks.nre import benchmark_nre
 from aprloc_ros.training.benchmarks.pose import benchmark_pose
 from aprloc_ros.training.benchmarks.priors import PRIOR_REFINERS, benchmark_priors
 from aprloc_ros.training.benchmarks.refine import benchmark_refine
-from aprloc_ros.training.benchmarks.seasons import benchmark_seasons
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.hardware import describe_hardware
@@ -162,8 +161,6 @@ def _parser() -> argparse.ArgumentParser:
     of_frames('nre', benchmark_nre, work='folder for the SIFT map')
     days = of_frames('days', benchmark_days, work='folder for the SIFT map')
     days.add_argument('--days', type=Path, nargs='+', default=[], metavar='DIR', help='captures of other days')
-    seasons = of_a_map('seasons', benchmark_seasons)
-    seasons.add_argument('--queries', type=Path, required=True, metavar='DIR', help='images of the same names as those of --data')
     checkpoints = 'folder for checkpoints: an interrupted run goes on'
     for sub in (of_frames('nefes', benchmark_nefes, work=checkpoints, slow='nefes_pose'),
                 of_frames('descriptors', benchmark_descriptors, work=checkpoints)):

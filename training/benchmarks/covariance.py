@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aprloc_ros.catalogue import find_map
 from aprloc_ros.covariance import LOWEST_DEG, LOWEST_M, HessianCovariance, prior_covariance, residuals
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, score_covariances, squared_mahalanobis
@@ -35,6 +36,8 @@ def benchmark_covariance(options):
     then over all maps that were asked before, and over damaged images."""
     bundle = load_map(find_map(options.name, options.map_dir), options.device)
     refiner = options.refiner or bundle.manifest.refiner
+    if refiner == 'none':
+        raise AprlocError(f'the map {options.name} takes its regressor\'s word: choose whose covariance with --refiner')
     answers = _trials(bundle, refiner, options)
     learned, held_out = answers.learned, answers.held_out[_UNDAMAGED]
     prior = bundle.manifest.covariance

@@ -97,9 +97,11 @@ def calibrate_refiners(bundle: MapBundle, asked: Questions, seed: int, device: s
 def with_refiners(bundle: MapBundle, found: dict[str, RefinerScores]) -> MapBundle:
     """The bundle with a manifest that has these calibrated, and the most accurate of the fast ones as its own.
 
-    Accurate means by the median position error of what is reported on the calibration frames.
+    Accurate means by the median position error of what is reported on the calibration frames; where most of that are first
+    poses, it is the same for all, and the one that is believed more often counts.
     """
-    best = min(found.keys() & set(FAST_REFINERS), key=lambda name: found[name].median_m, default='none')
+    best = min((name for name in FAST_REFINERS if name in found), default='none',
+               key=lambda name: (found[name].median_m, -found[name].refined_share))
     if best != 'none' and found[best].refined_share == 0:
         best = 'none'
     manifest = replace(bundle.manifest, refiner=best, refiners={name: c.spec for name, c in found.items()})

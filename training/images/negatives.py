@@ -13,12 +13,9 @@ _COLOUR_STRENGTH = 1.5
 PER_FRAME = 2
 
 
-def _mirrored(images: Tensor, index: int, generator: torch.Generator) -> Tensor:
-    return images[index].flip(-1)
-
-
 def _flipped(images: Tensor, index: int, generator: torch.Generator) -> Tensor:
-    """Top to bottom, which is a mirror image too. (Turned by 180 degrees it would be a true image of a turned camera.)"""
+    """Top to bottom, which no place looks like. (Turned by 180 degrees it would be a true image of a turned camera; left to
+    right, of the other wing of a building: many fronts are symmetric, and a map that recognises them is right to.)"""
     return images[index].flip(-2)
 
 
@@ -49,7 +46,7 @@ def _noise(images: Tensor, index: int, generator: torch.Generator) -> Tensor:
 # One of each is enough; the others are another image for each frame.
 _PLAIN = {'black': 0.0, 'grey': 0.5, 'white': 1.0}
 _MADE: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
-    'elsewhere': _elsewhere, 'mirrored': _mirrored, 'shuffled': _shuffled, 'flipped': _flipped, 'noise': _noise}
+    'elsewhere': _elsewhere, 'shuffled': _shuffled, 'flipped': _flipped, 'noise': _noise}
 NEGATIVES = (*_PLAIN, *_MADE)
 
 
