@@ -14,6 +14,7 @@ from aprloc_ros.refinement.refined import Budget
 from aprloc_ros.training import adapt_map
 from aprloc_ros.training.benchmarks import adapt as benchmark_adapt
 from aprloc_ros.training.benchmarks import budget as benchmark_budget
+from aprloc_ros.training.benchmarks import camera as benchmark_camera
 from aprloc_ros.training.benchmarks import refine as benchmark_refine
 from aprloc_ros.training.benchmarks.nefes import VARIANTS
 from aprloc_ros.training.benchmarks.refine import displaced
@@ -65,7 +66,8 @@ def test_budget_prints_a_row_for_each_budget_idle_and_busy_and_draws(wall, tmp_p
     assert min(cv2.imread(str(plot)).shape[:2]) > 300
 
 
-def test_camera_prints_a_row_for_each_mode(wall, capsys):
+def test_camera_prints_a_row_for_each_mode(wall, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark_camera, '_RIGHT_FRAMES', 40)
     _, cells = first_cells(capsys, 'camera', 'wall', '--data', wall[0], '--map-dir', wall[1])
     assert cells[:3] == ['declared', 'as it is', 'focal length x 0.99'] and len(cells) == 9
 
