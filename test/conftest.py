@@ -59,6 +59,27 @@ def tiny_map(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def tiny_wall(tmp_path_factory):
+    """A capture of a textured wall, and settings that build a map of it in seconds. To be copied before it is changed."""
+    from tiny_capture import write_settings, write_wall
+    folder = tmp_path_factory.mktemp('captures')
+    return write_wall(folder / 'wall'), write_settings(folder / 'tiny.yaml')
+
+
+@pytest.fixture(scope='session')
+def built_wall(tiny_wall, tmp_path_factory):
+    """The map of it, by one thread and uninterrupted. To be copied before it is changed."""
+    import torch
+
+    from aprloc_ros.training.build_map import build
+    threads, (capture, settings) = torch.get_num_threads(), tiny_wall
+    torch.set_num_threads(1)
+    target = build('wall', capture, map_dir=tmp_path_factory.mktemp('maps'), config=settings, device='cpu')
+    torch.set_num_threads(threads)
+    return target
+
+
+@pytest.fixture(scope='session')
 def walked(tmp_path_factory):
     """Frames of a short walk through the demo place."""
     from agreement_fixtures import photographed, walk

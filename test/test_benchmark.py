@@ -18,7 +18,6 @@ from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.map_bundle import load_map, save_map
 from aprloc_ros.training.benchmarks import ablation
 from aprloc_ros.training.benchmarks.ablation import REGRESSOR_VARIANTS
-from aprloc_ros.training.build_map import build
 from aprloc_ros.training.checks.contradictions import CONTRADICTIONS, HARMLESS
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.presets import load_preset
@@ -132,12 +131,11 @@ def test_the_ablation_prints_every_variant(tmp_path, capsys, tiny_yaml, with_dep
     assert rows(run(capsys, *command)) == rows(out)      # a second run finds the checkpoints
 
 
-def test_exposure_compares_histograms(tmp_path, capsys, tiny_yaml):
+def test_exposure_compares_histograms(capsys, tiny_wall, built_wall):
     """On frames that trained nothing; the figures are done again with render_view."""
-    wall = write_wall(tmp_path / 'wall')
-    bundle = load_map(build('wall', wall, map_dir=tmp_path / 'maps', config=tiny_yaml, device='cpu'), 'cpu')
+    wall, bundle = tiny_wall[0], load_map(built_wall, 'cpu')
     capsys.readouterr()
-    table = rows(run(capsys, 'exposure', 'wall', '--data', wall, '--map-dir', tmp_path / 'maps', '--device', 'cpu'))
+    table = rows(run(capsys, 'exposure', 'wall', '--data', wall, '--map-dir', built_wall.parent, '--device', 'cpu'))
     assert re.fullmatch(r'train, held-out blocks \((\d) of \1\)', table[1][0])
     assert table[2][0] == f'held-out drive ({TEST} of {TEST})'
     capture, camera = read_capture(wall), bundle.manifest.camera

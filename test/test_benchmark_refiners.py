@@ -1,11 +1,12 @@
 """`aprloc benchmark nre` and `refine` on a map of a handful of pixels: every table and plot is there."""
 
 import itertools
+import shutil
 
 import cv2
 import pytest
 import torch
-from tiny_capture import TEST, TRAIN, write_settings, write_wall
+from tiny_capture import TEST, TRAIN
 
 from aprloc_ros.cli import main
 from aprloc_ros.geometry import pose_errors, se3_exp
@@ -13,22 +14,22 @@ from aprloc_ros.refinement.refined import Budget
 from aprloc_ros.training import adapt_map
 from aprloc_ros.training.benchmarks import adapt as benchmark_adapt
 from aprloc_ros.training.benchmarks import budget as benchmark_budget
+from aprloc_ros.training.benchmarks import camera as benchmark_camera
 from aprloc_ros.training.benchmarks import refine as benchmark_refine
 from aprloc_ros.training.benchmarks.nefes import VARIANTS
 from aprloc_ros.training.benchmarks.refine import displaced
-from aprloc_ros.training.build_map import build
 from aprloc_ros.training.stages.adaptation import METHODS, AdaptationTraining
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')
-def wall(one_thread, tmp_path_factory):
-    """Folder of the capture, folder of the maps."""
-    capture = write_wall(tmp_path_factory.mktemp('captures') / 'wall')
+def wall(tiny_wall, built_wall, tmp_path_factory):
+    """Folder of the capture, folder of the maps and of the settings that built them."""
     maps = tmp_path_factory.mktemp('maps')
-    build('wall', capture, map_dir=maps, config=write_settings(maps / 'tiny.yaml'), device='cpu')
-    return capture, maps
+    shutil.copytree(built_wall, maps / 'wall')
+    shutil.copy(tiny_wall[1], maps)
+    return tiny_wall[0], maps
 
 
 def first_cells(capsys, *arguments):
@@ -65,7 +66,8 @@ def test_budget_prints_a_row_for_each_budget_idle_and_busy_and_draws(wall, tmp_p
     assert min(cv2.imread(str(plot)).shape[:2]) > 300
 
 
-def test_camera_prints_a_row_for_each_mode(wall, capsys):
+def test_camera_prints_a_row_for_each_mode(wall, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark_camera, '_RIGHT_FRAMES', 40)
     _, cells = first_cells(capsys, 'camera', 'wall', '--data', wall[0], '--map-dir', wall[1])
     assert cells[:3] == ['declared', 'as it is', 'focal length x 0.99'] and len(cells) == 9
 

@@ -142,7 +142,7 @@ def test_bad_arguments_are_named(arguments, error):
 def wall_map(one_thread, tmp_path_factory):
     wall = write_wall(tmp_path_factory.mktemp('captures') / 'wall', camera=CAMERA.resized(160, 120))
     config = write_settings(tmp_path_factory.mktemp('settings') / 'tiny.yaml',
-                            regressor={'kind': 'coordinates', 'arguments': {'prototypes': 128, 'hidden': 32}, 'steps': 500,
+                            regressor={'kind': 'coordinates', 'arguments': {'prototypes': 128, 'hidden': 32}, 'steps': 300,
                                        'learning_rate': 4e-3},
                             descriptors={'steps': 100, 'short_side': 120, 'points': 128}, coordinates={'images': 160, 'batch': 512})
     return wall, build('wall', wall, map_dir=tmp_path_factory.mktemp('maps'), config=config, device='cpu')

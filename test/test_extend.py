@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_capture import TEST, TRAIN, wall_pose, write_settings, write_wall
+from tiny_capture import TEST, TRAIN, wall_pose, write_wall
 from torch.nn import functional as F
 
 from aprloc_ros.errors import AprlocError
@@ -18,7 +18,6 @@ from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.points import MapPoints
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import extend_map
-from aprloc_ros.training.build_map import build
 from aprloc_ros.training.calibration.refiner_calibration import with_refiners
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, SparsePoints
@@ -59,15 +58,14 @@ def test_beyond_the_bound_the_least_seen_go():
     assert both.of_view(1).tolist() == [1] and both.patches.point.tolist() == [0, 1, 2]
 
 
-@pytest.fixture(scope='module')
-def wall(tmp_path_factory) -> Path:
-    return write_wall(tmp_path_factory.mktemp('captures') / 'wall')
+@pytest.fixture
+def wall(tiny_wall) -> Path:
+    return tiny_wall[0]
 
 
-@pytest.fixture(scope='module')
-def finished(one_thread, wall, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp('maps')
-    return build('wall', wall, map_dir=folder, config=write_settings(folder / 'tiny.yaml'), device='cpu')
+@pytest.fixture
+def finished(built_wall) -> Path:
+    return built_wall
 
 
 @pytest.fixture(scope='module')

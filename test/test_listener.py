@@ -1,6 +1,7 @@
 """Why a topic is silent, over real DDS: nobody, another transport, another type, another QoS, another topic."""
 
 import itertools
+import re
 import time
 
 import pytest
@@ -121,6 +122,6 @@ def test_what_was_heard_is_no_silence_until_it_ends(nodes, topic):
         publisher.publish(Image())
         executor.spin_once(timeout_sec=0.05)
     assert listener.silence(PATIENCE_S) == ''
-    assert listener.silence(0.0).startswith('no image for 0.')
+    assert re.match(r'no image for \d+\.\d s on ', listener.silence(0.0))
     camera.destroy_publisher(publisher)
     listener.close()

@@ -223,8 +223,11 @@ def test_a_signal_ends_the_work_of_colmap_without_a_stack_trace(tmp_path, what, 
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == 'now\n'
     if what == 'SIFT':
-        while b'image/s' not in os.read(process.stderr.fileno(), 1000):   # the bar is there: images are at work
-            pass
+        seen = b''
+        while b'image/s' not in seen:   # the bar is there: images are at work
+            more = os.read(process.stderr.fileno(), 1000)
+            assert more, seen
+            seen += more
     process.send_signal(sent)
     _, said = process.communicate(timeout=300)   # 300 images would take minutes
     assert process.returncode in codes
