@@ -87,6 +87,7 @@ def test_what_was_found_is_said_and_shown(posed):
 
 def test_an_interrupted_run_goes_on_and_one_core_finds_the_same(posed, views, tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'cpu_count', lambda: 1)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0})
     source, out, said = write_images(tmp_path / 'my photos', views), tmp_path / 'capture', []
 
     def interrupted(*arguments, **options):

@@ -24,7 +24,8 @@ from aprloc_ros.training.posing.shots import Shot, Source
 from aprloc_ros.training.posing.sources import open_source
 from aprloc_ros.training.posing.workplace import Workplace, check_new, fingerprint
 from aprloc_ros.training.structure.colmap import load_pycolmap
-from aprloc_ros.training.structure.features import extract, match
+from aprloc_ros.training.structure.features import extract
+from aprloc_ros.training.structure.matching import match
 from aprloc_ros.training.structure.vlad import likeness
 
 RECORD_FILE = 'posing.json'
