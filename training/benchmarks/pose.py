@@ -16,9 +16,10 @@ from aprloc_ros.geometry import pose_errors
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.parsing import in_order
 from aprloc_ros.training.hardware import describe_hardware
-from aprloc_ros.training.posing.photos import find_images, link
+from aprloc_ros.training.posing.photos import find_images
 from aprloc_ros.training.posing.pose import pose
 from aprloc_ros.training.posing.posed import camera_poses
+from aprloc_ros.training.posing.taking import link
 from aprloc_ros.training.structure.colmap import load_pycolmap
 
 _SEQUENTIAL_FROM = 200   # images; COLMAP's defaults match fewer exhaustively
