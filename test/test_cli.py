@@ -115,6 +115,7 @@ def test_evaluate_poses_scores_each_array(tmp_path, capsys):
     (['evaluate', 'tiny', '--data', '{tmp}', '--report', '{tmp}/text.png'], 'text.png is a file; name a folder'),
     (['place', '{tmp}/text.png'], 'text.png: cannot write the demo place there'),
     (['replay', '{tmp}', '--map', 'tiny'], 'images, not a bag; .*aprloc localize IMAGE --map NAME.*aprloc evaluate'),
+    (['replay', '{tmp}/drive.MOV', '--map', 'tiny'], 'a video, not a bag; aprloc pose {tmp}/drive.MOV --out CAPTURE'),
     (['evaluate', 'tiny', '--data', '{tmp}'], 'images or a video without poses get them by: aprloc pose {tmp} --out CAPTURE'),
     (['calibrate', 'tiny', '--data', '{tmp}/drive.MOV'], 'without poses get them by: aprloc pose .*drive.MOV --out CAPTURE')])
 def test_mistakes_get_one_line(maps, image, tmp_path, monkeypatch, capsys, arguments, says):

@@ -28,6 +28,7 @@ from aprloc_ros.training.foundation import find_foundation
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.posing import pose as posing
 from aprloc_ros.training.posing.lenses import doubts
+from aprloc_ros.training.posing.mapping import reach_px
 from aprloc_ros.training.posing.pose import pose
 from aprloc_ros.training.posing.sources import is_source, open_source
 from aprloc_ros.training.posing.unposed import read_or_pose
@@ -87,6 +88,7 @@ def test_what_was_found_is_said_and_shown(posed):
 
 def test_an_interrupted_run_goes_on_and_one_core_finds_the_same(posed, views, tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'cpu_count', lambda: 1)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0})
     source, out, said = write_images(tmp_path / 'my photos', views), tmp_path / 'capture', []
 
     def interrupted(*arguments, **options):
@@ -208,6 +210,11 @@ def test_a_calibration_that_the_images_contradict_is_said(posed):
     wrong = replace(CAMERA, fx=1.1 * CAMERA.fx, fy=1.1 * CAMERA.fy)
     line, = doubts(pycolmap, found, {1: wrong})
     assert line.startswith('WARNING') and f'{wrong.fx:.1f}' in line and '\n' not in line
+
+
+def test_limits_in_pixels_go_with_the_size_of_the_images():
+    assert reach_px(480, 270) == reach_px(270, 480) == pytest.approx(1.44)
+    assert reach_px(4000, 3000) == 4.0 and reach_px(160, 120) == 1.0   # COLMAP's; and no keypoint is better than a pixel
 
 
 @pytest.mark.parametrize('sent, codes', [(signal.SIGINT, (130,)), pytest.param(signal.SIGTERM, (-signal.SIGTERM,), marks=pytest.mark.slow)])

@@ -24,7 +24,7 @@ class Message(NamedTuple):
     where: str         # bag, topic and index, for error messages
 
 
-_PICTURES = ('.jpg', '.jpeg', '.png')
+_PICTURES, _FILMS = ('.jpg', '.jpeg', '.png'), ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v')
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,9 @@ def _bag(path: Path) -> Path:
             raise AprlocError(f'{path}: not a readable bag: no metadata.yaml and {len(files)} files of '
                               f'{", ".join(SUFFIXES)}; name a bag')
         return files[0]
+    if path.suffix.lower() in _FILMS:
+        raise AprlocError(f'{path}: a video, not a bag; aprloc pose {path} --out CAPTURE finds the poses of its frames, aprloc build NAME '
+                          f'--data CAPTURE makes a map of them and aprloc evaluate NAME --data CAPTURE scores those held out')
     if path.is_file() and path.suffix not in SUFFIXES:
         raise AprlocError(f'{path}: not a readable bag: a bag is a folder with metadata.yaml or a file of '
                           f'{", ".join(SUFFIXES)}')

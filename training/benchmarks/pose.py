@@ -1,5 +1,6 @@
 """`aprloc benchmark pose`: captures posed without their poses, beside COLMAP's defaults on the same images."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -14,11 +15,13 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.training.datasets import read_capture
-from aprloc_ros.training.datasets.parsing import in_order
+from aprloc_ros.training.datasets.files import beside
+from aprloc_ros.training.datasets.parsing import natural_key
 from aprloc_ros.training.hardware import describe_hardware
-from aprloc_ros.training.posing.photos import find_images, link
+from aprloc_ros.training.posing.photos import find_images
 from aprloc_ros.training.posing.pose import pose
 from aprloc_ros.training.posing.posed import camera_poses
+from aprloc_ros.training.posing.taking import link
 from aprloc_ros.training.structure.colmap import load_pycolmap
 
 _SEQUENTIAL_FROM = 200   # images; COLMAP's defaults match fewer exhaustively
@@ -26,7 +29,7 @@ _SEQUENTIAL_FROM = 200   # images; COLMAP's defaults match fewer exhaustively
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """Images in one folder, and their true poses by name; none where nobody knows them."""
+    """Images in one folder, and their true poses by name, of those that have one."""
 
     name: str
     images: Path
@@ -46,38 +49,46 @@ def benchmark_pose(options):
 
 
 def _task(data: Path, most: int, work: Path) -> _Task:
-    """Evenly chosen frames of a capture as links that are named by their order; a folder of images that is none as it is."""
+    """Evenly chosen images of a capture, those beside its frames too, as links that are named by their order.
+
+    A capture is without the frames next to what it holds out; a video without them would come in pieces.
+    """
     try:
         capture = read_capture(data)
     except AprlocError:
-        files, poses = find_images(Path(data)), None
+        files, poses = find_images(Path(data)), {}
     else:
-        frames = in_order((*capture.train, *capture.test))
-        files, poses = [frame.image_path for frame in frames], [frame.T_map_cam for frame in frames]
+        poses = {frame.image_path: frame.T_map_cam for frame in (*capture.train, *capture.test)}
+        files = sorted({*poses, *beside(poses)}, key=lambda file: natural_key(str(file)))
     chosen = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
     name = Path(data).resolve().name
     images = work / name / 'images'
     shutil.rmtree(work / name, ignore_errors=True)
-    names = {f'{i:06d}{files[i].suffix.lower()}': i for i in chosen.tolist()}
-    for link_name, i in names.items():
-        link(files[i], images / link_name)
-    return _Task(name, images, len(names), {k: poses[i] for k, i in names.items()} if poses else {})
+    names = {f'{i:06d}{files[i].suffix.lower()}': files[i] for i in chosen.tolist()}
+    for link_name, file in names.items():
+        link(file, images / link_name)
+    return _Task(name, images, len(names), {k: poses[file] for k, file in names.items() if file in poses})
 
 
 def _row(task: _Task, method: str, run: Callable, out: Path) -> str:
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), _processor_s()
     try:
         found = run(task, out)
     except AprlocError as error:
         return f'| {task.name} | {method} | {error} |'
-    spent = f'{time.perf_counter() - wall:.0f} | {time.process_time() - cpu:.0f}'
+    spent = f'{time.perf_counter() - wall:.0f} | {_processor_s() - cpu:.0f}'
     share = f'{len(found)} of {task.count} ({len(found) / task.count:.1%})'
     errors = _errors(found, task.truth) if task.truth else '- | - | -'
     return f'| {task.name} | {method} | {share} | {errors} | {spent} |'
 
 
+def _processor_s() -> float:
+    """Of this process and those it waited for."""
+    return sum(os.times()[:4])
+
+
 def _errors(found: dict[str, Tensor], truth: dict[str, Tensor]) -> str:
-    names = sorted(found)
+    names = sorted(found.keys() & truth.keys())
     ours, true = (torch.stack([poses[name] for name in names]) for poses in (found, truth))
     apart, turned_deg = errors_after_similarity(ours, true)
     extent = (true[:, :3, 3].amax(0) - true[:, :3, 3].amin(0)).norm().item()

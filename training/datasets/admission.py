@@ -36,7 +36,7 @@ def admitted(capture: Capture, choice: Choice) -> Capture:
 
 def with_sample_bits(train: tuple[Frame, ...], test: tuple[Frame, ...]) -> tuple[tuple[Frame, ...], tuple[str, ...]]:
     """All frames with the bits that 16-bit files use, one number told by those of training, and what to say of it."""
-    deep = [frame.image_path for frame in train if _has_16_bits(frame.image_path)]
+    deep = [frame.image_path for frame in train if has_16_bits(frame.image_path)]
     if not deep:
         return (*train, *test), ()
     largest = max(int(read_samples(path).max()) for path in deep)
@@ -45,7 +45,7 @@ def with_sample_bits(train: tuple[Frame, ...], test: tuple[Frame, ...]) -> tuple
     return tuple(replace(frame, sample_bits=bits) for frame in (*train, *test)), (said,)
 
 
-def _has_16_bits(path: Path) -> bool:
+def has_16_bits(path: Path) -> bool:
     """By the header of a PNG (PNG specification, section 11.2.2); of other formats by what is decoded."""
     if path.suffix.lower() in _OF_16_BITS:
         return read_samples(path).dtype == np.uint16

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import Image
@@ -61,17 +62,23 @@ def image_files(folder: Path) -> list[Path]:
     return [path for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
+def beside(paths: Iterable[Path], other: Iterable[Path | None] = ()) -> list[Path]:
+    """The images of the same folders and kinds as these, themselves among them. other: files that are no such images."""
+    given, other, found = set(paths), set(other), []
+    for folder in sorted({path.parent for path in given}):
+        kinds = {path.suffix.lower() for path in given if path.parent == folder}
+        found += [path for path in image_files(folder) if path.suffix.lower() in kinds and path not in other
+                  and not re.search(r'depth|mask', path.stem)]
+    return found
+
+
 def unposed(paths: Iterable[Path], depths: Iterable[Path | None] = ()) -> tuple[str, ...]:
     """What to say of images that lie beside those with poses and have none. depths: files that are no such images."""
-    posed, other = set(paths), set(depths)
-    notes = []
-    for folder in sorted({path.parent for path in posed}):
-        kinds = {path.suffix.lower() for path in posed if path.parent == folder}
-        images = [path for path in image_files(folder) if path.suffix.lower() in kinds and path not in other
-                  and not re.search(r'depth|mask', path.stem)]
-        count = sum(path not in posed for path in images)
-        if count:
-            notes.append(f'{count} of {len(images)} images in {folder} have no pose and are not used')
+    posed, notes = set(paths), []
+    for folder, images in groupby(beside(posed, depths), lambda path: path.parent):
+        is_posed = [path in posed for path in images]
+        if not all(is_posed):
+            notes.append(f'{is_posed.count(False)} of {len(is_posed)} images in {folder} have no pose and are not used')
     return tuple(notes)
 
 

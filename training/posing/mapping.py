@@ -1,5 +1,6 @@
 """Structure from motion: COLMAP's incremental mapper on a database of matches, and why it left images out."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ _FEW_FEATURES = 150
 _TURNED = 0.95       # share of the pairs whose images differ by a turn, or show a plane
 _FLAT = ('PLANAR', 'PANORAMIC', 'PLANAR_OR_PANORAMIC')
 _FEWEST = 3          # images of a model
+_REACH = 0.003       # of the longer side
+_WIDER = 3.0         # times that, for a pose or point that is only being found: COLMAP's ratio
+_PARALLAX_DEG = 0.5  # of a point; COLMAP's 1.5 leaves a view to the horizon without any
+_INLIERS, _FIRST_INLIERS = 15, 50   # COLMAP's half
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +52,8 @@ def map_parts(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[i
         def registered():
             bar.update(bar.n < bar.total)
         models = answering_signals(pycolmap.incremental_mapping, database, root, work_dir,
-                                   options=_options(pycolmap, fixed, seed), next_image_callback=registered)
+                                   options=_options(pycolmap, _cameras(pycolmap, database), fixed, seed),
+                                   next_image_callback=registered)
     return sorted(models.values(), key=lambda model: -model.num_reg_images())
 
 
@@ -55,15 +61,38 @@ def _names(model) -> set[str]:
     return {model.images[number].name for number in model.reg_image_ids()}
 
 
-def _options(pycolmap, fixed: set[int], seed: int):
-    """Sampling by a seed, sums in a fixed order: the same on any machine's number of cores."""
+def _cameras(pycolmap, database: Path) -> list:
+    with pycolmap.Database.open(database) as stored:
+        return stored.read_all_cameras()
+
+
+def _options(pycolmap, cameras: list, fixed: set[int], seed: int):
+    """Sampling by a seed, sums in a fixed order: the same on any machine's number of cores.
+
+    COLMAP's limits in pixels suit photographs. In a small image they are wide angles, and where much of it is far away, points
+    and images come in that belong elsewhere; with narrow ones fewer inliers and less parallax can be trusted.
+    """
     options = pycolmap.IncrementalPipelineOptions()
-    for part in (options, options.mapper, options.triangulation):
+    mapper, points = options.mapper, options.triangulation
+    for part in (options, mapper, points):
         part.random_seed = seed
-    options.num_threads = options.mapper.num_threads = 1
+    options.num_threads = mapper.num_threads = 1
     options.min_model_size = _FEWEST
     options.constant_cameras = fixed
+    error_px = max(reach_px(camera.width, camera.height) for camera in cameras)
+    error_deg = max(math.degrees(_WIDER * error_px / camera.mean_focal_length()) for camera in cameras)
+    mapper.init_max_error = mapper.filter_max_reproj_error = error_px
+    points.merge_max_reproj_error = points.complete_max_reproj_error = error_px
+    mapper.abs_pose_max_error = _WIDER * error_px
+    points.create_max_angle_error = points.continue_max_angle_error = min(error_deg, points.create_max_angle_error)
+    mapper.filter_min_tri_angle = points.min_angle = _PARALLAX_DEG
+    mapper.abs_pose_min_num_inliers, mapper.init_min_num_inliers = _INLIERS, _FIRST_INLIERS
     return options
+
+
+def reach_px(width: int, height: int) -> float:
+    """How far a point may be from where an image shows it: three thousandths of the longer side, at most COLMAP's 4 pixels."""
+    return min(max(_REACH * max(width, height), 1.0), 4.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,5 @@
 """A folder of images, of one camera or several, as a source."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,11 +13,13 @@ from aprloc_ros.training.datasets.files import IMAGE_SUFFIXES, image_files, imag
 from aprloc_ros.training.datasets.parsing import natural_key
 from aprloc_ros.training.datasets.sizes import has_aspect
 from aprloc_ros.training.posing.shots import Look, Optics, Shot, reduced
+from aprloc_ros.training.posing.taking import take_photos
 from aprloc_ros.training.structure.colmap import load_pycolmap
 
 _EXIF_IFD, _FOCAL, _FOCAL_35MM = 0x8769, 0x920A, 0xA405   # Exif 2.32, section 4.6
 _MAKER, _MODEL = 0x010F, 0x0110
 _ASIDE = ('depth', 'depths', 'mask', 'masks')   # folders that lie beside the images
+_MASK = 'dynamic_mask_'                         # files of instant-ngp
 
 
 class Photos:
@@ -48,11 +49,13 @@ class Photos:
                 self.notes.append(f'left out: {error}')
 
     def take(self, indices: Sequence[int], folder: Path) -> Iterator[Shot]:
-        for index in indices:
-            file = self._files[index]
-            name = file.relative_to(self.path).as_posix().replace(' ', '_')   # COLMAP's lists have no names with spaces
-            link(file, folder / name)
+        files = {self._name(self._files[index]): self._files[index] for index in indices}
+        self.notes += take_photos(files, self.path, folder)
+        for name, file in files.items():
             yield Shot(name, self._optics(file), None, self._sequence(file))
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self.path).as_posix().replace(' ', '_')   # COLMAP's lists have no names with spaces
 
     def _sequence(self, file: Path) -> str:
         return file.parent.relative_to(self.path).as_posix()
@@ -73,17 +76,8 @@ def find_images(path: Path) -> list[Path]:
     here = image_files(inside) if inside.is_dir() else image_files(path)
     if not here:
         here = [file for folder in visible(path, '**/') if folder.name not in _ASIDE for file in image_files(folder)]
+    here = [file for file in here if not file.name.startswith(_MASK)]
     return sorted(here, key=lambda file: natural_key(file.relative_to(path).as_posix()))
-
-
-def link(file: Path, target: Path):
-    """target leads to the file; where links cannot be made it is a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        target.symlink_to(file.absolute())
-    except OSError:
-        shutil.copy(file, target)
 
 
 def _of_size(camera: Camera, size: tuple[int, int], file: Path) -> Camera:

@@ -24,7 +24,8 @@ from aprloc_ros.training.posing.shots import Shot, Source
 from aprloc_ros.training.posing.sources import open_source
 from aprloc_ros.training.posing.workplace import Workplace, check_new, fingerprint
 from aprloc_ros.training.structure.colmap import load_pycolmap
-from aprloc_ros.training.structure.features import extract, match
+from aprloc_ros.training.structure.features import extract
+from aprloc_ros.training.structure.matching import match
 from aprloc_ros.training.structure.vlad import likeness
 
 RECORD_FILE = 'posing.json'
@@ -62,7 +63,7 @@ def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishe
         say(text)
     if not place.database.is_file():
         lenses = {optics: colmap_camera(pycolmap, optics) for optics in dict.fromkeys(shot.optics for shot in shots.values())}
-        extract(pycolmap, place.database, place.images, {name: lenses[shot.optics] for name, shot in shots.items()})
+        extract(pycolmap, place.database, place.images, {name: lenses[shot.optics] for name, shot in shots.items()}, place.masks)
     alike = match_shots(pycolmap, place.database, list(shots.values()), chosen.is_video, say)
     declared = calibrated(shots.values())
     mapped = map_images(pycolmap, place.database, place.images, place.folder / 'models', set(declared), seed)

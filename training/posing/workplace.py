@@ -10,6 +10,7 @@ from pathlib import Path
 import aprloc_ros
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.files import visible
+from aprloc_ros.training.posing.taking import MASKS
 
 
 class Workplace:
@@ -19,6 +20,7 @@ class Workplace:
         self.out, self.is_posed = check_new(out), False
         self.folder = self.out.with_name(f'.{self.out.name}.unfinished')
         self.images, self.database = self.folder / 'capture' / 'images', self.folder / 'database.db'
+        self.masks = self.folder / 'capture' / MASKS
         stamp, request = self.folder / 'request.json', fingerprint(source, frames, seed)
         if stamp.is_file() and stamp.read_text() == request:
             say(f'going on with what an interrupted run left in {self.folder}')

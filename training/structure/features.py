@@ -1,8 +1,7 @@
-"""SIFT and its matches in COLMAP's database, the same on any number of cores.
+"""SIFT in COLMAP's database, the same on any number of cores.
 
 A feature depends on its image alone; what several threads exchange is the order in which they end, so images are numbered
-afterwards, in the order of their names' list. Pairs are matched on one: with two, the same descriptors gave other matches in 11
-of 1,185 runs on twenty small images beside other work, with one in none of 252.
+afterwards, in the order of their names' list.
 """
 
 import os
@@ -15,18 +14,18 @@ from aprloc_ros.training.structure.colmap import answering_signals
 
 FEATURES = 2048
 _LONGEST_SIDE = 1000
-_IMAGES_AT_ONCE, _PAIRS_AT_ONCE = 4 * (os.cpu_count() or 1), 64   # about a second or two: so often Python shows how far it is
+_IMAGES_AT_ONCE = 4 * (os.cpu_count() or 1)   # about a second or two: so often Python shows how far it is
 
 
-def extract(pycolmap, database: Path, root: Path, cameras: Mapping[str, object]):
+def extract(pycolmap, database: Path, root: Path, cameras: Mapping[str, object], masks: Path | None = None):
     """SIFT of the images by name below root, into a new database that numbers them 1, 2, ... in this order.
 
-    cameras: image -> pycolmap.Camera; images that share an object share a camera. Whatever an interrupted call left
-    beside the database is taken up.
+    cameras: image -> pycolmap.Camera; images that share an object share a camera. masks: a folder that may hold NAME.png,
+    black where an image has no features. Whatever an interrupted call left beside the database is taken up.
     """
     found = database.with_suffix('.sift')
     names = list(cameras)
-    _extract_in_any_order(pycolmap, found, root, names)
+    _extract_in_any_order(pycolmap, found, root, names, masks)
     unfinished = database.with_suffix('.part')
     unfinished.unlink(missing_ok=True)
     with pycolmap.Database.open(unfinished) as target, pycolmap.Database.open(found) as source:
@@ -42,33 +41,20 @@ def extract(pycolmap, database: Path, root: Path, cameras: Mapping[str, object])
     found.unlink()
 
 
-def match(pycolmap, database: Path, pairs: Sequence[tuple[str, str]], what: str = 'matching'):
-    """Matches of pairs of images by name that a two-view geometry confirms, into the database; pairs done are skipped."""
-    matching, geometry = pycolmap.FeatureMatchingOptions(), pycolmap.TwoViewGeometryOptions()
-    matching.num_threads, geometry.ransac.random_seed = 1, 0
-    list_path = database.with_suffix('.pairs')
-    with tqdm(total=len(pairs), desc=what, unit='pair', leave=False, mininterval=2.0) as bar:
-        for few in _in_parts(pairs, _PAIRS_AT_ONCE):
-            list_path.write_text(''.join(f'{a} {b}\n' for a, b in few))
-            answering_signals(
-                pycolmap.match_image_pairs, database, matching_options=matching, verification_options=geometry,
-                device=pycolmap.Device.cpu,
-                pairing_options=pycolmap.ImportedPairingOptions(match_list_path=list_path))
-            bar.update(len(few))
-    list_path.unlink(missing_ok=True)
-
-
-def _extract_in_any_order(pycolmap, database: Path, root: Path, names: list[str]):
+def _extract_in_any_order(pycolmap, database: Path, root: Path, names: list[str], masks: Path | None):
     options = pycolmap.FeatureExtractionOptions()
     options.max_image_size = _LONGEST_SIDE
     options.sift.max_num_features = FEATURES
+    reading = pycolmap.ImageReaderOptions()
+    if masks and masks.is_dir():
+        reading.mask_path = masks
     with pycolmap.Database.open(database) as stored:
         done = {image.name for image in stored.read_all_images() if stored.exists_descriptors(image.image_id)}
     with tqdm(total=len(names), initial=len(done), desc='SIFT', unit='image', leave=False, mininterval=2.0) as bar:
         for few in _in_parts([name for name in names if name not in done], _IMAGES_AT_ONCE):
             answering_signals(
                 pycolmap.extract_features, database, root, image_names=few, camera_mode=pycolmap.CameraMode.PER_IMAGE,
-                extraction_options=options, device=pycolmap.Device.cpu)
+                reader_options=reading, extraction_options=options, device=pycolmap.Device.cpu)
             bar.update(len(few))
 
 

@@ -16,8 +16,9 @@ from aprloc_ros.geometry import invert
 from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 from aprloc_ros.training.structure.colmap import answering_signals, ends_at_once, load_pycolmap
-from aprloc_ros.training.structure.features import extract, match
+from aprloc_ros.training.structure.features import extract
 from aprloc_ros.training.structure.lens import calibrate_lenses, check_lens, is_far, moved_px, to_colmap
+from aprloc_ros.training.structure.matching import match
 
 _PARTNER_RANKS = (1, 2, 3, 5, 8, 12, 18, 27, 40)  # near partners make tracks, far ones make baselines
 _RANKS_ACROSS = (0, 1, 2, 4, 8)

@@ -1,0 +1,81 @@
+"""Photos as they lie in folders: with masks, of more than eight bits, of cameras beside one another."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.datasets.mask_files import hidden_pixels, with_masks
+from aprloc_ros.training.posing.photos import Photos
+from aprloc_ros.training.posing.taking import MASKS
+from aprloc_ros.training.structure.features import extract
+
+WIDTH, HEIGHT = 160, 120
+LEFT = np.arange(WIDTH) < 60   # columns that masks hide here
+
+
+def photo(seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
+
+
+def write(file: Path, image: np.ndarray):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(file), image)
+
+
+def mask(hides: str) -> np.ndarray:
+    return np.tile(np.where(LEFT == (hides == 'white'), 255, 0).astype(np.uint8), (HEIGHT, 1))
+
+
+@pytest.mark.parametrize('images, masks, hides', [
+    ('', 'masks/{name}.png', 'black'), ('images', 'masks/{name}.png', 'black'), ('images', 'masks/{stem}.png', 'black'),
+    ('', 'masks/{stem}.png', 'white'), ('', 'dynamic_mask_{stem}.png', 'white')])
+def test_masks_are_found_where_captures_keep_them_and_come_into_the_new_one(tmp_path, images, masks, hides):
+    pycolmap = pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+    names = ['a.jpg', 'b.jpg']
+    for seed, name in enumerate(names):
+        write(tmp_path / 'source' / images / name, photo(seed))
+        write(tmp_path / 'source' / masks.format(name=name, stem=Path(name).stem), mask(hides))
+    source, capture = Photos(tmp_path / 'source'), tmp_path / 'capture'
+    assert len(source) == 2
+    shots = list(source.take([0, 1], capture / 'images'))
+    assert any('whose' in note and 'pixels hide: 38 % of all' in note for note in source.notes)
+    camera = pycolmap.Camera.create_from_model_name(0, 'RADIAL', 150.0, WIDTH, HEIGHT)
+    extract(pycolmap, tmp_path / 'database.db', capture / 'images', {shot.name: camera for shot in shots}, capture / MASKS)
+    with pycolmap.Database.open(tmp_path / 'database.db') as stored:
+        columns = np.concatenate([stored.read_keypoints(number)[:, 0] for number in (1, 2)])
+    assert len(columns) > 50 and columns.min() >= LEFT.sum()
+    for shot in shots:
+        taken = Frame(shot.name, capture / 'images' / shot.name, torch.eye(4), Camera(WIDTH, HEIGHT, 150, 150, 80, 60))
+        (found,), _ = with_masks((taken,), capture, None)
+        assert (hidden_pixels(found.mask, (WIDTH, HEIGHT)) == LEFT).all()
+
+
+def test_masks_of_which_nobody_knows_what_they_hide_are_asked_for(tmp_path):
+    write(tmp_path / 'images' / 'a.jpg', photo(0))
+    write(tmp_path / 'masks' / 'a.png', 255 - mask('black'))
+    with pytest.raises(AprlocError, match='masks_hide: white'):
+        list(Photos(tmp_path).take([0], tmp_path / 'taken'))
+    (tmp_path / 'capture.yaml').write_text('masks_hide: white\n')
+    assert len(list(Photos(tmp_path).take([0], tmp_path / 'taken'))) == 1
+
+
+def test_photos_of_twelve_bits_are_taken_at_their_sensors_range(tmp_path):
+    bright, dark = (photo(seed).astype(np.uint16) * 16 // share for seed, share in ((0, 1), (1, 4)))
+    write(tmp_path / 'bright.png', bright)
+    write(tmp_path / 'dark.png', dark)
+    write(tmp_path / 'eight.jpg', photo(2))
+    source = Photos(tmp_path)
+    list(source.take([0, 1, 2], tmp_path / 'taken'))
+    assert any('12 bits' in note for note in source.notes)
+    for name, image in (('bright.png', bright), ('dark.png', dark)):
+        taken = cv2.imread(str(tmp_path / 'taken' / name), cv2.IMREAD_UNCHANGED)
+        assert taken.dtype == np.uint8 and np.abs(taken - image / 4095 * 255).max() <= 0.5
+        assert cv2.imread(str(tmp_path / name), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+    assert (tmp_path / 'taken' / 'eight.jpg').samefile(tmp_path / 'eight.jpg')

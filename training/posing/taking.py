@@ -1,0 +1,62 @@
+"""Photos into a capture: links, copies of what is deeper than COLMAP reads, masks where it looks for them."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.datasets.admission import has_16_bits, with_sample_bits
+from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.datasets.choice import read_choice
+from aprloc_ros.training.datasets.files import image_size
+from aprloc_ros.training.datasets.mask_files import hidden_pixels, with_masks
+
+MASKS = 'masks'   # beside the folder of images; NAME.jpg.png, black where it hides
+
+
+def take_photos(files: Mapping[str, Path], root: Path, folder: Path) -> tuple[str, ...]:
+    """Files of a folder root, by the names that they get in the capture's folder of images -> what to say of them.
+
+    Of 12 bits in 16 COLMAP would take the upper eight, which are nearly dark: such files become 8-bit PNGs of the sensor's range.
+    """
+    frames = tuple(_frame(name, file) for name, file in files.items())
+    frames, deep = with_sample_bits(frames, ())
+    frames, masked = with_masks(frames, root, read_choice(root).masks_hide)
+    for frame in frames:
+        target = folder / frame.name
+        if frame.sample_bits < 16 and has_16_bits(frame.image_path):
+            _write(target, frame.read_image()[..., ::-1])
+        else:
+            link(frame.image_path, target)
+        if frame.mask:
+            hidden = hidden_pixels(frame.mask, (frame.camera.width, frame.camera.height))
+            _write(folder.parent / MASKS / f'{frame.name}.png', np.where(hidden, 0, 255).astype(np.uint8))
+    return (*deep, *masked)
+
+
+def link(file: Path, target: Path):
+    """target leads to the file; where links cannot be made it is a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        target.symlink_to(file.absolute())
+    except OSError:
+        shutil.copy(file, target)
+
+
+def _frame(name: str, file: Path) -> Frame:
+    """A frame whose pose and lens nobody knows yet; the readers of masks and depths of samples look at neither."""
+    width, height = image_size(file)
+    return Frame(name, file, torch.eye(4, dtype=torch.float64), Camera(width, height, width, width, width / 2, height / 2))
+
+
+def _write(file: Path, image: np.ndarray):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)   # not through a link
+    if not cv2.imwrite(str(file), image, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+        raise AprlocError(f'{file}: cannot be written; is the disk full?')

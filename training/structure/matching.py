@@ -1,0 +1,45 @@
+"""Matches of pairs of images in COLMAP's database, the same on any number of cores.
+
+A crew of processes of one thread each matches them in parts, and the parts are written in the order of the pairs. (On two
+threads of one process the same descriptors gave other matches in 11 of 1,185 runs on twenty small images beside other work, on
+one in none of 252.)
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from aprloc_ros.training.structure.crew import crew
+from aprloc_ros.training.structure.part import match_part, take_part, write_part
+
+_PAIRS_AT_ONCE = 64   # some seconds: so often it shows how far it is
+
+
+def match(pycolmap, database: Path, pairs: Sequence[tuple[str, str]], what: str = 'matching'):
+    """Matches of pairs of images by name that a two-view geometry confirms, into the database; pairs done are skipped."""
+    def alone(folders):
+        for folder in folders:
+            match_part(pycolmap, folder)
+            yield folder
+
+    with contextlib.ExitStack() as stack:
+        stored = stack.enter_context(pycolmap.Database.open(database))
+        images = {image.name: image for image in stored.read_all_images()}
+        number = {name: image.image_id for name, image in images.items()}
+        todo = [(a, b) for a, b in pairs if not stored.exists_two_view_geometry(number[a], number[b])]
+        parts = [todo[start:start + _PAIRS_AT_ONCE] for start in range(0, len(todo), _PAIRS_AT_ONCE)]
+        work_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='matching', dir=database.parent)))
+        folders = (write_part(pycolmap, stored, images, part, work_dir / str(k)) for k, part in enumerate(parts))
+        count = min(len(os.sched_getaffinity(0)), len(parts))
+        matched = stack.enter_context(crew(count)) if count > 1 else alone
+        bar = stack.enter_context(tqdm(total=len(pairs), initial=len(pairs) - len(todo), desc=what, unit='pair', leave=False,
+                                       mininterval=2.0))
+        for part, folder in zip(parts, matched(folders)):
+            take_part(pycolmap, folder, stored, [(number[a], number[b]) for a, b in part])
+            shutil.rmtree(folder)
+            bar.update(len(part))
