@@ -12,6 +12,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.table import aligned
 
 FILE_NAME = 'map.yaml'
+ATLAS_FILE = 'atlas.yaml'
 USER_MAPS = Path('~/.ros/aprloc/maps')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}')
 _MAX_BYTES = 256 * 1024
@@ -62,6 +63,11 @@ def find_map(name: str, map_dir: str | Path | None = None) -> Path:
             return directory / name
     raise AprlocError(f'no map {name} in {", ".join(map(str, places))}; {_others(name, list(list_maps(map_dir)))}'
                       f'build it with: aprloc build {name} --data PATH{_download_hint(name)}')
+
+
+def find_atlas(name: str, map_dir: str | Path | None = None) -> Path | None:
+    """The directory of the atlas of that name, the first on the search path; None where there is none."""
+    return next((place / check_map_name(name) for place in search_path(map_dir) if (place / name / ATLAS_FILE).is_file()), None)
 
 
 def _others(name: str, there: list[str]) -> str:
