@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from aprloc_ros.map_bundle import load_map, save_map
 from aprloc_ros.networks import to_T
 from aprloc_ros.networks.efficientnet import EfficientNetLite0
 from aprloc_ros.networks.ms_transformer import MSTransformer
+from aprloc_ros.training.benchmarks import atlas as benchmark_atlas
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.make_atlas import make_atlas
 from aprloc_ros.training.request import content_hash
@@ -108,6 +110,17 @@ def test_it_learns_poses_too(atlas, places):
     truth = torch.stack([frame.T_map_cam for frame in frames])
     off, usual = ((each[:, :3, 3] - truth[:, :3, 3]).norm(dim=1).median() for each in (T, truth.mean(0).expand_as(truth)))
     assert off < 0.6 * usual
+
+
+def test_the_benchmark_has_a_row_for_every_map(places, weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark_atlas, 'SceneTraining', lambda: QUICK)
+    monkeypatch.setattr(benchmark_atlas, 'train_scenes', partial(scenes.train_scenes, weights=weights))
+    words = [f'{name}={path}' for name, path in places[1].items()]
+    assert main(['benchmark', 'atlas', *words, '--map-dir', str(places[0]), '--work', str(tmp_path), '--device', 'cpu']) == 0
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in capsys.readouterr().out.splitlines() if line[:2] == '| ']
+    assert [row[0] for row in rows] == ['map', *NAMES]
+    # These maps have no gate that could believe anything; the network finds all images.
+    assert all(row[1:4] == [str(TEST), '100.0%', '0.0% / 100.0% / 0.0%'] for row in rows[1:])
 
 
 def test_a_map_that_it_does_not_know_is_an_error(atlas, places):
