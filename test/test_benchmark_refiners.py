@@ -108,7 +108,7 @@ def test_starts_are_displaced_by_what_is_asked(move_m, turn_deg):
     assert error_m.item() == pytest.approx(move_m, abs=1e-9) and error_deg.item() == pytest.approx(turn_deg, abs=1e-5)
 
 
-POSENET = {'kind': 'posenet', 'arguments': {'backbone': 'resnet34', 'width': 0.15}, 'steps': 4, 'short_side': 24, 'batch': 2}
+POSENET = {'kind': 'posenet', 'arguments': {'backbone': 'resnet34', 'width': 0.15}, 'steps': 4, 'short_side': 32, 'batch': 2}
 
 
 def test_priors_prints_a_row_for_each_first_pose(wall, tmp_path, capsys, monkeypatch):
@@ -149,7 +149,7 @@ def test_adapt_teaches_another_regressor_too(wall, tmp_path, capsys, monkeypatch
     first_cells(capsys, 'adapt', 'wall', '--data', wall[0], '--map-dir', wall[1], '--work', tmp_path / 'work', '--regressor', config,
                 '--methods', 'pseudo')
     manifest = found[0].manifest
-    assert manifest.regressor.kind == 'posenet' and manifest.camera.height == 24 and found[0].regressor.backbone.name == 'resnet34'
+    assert manifest.regressor.kind == 'posenet' and manifest.camera.height == 32 and found[0].regressor.backbone.name == 'resnet34'
 
 
 def test_adapt_prints_a_row_for_each_method(wall, tmp_path, capsys, monkeypatch):
