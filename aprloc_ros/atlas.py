@@ -82,8 +82,9 @@ class Atlas:
 def load_atlas(directory: Path, device: str = 'auto') -> Atlas:
     """Verify and load. AprlocError names the file that is missing, damaged or does not fit, and the cure."""
     path, target = directory / ATLAS_FILE, resolve_device(device)
+    mapping = read_map_yaml(path, _CURE)
     try:
-        manifest = from_mapping(AtlasManifest, read_map_yaml(path), str(path))
+        manifest = from_mapping(AtlasManifest, mapping, str(path))
     except AprlocError as error:
         raise AprlocError(f'{error}; {_CURE}') from None
     network = load_model(build_network, manifest.network, directory / _WEIGHTS, _CURE)

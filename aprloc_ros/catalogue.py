@@ -115,18 +115,18 @@ def _error(accuracy: dict, which: str) -> str:
     return ', '.join(f'{accuracy[key]:.{digits}f} {unit}' for key, unit, digits in known) or '-'
 
 
-def read_map_yaml(path: Path) -> object:
-    """The parsed map.yaml. AprlocError begins with the path and ends with the cure."""
+def read_map_yaml(path: Path, cure: str = _CURE) -> object:
+    """The parsed map.yaml, or another file like it. AprlocError begins with the path and ends with the cure."""
     try:
         with path.open('rb') as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise AprlocError(f'{path}: is larger than {_MAX_BYTES} bytes; {_CURE}')
+            raise AprlocError(f'{path}: is larger than {_MAX_BYTES} bytes; {cure}')
         return yaml.load(content, _PlainLoader)
     except OSError as error:
-        raise AprlocError(f'{path}: {error.strerror}; {_CURE}') from None
+        raise AprlocError(f'{path}: {error.strerror}; {cure}') from None
     except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
-        raise AprlocError(f'{path}: not readable YAML ({_one_line(error)}); {_CURE}') from None
+        raise AprlocError(f'{path}: not readable YAML ({_one_line(error)}); {cure}') from None
 
 
 class _PlainLoader(yaml.SafeLoader):

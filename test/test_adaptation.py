@@ -69,7 +69,7 @@ def loss_of(model, material, config, seed=0):
 
 
 def taught(regressor, material, directory, **changes):
-    config = AdaptationTraining(**{'epochs': 30, 'learning_rate': 3e-3, **changes})
+    config = AdaptationTraining(**{'steps': 30, 'learning_rate': 3e-3, **changes})
     return adapt_regressor(make_fabric('cpu'), regressor, material, SCENE, config, 0, directory)
 
 
@@ -119,7 +119,7 @@ def test_images_without_poses_teach_by_colour(tmp_path):
     seen, before = views(T_TRUE), Regressor(moved(T_TRUE, 0.1, 3.0))
     material = Material(seen, torch.tensor([False]), PhotometricMatching(FIELD, SCENE, seen, 15))
     weights = {key: value.clone() for key, value in before.state_dict().items()}
-    after = taught(before, material, tmp_path, epochs=200)
+    after = taught(before, material, tmp_path, steps=200)
     assert (error(after, seen) < 0.5 * error(before, seen)).all()
     assert all(torch.equal(value, weights[key]) for key, value in before.state_dict().items())
     # Batch normalisation is frozen.
@@ -128,27 +128,27 @@ def test_images_without_poses_teach_by_colour(tmp_path):
 
 def test_a_gradient_that_is_not_finite_moves_nothing(tmp_path):
     seen, before = views(T_TRUE), Regressor(T_TRUE)
-    after = taught(before, Material(seen, torch.tensor([False]), Constant(float('nan'))), tmp_path, epochs=3)
+    after = taught(before, Material(seen, torch.tensor([False]), Constant(float('nan'))), tmp_path, steps=3)
     assert torch.equal(after.head.bias, before.head.bias)
 
 
 def test_an_interrupted_adaptation_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     seen, before = views(T_TRUE, moved(T_TRUE, 0.2, 4.0)), Regressor(moved(T_TRUE, 0.3, 5.0))
     material = Material(seen, torch.tensor([True, True]), None, rehearsed_views(6))
-    whole = taught(before, material, folder(tmp_path / 'whole'), turn_deg=5.0, colour_jitter=1.0, batch=2, epochs=10)
+    whole = taught(before, material, folder(tmp_path / 'whole'), turn_deg=5.0, colour_jitter=1.0, batch=2, steps=10)
     with monkeypatch.context() as patched:
         patched.setattr(Loop.__init__, '__defaults__', (0.0,))   # a checkpoint after each step
         patched.setattr(adaptation, 'step_generator', interrupted_at(4))
         with pytest.raises(KeyboardInterrupt):
-            taught(before, material, folder(tmp_path / 'parts'), turn_deg=5.0, colour_jitter=1.0, batch=2, epochs=10)
-    resumed = taught(before, material, tmp_path / 'parts', turn_deg=5.0, colour_jitter=1.0, batch=2, epochs=10)
+            taught(before, material, folder(tmp_path / 'parts'), turn_deg=5.0, colour_jitter=1.0, batch=2, steps=10)
+    resumed = taught(before, material, tmp_path / 'parts', turn_deg=5.0, colour_jitter=1.0, batch=2, steps=10)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
 
 
 def test_known_poses_and_rehearsal_teach(tmp_path):
     seen, before = views(T_TRUE, moved(T_TRUE, 0.2, 4.0)), Regressor(moved(T_TRUE, 0.5, 8.0))
     rehearsal = rehearsed_views(8)
-    after = taught(before, Material(seen, torch.tensor([True, True]), None, rehearsal), tmp_path, batch=4, epochs=100)
+    after = taught(before, Material(seen, torch.tensor([True, True]), None, rehearsal), tmp_path, batch=4, steps=100)
     assert (error(after, seen) < 0.6 * error(before, seen)).all() and (error(after, rehearsal) < error(before, rehearsal)).all()
 
 

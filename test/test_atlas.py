@@ -89,7 +89,7 @@ def test_every_held_out_image_is_found_in_its_map(places, atlas):
         assert guesses[0][0].probability > guesses[0][1].probability
     assert [line.split(':')[0] for line in said] == list(NAMES) and '100.0% of 4 images' in said[0]
     assert [place.accuracy['chosen'] for place in found.manifest.places] == [1.0, 1.0]
-    assert not (places[0] / '.building' / 'both').exists()
+    assert not (places[0] / '.both.atlas').exists()
 
 
 def test_the_shape_of_an_image_does_not_tell(atlas, places):
@@ -178,7 +178,8 @@ def test_an_atlas_does_not_replace_a_map(places):
     (lambda text: text.replace('scenes: 2', 'scenes: 3'), 'must be the number of places, 2'),
     (lambda text: text.replace('ms_transformer', 'vit'), "'vit' is not ms_transformer"),
     (lambda text: text.replace('width: 16', 'width: 17'), 'width 17 must be a multiple of twice the heads'),
-    (lambda text: text + 'more: 1\n', 'more')])
+    (lambda text: text + 'more: 1\n', 'more'),
+    (lambda text: ': [', 'not readable YAML')])
 def test_a_damaged_atlas_says_so(atlas, tmp_path, change, message):
     damaged = shutil.copytree(atlas[0], tmp_path / 'both')
     (damaged / ATLAS_FILE).write_text(change((damaged / ATLAS_FILE).read_text()))

@@ -153,7 +153,7 @@ def test_adapt_teaches_another_regressor_too(wall, tmp_path, capsys, monkeypatch
 
 
 def test_adapt_prints_a_row_for_each_method(wall, tmp_path, capsys, monkeypatch):
-    quick = AdaptationTraining(epochs=1, short_side=12, rehearsed=2)
+    quick = AdaptationTraining(steps=1, short_side=12, rehearsed=2)
     monkeypatch.setattr(adapt_map, 'METHODS', dict.fromkeys(METHODS, quick))
     monkeypatch.setattr(adapt_map, 'FEWEST', 2)
     monkeypatch.setattr(benchmark_adapt, '_RUN', 2)

@@ -14,7 +14,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.manifest import Manifest, ModelSpec, read_manifest
 from aprloc_ros.networks import to_T
-from aprloc_ros.networks.ms_transformer import MSTransformer
+from aprloc_ros.networks.ms_transformer import SIDE, MSTransformer
 from aprloc_ros.training.images.views import Views, common_camera, load_views
 from aprloc_ros.training.own_frames import own_frames
 from aprloc_ros.training.stages.loop import make_fabric
@@ -43,7 +43,7 @@ def make_atlas(name: str, sources: Mapping[str, Path], map_dir: Path | None = No
     if len(sources) < FEWEST:
         raise AprlocError(f'{len(sources)} map given; an atlas is of {FEWEST} at least: MAP=CAPTURE MAP=CAPTURE')
     maps, config = Path(map_dir or USER_MAPS).expanduser(), config or SceneTraining()
-    target, work_dir = check_atlas_target(maps / name), maps / '.building' / name
+    target, work_dir = check_atlas_target(maps / name), maps / f'.{name}.atlas'
     lessons = [read_lesson(find_map(each, map_dir), data, config) for each, data in sources.items()]
     _begin(work_dir, f'{[lesson.manifest.data.content_hash for lesson in lessons]} {config} {seed} {weights}')
     fabric = make_fabric(device)
@@ -71,7 +71,7 @@ def read_lesson(directory: Path, data: Path, config: SceneTraining) -> Lesson:
     """Views of the size that the network sees; unseen are a capture's held-out frames, or those that calibrated the map."""
     manifest = read_manifest(directory / FILE_NAME)
     fit, calibration, test = own_frames(manifest, data)
-    camera = common_camera(fit, MSTransformer(1, **config.arguments).side)
+    camera = common_camera(fit, config.arguments.get('side', SIDE))
     return Lesson(manifest, load_views(fit, camera), load_views(test or calibration, camera))
 
 

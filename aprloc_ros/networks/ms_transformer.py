@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.networks.efficientnet import EfficientNetLite0
 
+SIDE = 128             # pixels, of the square that images are squeezed into
 _MOST = {'scenes': 1000, 'width': 1024, 'layers': 12, 'heads': 64, 'side': 1024}
 _TAPS = 3, 5            # layers of the trunk whose maps are asked: strides 8 and 16
 _CHANNELS = 40, 112     # of these
@@ -44,7 +45,7 @@ class MSTransformer(nn.Module):
     all of our regressors have it, where the paper has a quaternion, which has two signs.
     """
 
-    def __init__(self, scenes: int, width: int = 96, layers: int = 2, heads: int = 4, side: int = 128):
+    def __init__(self, scenes: int, width: int = 96, layers: int = 2, heads: int = 4, side: int = SIDE):
         super().__init__()
         for key, value in (('scenes', scenes), ('width', width), ('layers', layers), ('heads', heads), ('side', side)):
             if type(value) is not int or not 1 <= value <= _MOST[key]:
