@@ -11,7 +11,7 @@ from torch import nn
 from aprloc_ros.camera import Camera
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.geometry import pose_errors
-from aprloc_ros.networks import to_T
+from aprloc_ros.networks import CoordinateRegressor, to_T
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import Views
 from aprloc_ros.training.stages import adaptation
@@ -45,6 +45,18 @@ class Regressor(nn.Module):
 
     def forward(self, image):
         return self.head(self.body(image)).unflatten(-1, (3, 4))
+
+
+class Unsure(CoordinateRegressor):
+    """Says one pose, and in the length of its 3x3 how many of its cells agree."""
+
+    def __init__(self, T_map_cam, share):
+        super().__init__(prototypes=1, hidden=1)
+        raw = SCENE.pose_to_scene(T_map_cam)[:3].float()
+        self.raw = nn.Parameter(torch.cat([share * raw[:, :3], raw[:, 3:]], 1))
+
+    def forward(self, image):
+        return self.raw.expand(len(image), 3, 4)
 
 
 class Constant:
@@ -95,6 +107,18 @@ def test_known_poses_weigh_seven_tenths_and_matching_three_and_unknown_ones_are_
     share = (picked == 0).double().mean().item()
     expected = share * (0.7 * pose + 0.6) + (1 - share) * 2.0
     assert loss_of(model, both, AdaptationTraining(batch=8), 3).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_how_sure_a_regressor_of_coordinates_is_is_no_error_of_its_pose():
+    seen, model = views(T_TRUE), Unsure(T_TRUE, 0.4)
+    known = Material(seen, torch.tensor([True]), None, seen)
+    assert loss_of(model, known, AdaptationTraining()).item() == pytest.approx(0, abs=1e-5)
+    off = Unsure(moved(T_TRUE, 0.2, 0.0), 0.4)
+    loss = loss_of(off, known, AdaptationTraining())
+    assert loss.item() == pytest.approx(2 * 0.2 / SCENE.pose_unit_m, rel=1e-4)
+    loss.backward()
+    # All of the slope is along the way to the truth.
+    assert off.raw.grad[:, 3].norm() == pytest.approx(2, rel=1e-3) and off.raw.grad[:, :3].norm() < 0.1
 
 
 def test_the_gradient_reaches_the_weights_through_the_rendering():

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aprloc_ros.networks import freeze_batch_norm, to_T
+from aprloc_ros.networks import CoordinateRegressor, freeze_batch_norm, to_T
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.images.augmentation import jitter_colours, random_rotations, rotate_views
 from aprloc_ros.training.images.synthesis import Renderer, random_poses
@@ -100,12 +100,17 @@ def adaptation_loss(model: nn.Module, material: Material, scene: SceneNormalisat
         loss = loss + parts['matching']
     if labelled.any():
         share = labelled.double().mean().item() * (1.0 if material.matching is None else config.pose_weight)
-        parts['pose'] = pose_loss(raw[labelled], poses[labelled])
+        parts['pose'] = pose_loss(_judged(model, raw)[labelled], poses[labelled])
         loss = loss + share * parts['pose']
     if material.rehearsal is not None:
-        parts['rehearsal'] = pose_loss(predicted[config.batch:].float(), rehearsed_poses)
+        parts['rehearsal'] = pose_loss(_judged(model, predicted[config.batch:].float()), rehearsed_poses)
         loss = loss + parts['rehearsal']
     return loss, parts
+
+
+def _judged(model: nn.Module, raw: Tensor) -> Tensor:
+    """Raw poses [B, 3, 4] as the pose loss sees them: by its 3x3 a regressor of coordinates says how sure it is, which is no error."""
+    return to_T(raw)[:, :3].to(raw) if isinstance(model, CoordinateRegressor) else raw
 
 
 def _matched(matching: Matching, pick: Tensor, T_map_cam: Tensor, weights: Tensor) -> Tensor:
