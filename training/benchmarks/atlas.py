@@ -10,13 +10,17 @@ from aprloc_ros.catalogue import find_map
 from aprloc_ros.device import resolve_device
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
+from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import load_map
 from aprloc_ros.networks.ms_transformer import MSTransformer
+from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.make_atlas import Lesson, answers, parse_places, read_lesson
 from aprloc_ros.training.own_frames import own_frames
 from aprloc_ros.training.stages.loop import make_fabric
 from aprloc_ros.training.stages.scenes import SceneTraining, train_scenes
+
+_ASKED = 20   # images of each place that all maps are asked about
 
 
 def benchmark_atlas(options):
@@ -27,7 +31,7 @@ def benchmark_atlas(options):
     together, seconds = _trained(list(lessons.values()), config, options.work / 'all', options.device)
     print(f'{len(lessons)} maps, one network of {sum(p.numel() for p in together.parameters()) / 1e6:.2f} M parameters, trained in '
           f'{seconds:.0f} s on {describe_hardware(resolve_device(options.device))}; held-out images; median m / deg')
-    print('| map | images | network names it | gates: it / none / another | one network for all | one each | times | one each alone, s |\n|'
+    print(f'| map | images | network names it | gates of all maps, {_ASKED} images: it / none / another | one network for all | one each | times | one each alone, s |\n|'
           + '---|' * 8)
     gates = _believed_by(sources, directories, options.device)
     for index, (name, lesson) in enumerate(lessons.items()):
@@ -53,17 +57,18 @@ def _believed_by(sources: dict[str, Path], directories: dict[str, Path], device:
     """What naming the map costs nothing but time for: every map is asked, and the one that believes itself most is named."""
     bundles = {name: load_map(directory, device) for name, directory in directories.items()}
     askers = {name: Localizer(bundle, device) for name, bundle in bundles.items()}
-    return {name: _shares(name, [_most_sure(frame, askers) for frame in tqdm(_unseen(bundles[name].manifest, data), leave=False,
+    return {name: _shares(name, [_most_sure(frame, askers) for frame in tqdm(_some(bundles[name].manifest, data), leave=False,
                                                                              desc=f'asking all maps about {name}', mininterval=2.0)])
             for name, data in sources.items()}
 
 
-def _unseen(manifest, data: Path):
+def _some(manifest: Manifest, data: Path) -> tuple[Frame, ...]:
     _, calibration, test = own_frames(manifest, data)
-    return test or calibration
+    unseen = test or calibration
+    return tuple(unseen[i] for i in torch.linspace(0, len(unseen) - 1, min(_ASKED, len(unseen))).round().long())
 
 
-def _most_sure(frame, askers: dict[str, Localizer]) -> str | None:
+def _most_sure(frame: Frame, askers: dict[str, Localizer]) -> str | None:
     estimates = {name: asker.localize(frame.read_image(), frame.camera) for name, asker in askers.items()}
     scores = {name: estimate.score for name, estimate in estimates.items() if estimate.status == 'refined'}
     return max(scores, key=scores.get) if scores else None
