@@ -114,7 +114,8 @@ def test_it_learns_poses_too(atlas, places):
 
 def test_the_benchmark_has_a_row_for_every_map(places, weights, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(benchmark_atlas, 'SceneTraining', lambda: QUICK)
-    monkeypatch.setattr(benchmark_atlas, 'train_scenes', partial(scenes.train_scenes, weights=weights))
+    for name in ('collect_looks', 'train_scenes'):
+        monkeypatch.setattr(benchmark_atlas, name, partial(getattr(scenes, name), weights=weights))
     words = [f'{name}={path}' for name, path in places[1].items()]
     assert main(['benchmark', 'atlas', *words, '--map-dir', str(places[0]), '--work', str(tmp_path), '--device', 'cpu']) == 0
     rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in capsys.readouterr().out.splitlines() if line[:2] == '| ']

@@ -18,7 +18,7 @@ from aprloc_ros.networks.ms_transformer import SIDE, MSTransformer
 from aprloc_ros.training.images.views import Views, common_camera, load_views
 from aprloc_ros.training.own_frames import own_frames
 from aprloc_ros.training.stages.loop import make_fabric
-from aprloc_ros.training.stages.scenes import SceneTraining, train_scenes
+from aprloc_ros.training.stages.scenes import SceneTraining, collect_looks, train_scenes
 
 FEWEST = 2
 _AT_ONCE = 32
@@ -47,8 +47,9 @@ def make_atlas(name: str, sources: Mapping[str, Path], map_dir: Path | None = No
     lessons = [read_lesson(find_map(each, map_dir), data, config) for each, data in sources.items()]
     _begin(work_dir, f'{[lesson.manifest.data.content_hash for lesson in lessons]} {config} {seed} {weights}')
     fabric = make_fabric(device)
-    network = train_scenes(fabric, [lesson.views for lesson in lessons], [lesson.manifest.scene for lesson in lessons],
-                           config, seed, work_dir, weights)
+    looks = [collect_looks(fabric, lesson.views, lesson.manifest.scene, config, seed, work_dir / f'{index}.pt', weights)
+             for index, lesson in enumerate(lessons)]
+    network = train_scenes(fabric, looks, config, seed, work_dir, weights)
     places = tuple(_place(network, index, lesson) for index, lesson in enumerate(lessons))
     for each in places:
         say(f'{each.map}: {each.accuracy["chosen"]:.1%} of {each.accuracy["frames"]:.0f} images are said to be of it, '

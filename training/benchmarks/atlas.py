@@ -17,7 +17,7 @@ from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.make_atlas import Lesson, answers, parse_places, read_lesson
 from aprloc_ros.training.own_frames import own_frames
 from aprloc_ros.training.stages.loop import make_fabric
-from aprloc_ros.training.stages.scenes import SceneTraining, train_scenes
+from aprloc_ros.training.stages.scenes import Looks, SceneTraining, collect_looks, train_scenes
 
 _ASKED = 20   # images of each place that all maps are asked about
 
@@ -27,24 +27,27 @@ def benchmark_atlas(options):
     sources, config = parse_places(options.places), SceneTraining()
     directories = {name: find_map(name, options.map_dir) for name in sources}
     lessons = {name: read_lesson(directories[name], data, config) for name, data in sources.items()}
-    together, seconds = _trained(list(lessons.values()), config, options.work / 'all', options.device)
+    fabric = make_fabric(options.device)
+    options.work.mkdir(parents=True, exist_ok=True)
+    looks = {name: collect_looks(fabric, lesson.views, lesson.manifest.scene, config, 0, options.work / f'{name}.pt')
+             for name, lesson in lessons.items()}
+    together, seconds = _trained(fabric, list(looks.values()), config, options.work / 'all')
     print(f'{len(lessons)} maps, one network of {sum(p.numel() for p in together.parameters()) / 1e6:.2f} M parameters, trained in '
           f'{seconds:.0f} s on {describe_hardware(resolve_device(options.device))}; held-out images; median m / deg')
     print(f'| map | images | network names it | gates of all maps, {_ASKED} images: it / none / another | one network for all '
           '| one each | times | steps of one each, s |\n|' + '---|' * 8)
     gates = _believed_by(sources, directories, options.device)
     for index, (name, lesson) in enumerate(lessons.items()):
-        own, own_seconds = _trained([lesson], config, options.work / name, options.device)
+        own, own_seconds = _trained(fabric, [looks[name]], config, options.work / name)
         chosen, (joint, single) = answers(together, index, lesson)[0], (_medians(*each, lesson) for each in ((together, index), (own, 0)))
         print(f'| {name} | {len(chosen)} | {(chosen == index).double().mean():.1%} | {gates[name]} | {joint[0]:.3f} / {joint[1]:.2f} | '
               f'{single[0]:.3f} / {single[1]:.2f} | {joint[0] / single[0]:.2f} / {joint[1] / single[1]:.2f} | {own_seconds:.0f} |', flush=True)
 
 
-def _trained(lessons: list[Lesson], config: SceneTraining, directory: Path, device: str) -> tuple[MSTransformer, float]:
+def _trained(fabric, looks: list[Looks], config: SceneTraining, directory: Path) -> tuple[MSTransformer, float]:
     """And how long its steps took, in seconds."""
-    directory.mkdir(parents=True, exist_ok=True)
-    network = train_scenes(make_fabric(device), [lesson.views for lesson in lessons], [lesson.manifest.scene for lesson in lessons],
-                           config, 0, directory)
+    directory.mkdir(exist_ok=True)
+    network = train_scenes(fabric, looks, config, 0, directory)
     return network, torch.load(directory / 'scenes.ckpt', map_location='cpu', weights_only=True)['spent_s']
 
 

@@ -15,7 +15,7 @@ from aprloc_ros.networks.ms_transformer import MSTransformer
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.images.augmentation import jitter_colours, random_rotations, rotate_views
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.stages.loop import Loop, average_gradients, step_generator, warm_cosine
+from aprloc_ros.training.stages.loop import Loop, average_gradients, step_generator, warm_cosine, write_atomically
 
 _AT_ONCE = 16                  # images through the trunk
 _FIRST_WEIGHTS = 0.0, -1.0     # logarithms of the variances of position and orientation
@@ -63,30 +63,22 @@ class SceneLoss(nn.Module):
         return {'position': position, 'orientation': orientation, 'scene': chosen, 'total': weighed.sum() + chosen}
 
 
-def train_scenes(fabric, views: list[Views], scenes: list[SceneNormalisation], config: SceneTraining, seed: int, directory: Path,
-                 weights: str = 'imagenet') -> MSTransformer:
-    """Train (or finish training) a network on the views of several places; returns it in evaluation mode.
+def train_scenes(fabric, looks: list[Looks], config: SceneTraining, seed: int, directory: Path, weights: str = 'imagenet') -> MSTransformer:
+    """Train (or finish training) a network on several places; returns it in evaluation mode.
 
-    The trunk keeps its weights: 'imagenet', those of a file, or 'none', random ones.
+    The trunk keeps its weights, with which the looks were collected: 'imagenet', those of a file, or 'none', random ones.
     """
     torch.manual_seed(seed)
-    model = MSTransformer(len(views), **config.arguments)
-    trunk = EfficientNetLite0()
-    load_pretrained(trunk, weights)
-    model.trunk.load_state_dict(trunk.features[:len(model.trunk)].state_dict())
-    model, loss = model.to(fabric.device).eval(), SceneLoss().to(fabric.device)   # nothing in it learns statistics
-    model.trunk.requires_grad_(False)
+    model, loss = _network(len(looks), config, weights).to(fabric.device), SceneLoss().to(fabric.device)
     learned = [*(p for p in model.parameters() if p.requires_grad), *loss.parameters()]
     optimizer = torch.optim.AdamW(learned, config.learning_rate, weight_decay=1e-4)
     scheduler = warm_cosine(optimizer, config.steps)
     loop = Loop('scenes', fabric, directory, config.steps,
                 {'model': model, 'loss': loss, 'optimizer': optimizer, 'scheduler': scheduler}, {})
-    if loop.step < config.steps:
-        kept = [_look(model, *each, config, seed + fabric.global_rank, fabric) for each in zip(views, scenes, strict=True)]
-    index = torch.arange(len(views), device=fabric.device).repeat_interleave(config.batch)
+    index = torch.arange(len(looks), device=fabric.device).repeat_interleave(config.batch)
     for step in loop:
         generator = step_generator(fabric, seed, step)
-        fine, deep, truth = (torch.cat(column) for column in zip(*(each.draw(config.batch, generator) for each in kept), strict=True))
+        fine, deep, truth = (torch.cat(column) for column in zip(*(each.draw(config.batch, generator) for each in looks), strict=True))
         with fabric.autocast():
             logits, poses = model.answer(fine, deep)
         parts = loss(logits.float(), poses.float(), truth, index)
@@ -100,13 +92,31 @@ def train_scenes(fabric, views: list[Views], scenes: list[SceneNormalisation], c
     return model.requires_grad_(False)
 
 
+def _network(scenes: int, config: SceneTraining, weights: str) -> MSTransformer:
+    """With the trunk's weights, which stay; in evaluation mode, as nothing in it learns statistics."""
+    model, trunk = MSTransformer(scenes, **config.arguments).eval(), EfficientNetLite0()
+    load_pretrained(trunk, weights)
+    model.trunk.load_state_dict(trunk.features[:len(model.trunk)].state_dict())
+    model.trunk.requires_grad_(False)
+    return model
+
+
+def collect_looks(fabric, views: Views, scene: SceneNormalisation, config: SceneTraining, seed: int, cache: Path,
+                  weights: str = 'imagenet') -> Looks:
+    """All views alike, each turned and coloured differently every time; those of `cache` where it is there."""
+    if fabric.global_rank == 0 and not cache.exists():
+        write_atomically(cache, list(_look(fabric, views, scene, config, seed, weights)))
+    fabric.barrier()
+    return Looks(*torch.load(cache, weights_only=True))
+
+
 @torch.no_grad()
-def _look(model: MSTransformer, views: Views, scene: SceneNormalisation, config: SceneTraining, seed: int, fabric) -> Looks:
-    """All views alike, each turned and coloured differently every time."""
+def _look(fabric, views: Views, scene: SceneNormalisation, config: SceneTraining, seed: int, weights: str) -> Looks:
+    model = _network(1, config, weights).to(fabric.device)
     generator = torch.Generator(device=fabric.device).manual_seed(seed)
     poses, parts = scene.pose_to_scene(views.T_map_cam)[:, :3], []
     order = torch.arange(config.looks) % len(views)
-    for pick in tqdm(order.split(_AT_ONCE), desc='views of a place', disable=bool(fabric.global_rank), leave=False, mininterval=2.0):
+    for pick in tqdm(order.split(_AT_ONCE), desc='views of a place', leave=False, mininterval=2.0):
         turn = random_rotations(len(pick), config.turn_deg, generator)
         images = rotate_views(views.images[pick].to(fabric.device).float() / 255, views.camera, turn)
         fine, deep = model.look(jitter_colours(images, config.colour_jitter, generator))
