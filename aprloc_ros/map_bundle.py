@@ -54,14 +54,14 @@ def load_map(directory: str | Path, device: str = 'auto') -> MapBundle:
     directory = Path(directory)
     target = resolve_device(device)
     manifest = read_manifest(directory / FILE_NAME)
-    regressor = _load_model(build_regressor, manifest.regressor, directory / REGRESSOR_FILE)
-    field = _load_model(build_field, manifest.field, directory / FIELD_FILE)
+    regressor = load_model(build_regressor, manifest.regressor, directory / REGRESSOR_FILE)
+    field = load_model(build_field, manifest.field, directory / FIELD_FILE)
     place(field, place(regressor, target))
     if manifest.descriptors is None:
         if isinstance(regressor, CoordinateRegressor):
             raise AprlocError(f'{directory / FILE_NAME}: a regressor of kind coordinates needs descriptors; {_CURE}')
         return MapBundle(manifest, regressor, field, directory)
-    extractor = _load_model(build_extractor, manifest.descriptors.extractor, directory / EXTRACTOR_FILE)
+    extractor = load_model(build_extractor, manifest.descriptors.extractor, directory / EXTRACTOR_FILE)
     path = directory / POINTS_FILE
     points = unpack_points(_read_weights(path, manifest.descriptors.points_sha256), f'{path}; {_CURE}')
     place(extractor, target)
@@ -70,50 +70,50 @@ def load_map(directory: str | Path, device: str = 'auto') -> MapBundle:
     return MapBundle(manifest, regressor, field, directory, extractor, points)
 
 
-def _load_model(build: Callable[[str, dict], nn.Module], spec: ModelSpec, path: Path) -> nn.Module:
+def load_model(build: Callable[[str, dict], nn.Module], spec: ModelSpec, path: Path, cure: str = _CURE) -> nn.Module:
     """Build the model and fill it with the weights, after their hash, names and shapes have been checked."""
-    weights = _read_weights(path, spec.sha256)
+    weights = _read_weights(path, spec.sha256, cure)
     try:
         model = build(spec.kind, spec.arguments)
     except (AprlocError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise AprlocError(f'{path.parent / FILE_NAME}: no model {spec.kind[:80]!r}: {reason}; {_CURE}') from None
+        raise AprlocError(f'{path.parent / FILE_NAME}: no model {spec.kind[:80]!r}: {reason}; {cure}') from None
     expected = model.state_dict()
     for name in sorted(expected.keys() | weights.keys()):
         wanted, got = expected.get(name), weights.get(name)
         if wanted is None or got is None:
-            raise AprlocError(f'{path}: the weights {name[:80]!r} are {"missing" if got is None else "unknown"}; {_CURE}')
+            raise AprlocError(f'{path}: the weights {name[:80]!r} are {"missing" if got is None else "unknown"}; {cure}')
         if wanted.shape != got.shape or wanted.is_floating_point() != got.is_floating_point():
             raise AprlocError(f'{path}: {name} is {got.dtype} {list(got.shape)} but the model {spec.kind} has '
-                              f'{wanted.dtype} {list(wanted.shape)}; {_CURE}')
+                              f'{wanted.dtype} {list(wanted.shape)}; {cure}')
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
 
 
-def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+def _read_weights(path: Path, sha256: str, cure: str = _CURE) -> dict[str, Tensor]:
     try:
         size = path.stat().st_size
         if not path.is_file() or size > _MAX_WEIGHTS_BYTES:
-            raise AprlocError(f'{path}: not a file of at most {_MAX_WEIGHTS_BYTES} bytes; {_CURE}')
+            raise AprlocError(f'{path}: not a file of at most {_MAX_WEIGHTS_BYTES} bytes; {cure}')
         content = path.read_bytes()
     except OSError as error:
-        raise AprlocError(f'{path}: {error.strerror}; {_CURE}') from None
+        raise AprlocError(f'{path}: {error.strerror}; {cure}') from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise AprlocError(f'{path}: damaged or not of this map (its sha256 is not the one in {FILE_NAME}); {_CURE}')
+        raise AprlocError(f'{path}: damaged or not of this map (its sha256 is not the one in {FILE_NAME}); {cure}')
     try:
         weights = safetensors.torch.load(content)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise AprlocError(f'{path}: not a safetensors file ({str(error).splitlines()[0]}); {_CURE}') from None
+        raise AprlocError(f'{path}: not a safetensors file ({str(error).splitlines()[0]}); {cure}') from None
     if not all(torch.isfinite(w).all() for w in weights.values() if w.is_floating_point()):
-        raise AprlocError(f'{path}: the weights hold NaN or infinity; {_CURE}')
+        raise AprlocError(f'{path}: the weights hold NaN or infinity; {cure}')
     return weights
 
 
-def check_target(directory: str | Path) -> Path:
-    """The absolute path of the directory when a map may be written there: it is absent, empty or a map."""
+def check_target(directory: str | Path, file_name: str = FILE_NAME, what: str = 'a map') -> Path:
+    """The absolute path of the directory when a map (or something else that has that file) may be written there."""
     target = Path(directory).resolve()
-    if target.exists() and not (target / FILE_NAME).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise AprlocError(f'{target}: exists and is not a map; choose another name or remove it')
+    if target.exists() and not (target / file_name).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise AprlocError(f'{target}: exists and is not {what}; choose another name or remove it')
     return target
 
 
@@ -128,12 +128,12 @@ def save_map(directory: str | Path, manifest: Manifest, regressor: nn.Module, fi
     leaves the old map, the new one or none. Weights are stored in half precision.
     """
     target = check_target(directory)
-    contents = {REGRESSOR_FILE: _pack(regressor), FIELD_FILE: _pack(field)}
+    contents = {REGRESSOR_FILE: pack_weights(regressor), FIELD_FILE: pack_weights(field)}
     if manifest.descriptors is not None:
-        contents[EXTRACTOR_FILE] = _pack(extractor)
+        contents[EXTRACTOR_FILE] = pack_weights(extractor)
         contents[POINTS_FILE] = safetensors.torch.save(pack_points(points))
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    return _replace(target, {**curves, **contents, FILE_NAME: manifest_text(_with_hashes(manifest, hashes)).encode()})
+    return replace_directory(target, {**curves, **contents, FILE_NAME: manifest_text(_with_hashes(manifest, hashes)).encode()})
 
 
 def save_moved(directory: Path, manifest: Manifest, change: Similarity) -> Manifest:
@@ -148,7 +148,7 @@ def save_moved(directory: Path, manifest: Manifest, change: Similarity) -> Manif
         contents[POINTS_FILE] = safetensors.torch.save(move_packed(tensors, change))
         sha256 = hashlib.sha256(contents[POINTS_FILE]).hexdigest()
         manifest = replace(manifest, descriptors=replace(manifest.descriptors, points_sha256=sha256))
-    _replace(target, {**contents, FILE_NAME: manifest_text(manifest).encode()})
+    replace_directory(target, {**contents, FILE_NAME: manifest_text(manifest).encode()})
     return manifest
 
 
@@ -159,13 +159,14 @@ def save_regressor(directory: Path, manifest: Manifest, regressor: nn.Module) ->
     """
     target = check_target(directory)
     contents = {path.name: path.read_bytes() for path in target.iterdir() if path.is_file()}
-    contents[REGRESSOR_FILE] = _pack(regressor)
+    contents[REGRESSOR_FILE] = pack_weights(regressor)
     sha256 = hashlib.sha256(contents[REGRESSOR_FILE]).hexdigest()
     manifest = replace(manifest, regressor=replace(manifest.regressor, sha256=sha256))
-    _replace(target, {**contents, FILE_NAME: manifest_text(manifest).encode()})
+    replace_directory(target, {**contents, FILE_NAME: manifest_text(manifest).encode()})
 
 
-def _replace(target: Path, contents: Mapping[str, bytes]) -> Path:
+def replace_directory(target: Path, contents: Mapping[str, bytes]) -> Path:
+    """Write files by name to a directory, all or nothing, in place of what is there."""
     partial, old = target.with_name(f'.{target.name}.partial'), target.with_name(f'.{target.name}.old')
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of an interrupted save
@@ -199,7 +200,7 @@ def _with_hashes(manifest: Manifest, hashes: Mapping[str, str]) -> Manifest:
                                                  points_sha256=hashes[POINTS_FILE]))
 
 
-def _pack(model: nn.Module) -> bytes:
+def pack_weights(model: nn.Module) -> bytes:
     """Weights as safetensors, floating point ones in half precision where their range allows it."""
     weights = {}
     for name, tensor in model.state_dict().items():

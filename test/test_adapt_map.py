@@ -23,7 +23,7 @@ from aprloc_ros.training.stages.adaptation import METHODS, AdaptationTraining
 from aprloc_ros.training.stages.regressor import predict_poses
 
 pytestmark = pytest.mark.usefixtures('one_thread')
-QUICK = AdaptationTraining(epochs=12, batch=6, learning_rate=3e-3, short_side=12)
+QUICK = AdaptationTraining(steps=36, batch=6, learning_rate=3e-3, short_side=12)
 
 
 @pytest.fixture(scope='module')

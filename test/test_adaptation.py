@@ -11,7 +11,7 @@ from torch import nn
 from aprloc_ros.camera import Camera
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.geometry import pose_errors
-from aprloc_ros.networks import to_T
+from aprloc_ros.networks import CoordinateRegressor, to_T
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import Views
 from aprloc_ros.training.stages import adaptation
@@ -47,6 +47,18 @@ class Regressor(nn.Module):
         return self.head(self.body(image)).unflatten(-1, (3, 4))
 
 
+class Unsure(CoordinateRegressor):
+    """Says one pose, and in the length of its 3x3 how many of its cells agree."""
+
+    def __init__(self, T_map_cam, share):
+        super().__init__(prototypes=1, hidden=1)
+        raw = SCENE.pose_to_scene(T_map_cam)[:3].float()
+        self.raw = nn.Parameter(torch.cat([share * raw[:, :3], raw[:, 3:]], 1))
+
+    def forward(self, image):
+        return self.raw.expand(len(image), 3, 4)
+
+
 class Constant:
     """A matching that costs the same everywhere."""
 
@@ -69,7 +81,7 @@ def loss_of(model, material, config, seed=0):
 
 
 def taught(regressor, material, directory, **changes):
-    config = AdaptationTraining(**{'epochs': 30, 'learning_rate': 3e-3, **changes})
+    config = AdaptationTraining(**{'steps': 30, 'learning_rate': 3e-3, **changes})
     return adapt_regressor(make_fabric('cpu'), regressor, material, SCENE, config, 0, directory)
 
 
@@ -97,6 +109,18 @@ def test_known_poses_weigh_seven_tenths_and_matching_three_and_unknown_ones_are_
     assert loss_of(model, both, AdaptationTraining(batch=8), 3).item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_how_sure_a_regressor_of_coordinates_is_is_no_error_of_its_pose():
+    seen, model = views(T_TRUE), Unsure(T_TRUE, 0.4)
+    known = Material(seen, torch.tensor([True]), None, seen)
+    assert loss_of(model, known, AdaptationTraining()).item() == pytest.approx(0, abs=1e-5)
+    off = Unsure(moved(T_TRUE, 0.2, 0.0), 0.4)
+    loss = loss_of(off, known, AdaptationTraining())
+    assert loss.item() == pytest.approx(2 * 0.2 / SCENE.pose_unit_m, rel=1e-4)
+    loss.backward()
+    # All of the slope is along the way to the truth.
+    assert off.raw.grad[:, 3].norm() == pytest.approx(2, rel=1e-3) and off.raw.grad[:, :3].norm() < 0.1
+
+
 def test_the_gradient_reaches_the_weights_through_the_rendering():
     seen, model = views(T_TRUE), Regressor(moved(T_TRUE, 0.1, 2.0))
     material = Material(seen, torch.tensor([False]), PhotometricMatching(FIELD, SCENE, seen, 15))
@@ -119,7 +143,7 @@ def test_images_without_poses_teach_by_colour(tmp_path):
     seen, before = views(T_TRUE), Regressor(moved(T_TRUE, 0.1, 3.0))
     material = Material(seen, torch.tensor([False]), PhotometricMatching(FIELD, SCENE, seen, 15))
     weights = {key: value.clone() for key, value in before.state_dict().items()}
-    after = taught(before, material, tmp_path, epochs=200)
+    after = taught(before, material, tmp_path, steps=200)
     assert (error(after, seen) < 0.5 * error(before, seen)).all()
     assert all(torch.equal(value, weights[key]) for key, value in before.state_dict().items())
     # Batch normalisation is frozen.
@@ -128,27 +152,27 @@ def test_images_without_poses_teach_by_colour(tmp_path):
 
 def test_a_gradient_that_is_not_finite_moves_nothing(tmp_path):
     seen, before = views(T_TRUE), Regressor(T_TRUE)
-    after = taught(before, Material(seen, torch.tensor([False]), Constant(float('nan'))), tmp_path, epochs=3)
+    after = taught(before, Material(seen, torch.tensor([False]), Constant(float('nan'))), tmp_path, steps=3)
     assert torch.equal(after.head.bias, before.head.bias)
 
 
 def test_an_interrupted_adaptation_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     seen, before = views(T_TRUE, moved(T_TRUE, 0.2, 4.0)), Regressor(moved(T_TRUE, 0.3, 5.0))
     material = Material(seen, torch.tensor([True, True]), None, rehearsed_views(6))
-    whole = taught(before, material, folder(tmp_path / 'whole'), turn_deg=5.0, colour_jitter=1.0, batch=2, epochs=10)
+    whole = taught(before, material, folder(tmp_path / 'whole'), turn_deg=5.0, colour_jitter=1.0, batch=2, steps=10)
     with monkeypatch.context() as patched:
         patched.setattr(Loop.__init__, '__defaults__', (0.0,))   # a checkpoint after each step
         patched.setattr(adaptation, 'step_generator', interrupted_at(4))
         with pytest.raises(KeyboardInterrupt):
-            taught(before, material, folder(tmp_path / 'parts'), turn_deg=5.0, colour_jitter=1.0, batch=2, epochs=10)
-    resumed = taught(before, material, tmp_path / 'parts', turn_deg=5.0, colour_jitter=1.0, batch=2, epochs=10)
+            taught(before, material, folder(tmp_path / 'parts'), turn_deg=5.0, colour_jitter=1.0, batch=2, steps=10)
+    resumed = taught(before, material, tmp_path / 'parts', turn_deg=5.0, colour_jitter=1.0, batch=2, steps=10)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
 
 
 def test_known_poses_and_rehearsal_teach(tmp_path):
     seen, before = views(T_TRUE, moved(T_TRUE, 0.2, 4.0)), Regressor(moved(T_TRUE, 0.5, 8.0))
     rehearsal = rehearsed_views(8)
-    after = taught(before, Material(seen, torch.tensor([True, True]), None, rehearsal), tmp_path, batch=4, epochs=100)
+    after = taught(before, Material(seen, torch.tensor([True, True]), None, rehearsal), tmp_path, batch=4, steps=100)
     assert (error(after, seen) < 0.6 * error(before, seen)).all() and (error(after, rehearsal) < error(before, rehearsal)).all()
 
 

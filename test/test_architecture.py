@@ -36,6 +36,7 @@ MAY_IMPORT = {
     'lens': {'errors', 'camera'},
     'manifest': FOUNDATION | {'catalogue', 'gate', 'lens', 'map_frame'},
     'map_bundle': FOUNDATION | {'catalogue', 'manifest', 'networks', 'fields'},
+    'atlas': FOUNDATION | {'catalogue', 'manifest', 'map_bundle', 'networks'},
     'moved_map': FOUNDATION | {'catalogue', 'manifest', 'map_bundle'},
     'robust_fit': set(), 'upright': {'geometry'},
     'alignment': {'errors', 'geometry', 'robust_fit', 'similarity', 'upright'},

@@ -2,11 +2,13 @@
 
 import itertools
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import pytest
 import torch
-from tiny_capture import TEST, TRAIN
+import yaml
+from tiny_capture import TEST, TRAIN, write_settings, write_wall
 
 from aprloc_ros.cli import main
 from aprloc_ros.geometry import pose_errors, se3_exp
@@ -108,17 +110,52 @@ def test_starts_are_displaced_by_what_is_asked(move_m, turn_deg):
     assert error_m.item() == pytest.approx(move_m, abs=1e-9) and error_deg.item() == pytest.approx(turn_deg, abs=1e-5)
 
 
-def test_priors_prints_a_row_for_each_first_pose(wall, capsys, monkeypatch):
+POSENET = {'kind': 'posenet', 'arguments': {'backbone': 'resnet34', 'width': 0.15}, 'steps': 4, 'short_side': 32, 'batch': 2}
+
+
+def test_priors_prints_a_row_for_each_first_pose(wall, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(benchmark_refine, '_PLENTY', Budget(2, 1e7))
-    output, cells = first_cells(capsys, 'priors', 'wall', '--data', wall[0], '--map-dir', wall[1], '--every-slow', 4)
-    assert cells == ['first pose', 'retrieval', 'dfnet of wall'] and f'{TEST} held-out frames' in output
+    config = tmp_path / 'small.yaml'
+    config.write_text(yaml.safe_dump({'regressor': POSENET}))
+    output, cells = first_cells(capsys, 'priors', 'wall', '--data', wall[0], '--map-dir', wall[1], '--every-slow', 4,
+                                '--work', tmp_path / 'work', '--regressors', config)
+    assert cells == ['first pose', 'retrieval', 'dfnet', 'small'] and f'{TEST} held-out frames' in output
     rows = {row[1].strip(): [cell.strip() for cell in row[2:-1]] for row in (line.split('|') for line in output.splitlines() if line[:2] == '| ')}
     assert rows['first pose'] == ['alone', 'nefes_apr', 'nefes_pose', 'align', 'nre']
-    assert rows['retrieval'][1] == '-' and all('/' in cell for cell in (*rows['retrieval'][2:], *rows['dfnet of wall']))
+    assert rows['retrieval'][1] == '-' and all('/' in cell for cell in (*rows['retrieval'][2:], *rows['dfnet'], *rows['small']))
+    assert rows['dfnet'][0] != rows['small'][0]
+
+
+def test_another_regressor_needs_the_capture_that_built_the_map(wall, tmp_path, capsys):
+    other = write_wall(tmp_path / 'other', late=1.0)
+    config = tmp_path / 'small.yaml'
+    for settings, data, message in ((POSENET, other, 'the map wall was not built from this capture but from'),
+                                    ({'kind': 'coordinates'}, wall[0], 'regressor.kind is coordinates; it must be')):
+        config.write_text(yaml.safe_dump({'regressor': settings}))
+        assert main(['benchmark', 'priors', 'wall', '--data', str(data), '--map-dir', str(wall[1]), '--work', str(tmp_path / 'work'),
+                     '--regressors', str(config), '--device', 'cpu']) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_adapt_teaches_another_regressor_too(wall, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark_adapt, 'answered', lambda bundle, frames, *rest: (frames, torch.ones(len(frames), dtype=torch.bool)))
+    found = []
+
+    def adaptation(bundle, *rest):
+        found.append(bundle)
+        return SimpleNamespace(regressor=bundle.regressor, good=True)
+    monkeypatch.setattr(benchmark_adapt, '_RUN', 2)
+    monkeypatch.setattr(benchmark_adapt, 'adaptation', adaptation)
+    config = tmp_path / 'small.yaml'
+    config.write_text(yaml.safe_dump({'regressor': POSENET}))
+    first_cells(capsys, 'adapt', 'wall', '--data', wall[0], '--map-dir', wall[1], '--work', tmp_path / 'work', '--regressor', config,
+                '--methods', 'pseudo')
+    manifest = found[0].manifest
+    assert manifest.regressor.kind == 'posenet' and manifest.camera.height == 32 and found[0].regressor.backbone.name == 'resnet34'
 
 
 def test_adapt_prints_a_row_for_each_method(wall, tmp_path, capsys, monkeypatch):
-    quick = AdaptationTraining(epochs=1, short_side=12, rehearsed=2)
+    quick = AdaptationTraining(steps=1, short_side=12, rehearsed=2)
     monkeypatch.setattr(adapt_map, 'METHODS', dict.fromkeys(METHODS, quick))
     monkeypatch.setattr(adapt_map, 'FEWEST', 2)
     monkeypatch.setattr(benchmark_adapt, '_RUN', 2)

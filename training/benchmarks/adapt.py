@@ -13,6 +13,7 @@ from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.scoring.evaluation import PoseScores, score_poses
 from aprloc_ros.training.adapt_map import adaptation
 from aprloc_ros.training.adapting.drive import answered
+from aprloc_ros.training.benchmarks.regressors import with_regressor
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.images.altered import altered
@@ -32,7 +33,10 @@ def benchmark_adapt(options):
         table = np.round(255 * np.linspace(0, 1, 256) ** options.gamma).astype(np.uint8)
         test = altered(test, lambda image: table[image], options.work / 'images')
     taught, scored = (tuple(f for i, f in enumerate(test) if (i // _RUN) % 2 == turn) for turn in (0, 1))
-    answers, believed = answered(bundle, taught, options.work, options.device)
+    own = bundle
+    if options.regressor:
+        bundle = with_regressor(own, options.data, options.regressor, options.work / options.regressor.stem, options.device)
+    answers, believed = answered(own, taught, options.work, options.device)
     error_m, error_deg = pose_errors(*(torch.stack([f.T_map_cam for f in frames])[believed] for frames in (answers, taught)))
     print(f'{options.name}: {len(taught)} images teach, {len(scored)} score, gamma {options.gamma:g}, on '
           f'{describe_hardware(resolve_device(options.device))}; of {len(taught)} answers the map believes {len(error_m)}, off by '

@@ -15,6 +15,7 @@ from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refiners import REFINERS
 from aprloc_ros.training.benchmarks.ablation import benchmark_ablation
 from aprloc_ros.training.benchmarks.adapt import benchmark_adapt
+from aprloc_ros.training.benchmarks.atlas import benchmark_atlas
 from aprloc_ros.training.benchmarks.budget import benchmark_budget
 from aprloc_ros.training.benchmarks.camera import benchmark_camera
 from aprloc_ros.training.benchmarks.contradictions import benchmark_contradictions
@@ -150,8 +151,11 @@ def _parser() -> argparse.ArgumentParser:
     refine = of_frames('refine', benchmark_refine, slow='nefes and photometric')
     refine.add_argument('--refiners', nargs='+', choices=REFINERS[1:], help='default: all')
     refine.add_argument('--plot', type=Path, metavar='FILE.png', help='draw convergence, on the frames of --every-slow')
-    priors = of_frames('priors', benchmark_priors, slow='nefes')
-    priors.add_argument('--regressors', nargs='*', default=[], metavar='MAP', help='whose regressors are first poses too')
+    checkpoints = 'folder for checkpoints: an interrupted run goes on'
+    priors = of_frames('priors', benchmark_priors, work=checkpoints, slow='nefes')
+    priors.add_argument('--regressors', type=Path, nargs='*', default=[], metavar='FILE.yaml',
+                        help="settings of a build: their regressors are trained on the map's field and are first poses too")
+    priors.add_argument('--atlas', metavar='NAME', help="an atlas that knows the map: its network's is a first pose too")
     priors.add_argument('--refiners', nargs='+', choices=PRIOR_REFINERS, help='default: all')
     budget = of_frames('budget', benchmark_budget)
     budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
@@ -161,14 +165,19 @@ def _parser() -> argparse.ArgumentParser:
     of_frames('nre', benchmark_nre, work='folder for the SIFT map')
     days = of_frames('days', benchmark_days, work='folder for the SIFT map')
     days.add_argument('--days', type=Path, nargs='+', default=[], metavar='DIR', help='captures of other days')
-    checkpoints = 'folder for checkpoints: an interrupted run goes on'
     for sub in (of_frames('nefes', benchmark_nefes, work=checkpoints, slow='nefes_pose'),
                 of_frames('descriptors', benchmark_descriptors, work=checkpoints)):
         sub.add_argument('--preset', default='small')
         sub.add_argument('--config', type=Path)
     adapt = of_frames('adapt', benchmark_adapt, work=checkpoints)
     adapt.add_argument('--methods', nargs='+', choices=tuple(METHODS), help='default: all')
+    adapt.add_argument('--regressor', type=Path, metavar='FILE.yaml',
+                       help="settings of a build: their regressor, trained on the map's field, is taught in place of the map's own")
     adapt.add_argument('--gamma', type=float, default=1.0, metavar='G', help='power of all colours: above 1 is darker (default: 1)')
+    atlas = command('atlas', benchmark_atlas)
+    atlas.add_argument('places', nargs='+', metavar='MAP=CAPTURE', help='as of aprloc atlas')
+    atlas.add_argument('--map-dir', type=Path)
+    atlas.add_argument('--work', type=Path, required=True, help=checkpoints)
     command('contradictions', benchmark_contradictions).add_argument('--data', type=Path, required=True)
     pose = command('pose', benchmark_pose)
     pose.add_argument('--data', type=Path, nargs='+', required=True, help='captures, or folders of images without poses')

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from aprloc_ros.catalogue import find_map
+from aprloc_ros.atlas import KIND, load_atlas
+from aprloc_ros.catalogue import find_atlas, find_map
 from aprloc_ros.device import resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.map_bundle import MapBundle, load_map
@@ -17,6 +19,7 @@ from aprloc_ros.refinement.retrieval import ViewIndex
 from aprloc_ros.refiners import fine_features, make_refiner
 from aprloc_ros.scoring.evaluation import score_poses
 from aprloc_ros.training.benchmarks.refine import Question, ask, refine
+from aprloc_ros.training.benchmarks.regressors import with_regressor
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.hardware import describe_hardware
 
@@ -39,8 +42,10 @@ def benchmark_priors(options):
     bundle = load_map(find_map(options.name, options.map_dir), options.device)
     test, device = read_capture(options.data).test, resolve_device(options.device)
     asked = {every: test[::every] for every in (options.every, options.every_slow)}
-    priors = [_retrieval(bundle), *(_regressor(bundle, each) for each in (
-        bundle, *(load_map(find_map(name, options.map_dir), options.device) for name in options.regressors)))]
+    priors = [_retrieval(bundle), _regressor(bundle.manifest.regressor.kind, bundle), *_trained(bundle, options)]
+    if options.atlas:
+        atlas = load_atlas(find_atlas(options.atlas, options.map_dir) or Path(options.atlas), options.device)
+        priors.append(_regressor(f'{KIND} of {options.atlas}', replace(bundle, regressor=atlas.regressor(bundle))))
     names = options.refiners or PRIOR_REFINERS
     print(f'{options.name}: {len(asked[options.every])} held-out frames, for {" and ".join(_SLOW)} {len(asked[options.every_slow])}, on '
           f'{describe_hardware(device)}; median cm / deg\n| first pose | alone | ' + ' | '.join(names) + ' |\n|' + '---|' * (2 + len(names)))
@@ -68,15 +73,15 @@ def _retrieval(bundle: MapBundle) -> Prior:
     return Prior('retrieval', pose, None)
 
 
-def _regressor(bundle: MapBundle, other: MapBundle) -> Prior:
-    """The regressor of another map of the same build's scene in this map."""
-    own, theirs = bundle.manifest, other.manifest
-    if own.camera != theirs.camera or own.scene.pose_unit_m != theirs.scene.pose_unit_m:
-        raise AprlocError(f'the map {theirs.name} is not of the capture of {own.name}: its regressor speaks of another camera or scene')
-    if theirs.regressor.kind == 'coordinates' and other is not bundle:
-        raise AprlocError(f'the regressor of {theirs.name} looks through the descriptors of its own map; ask that map')
-    taken = replace(bundle, regressor=other.regressor, manifest=replace(own, regressor=theirs.regressor, covariance=theirs.covariance))
-    return Prior(f'{theirs.regressor.kind} of {theirs.name}', lambda question: question.T_prior, taken)
+def _trained(bundle: MapBundle, options) -> list[Prior]:
+    """Regressors of the kinds that were asked for, trained on the field and the frames of the map."""
+    configs = {config.stem: config for config in options.regressors}
+    return [_regressor(name, with_regressor(bundle, options.data, config, options.work / name, options.device))
+            for name, config in configs.items()]
+
+
+def _regressor(name: str, bundle: MapBundle) -> Prior:
+    return Prior(name, lambda question: question.T_prior, bundle)
 
 
 def _cell(name: str, prior: Prior, bundle: MapBundle, questions: list[Question], device: torch.device) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aprloc_ros.networks import freeze_batch_norm, to_T
+from aprloc_ros.networks import CoordinateRegressor, freeze_batch_norm, to_T
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.images.augmentation import jitter_colours, random_rotations, rotate_views
 from aprloc_ros.training.images.synthesis import Renderer, random_poses
@@ -19,14 +19,13 @@ from aprloc_ros.training.stages.matching import Matching
 
 @dataclass(frozen=True)
 class AdaptationTraining:
-    """How a drive teaches. Steps are `epochs` passes over its images, and at least `least_steps`.
+    """How a drive teaches; for so many steps, however long it is.
 
     An image whose pose is known costs pose_weight L_gt + matching_weight L_match, another one L_match: lambda_2 and lambda_1
     of Direct-PoseNet Eq. 3 and its section 3.3. Without matching the pose is all.
     """
 
-    epochs: int = field(default=40, metadata={'range': (1, 100_000)})
-    least_steps: int = field(default=0, metadata={'range': (0, 10_000_000)})
+    steps: int = field(default=200, metadata={'range': (1, 10_000_000)})
     batch: int = field(default=1, metadata={'range': (1, 1024)})
     learning_rate: float = field(default=1e-5, metadata={'range': (1e-8, 1.0)})
     short_side: int = field(default=60, metadata={'range': (8, 1080)})             # pixels of what is rendered to be matched
@@ -38,17 +37,13 @@ class AdaptationTraining:
     rehearsal_translation: float = field(default=0.3, metadata={'range': (0.0, 10.0)})   # of these from the map's, in pose units
     rehearsal_rotation_deg: float = field(default=10.0, metadata={'range': (0.0, 180.0)})
 
-    def steps(self, images: int) -> int:
-        return max(self.least_steps, self.epochs * max(1, images // self.batch))
 
-
-# The papers' settings, but few epochs: a drive is to teach in minutes. What is known of poses bears far larger steps.
+# The papers' settings, but few steps: a drive is to teach in minutes. What is known of poses bears far larger ones.
 METHODS = {
-    'photometric': AdaptationTraining(epochs=4, least_steps=200),
-    'feature': AdaptationTraining(epochs=4, least_steps=200),
-    'descriptors': AdaptationTraining(epochs=4, least_steps=200),
-    'pseudo': AdaptationTraining(epochs=20, least_steps=400, batch=12, learning_rate=1e-3, turn_deg=6.0, colour_jitter=1.0,
-                                 rehearsed=200)}
+    'photometric': AdaptationTraining(),
+    'feature': AdaptationTraining(),
+    'descriptors': AdaptationTraining(),
+    'pseudo': AdaptationTraining(steps=200, batch=4, learning_rate=1e-3, turn_deg=6.0, colour_jitter=1.0, rehearsed=200)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +63,9 @@ def adapt_regressor(fabric, regressor: nn.Module, material: Material, scene: Sce
     Batch normalisation is frozen (Direct-PoseNet section 4.1). A step whose gradient is not finite is left out.
     """
     model = copy.deepcopy(regressor).to(fabric.device).requires_grad_(True)
-    steps = config.steps(len(material.views))
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
-    scheduler = warm_cosine(optimizer, steps)
-    loop = Loop('adaptation', fabric, directory, steps, {'model': model, 'optimizer': optimizer, 'scheduler': scheduler}, {})
+    scheduler = warm_cosine(optimizer, config.steps)
+    loop = Loop('adaptation', fabric, directory, config.steps, {'model': model, 'optimizer': optimizer, 'scheduler': scheduler}, {})
     for step in loop:
         freeze_batch_norm(model.train())
         loss, parts = adaptation_loss(model, material, scene, config, step_generator(fabric, seed, step), fabric.autocast)
@@ -106,12 +100,17 @@ def adaptation_loss(model: nn.Module, material: Material, scene: SceneNormalisat
         loss = loss + parts['matching']
     if labelled.any():
         share = labelled.double().mean().item() * (1.0 if material.matching is None else config.pose_weight)
-        parts['pose'] = pose_loss(raw[labelled], poses[labelled])
+        parts['pose'] = pose_loss(_judged(model, raw)[labelled], poses[labelled])
         loss = loss + share * parts['pose']
     if material.rehearsal is not None:
-        parts['rehearsal'] = pose_loss(predicted[config.batch:].float(), rehearsed_poses)
+        parts['rehearsal'] = pose_loss(_judged(model, predicted[config.batch:].float()), rehearsed_poses)
         loss = loss + parts['rehearsal']
     return loss, parts
+
+
+def _judged(model: nn.Module, raw: Tensor) -> Tensor:
+    """Raw poses [B, 3, 4] as the pose loss sees them: by its 3x3 a regressor of coordinates says how sure it is, which is no error."""
+    return to_T(raw)[:, :3].to(raw) if isinstance(model, CoordinateRegressor) else raw
 
 
 def _matched(matching: Matching, pick: Tensor, T_map_cam: Tensor, weights: Tensor) -> Tensor:
