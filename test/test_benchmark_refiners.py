@@ -8,7 +8,7 @@ import cv2
 import pytest
 import torch
 import yaml
-from tiny_capture import TEST, TRAIN, write_settings, write_wall
+from tiny_capture import TEST, TRAIN, write_wall
 
 from aprloc_ros.cli import main
 from aprloc_ros.geometry import pose_errors, se3_exp
