@@ -23,7 +23,7 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'bit_depth': set(), 'catalogue': {'errors', 'table'}, 'table': set(), 'outputs': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
+    'bit_depth': set(), 'catalogue': {'errors', 'table'}, 'table': set(), 'options': set(), 'outputs': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
     'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
     'similarity': {'errors', 'geometry'}, 'scene': {'errors', 'geometry', 'similarity'}, 'patches': {'errors', 'similarity'},
     'points': {'errors', 'geometry', 'patches', 'similarity'}, 'geodesy': set(),
@@ -86,7 +86,7 @@ MAY_IMPORT = {
     'relocalize': {'node'},
 }
 # The rooms that the command line is made of may reach for training and for ROS, inside functions alone.
-OUTER_ROOMS = {'cli', 'commands', 'making', 'demo', 'drive', 'benchmark'}
+OUTER_ROOMS = {'cli', 'commands', 'making', 'making_options', 'using_options', 'demo', 'drive', 'benchmark'}
 
 
 def modules():
