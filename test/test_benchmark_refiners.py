@@ -81,8 +81,9 @@ def test_days_print_a_row_for_each_method_in_each_light(wall, tmp_path, capsys):
     header, own, other, relit_header, *relit = rows
     assert header[3:] == relit_header[3:] == ['nre', 'align', 'regressor alone', 'SIFT']
     assert [own[1], other[1]] == ['its own', wall[0].name] and len(relit) == 10
-    for cell in itertools.chain.from_iterable(row[3:] for row in (own, other, *relit)):
-        shares, wrong, median = cell.split('; ')
+    for method, cell in itertools.chain.from_iterable(zip(header[3:], row[3:], strict=True) for row in (own, other, *relit)):
+        shares, wrong, median, *held = cell.split('; ')
+        assert len(held) == (method != 'SIFT' and not cell.endswith('-'))
         answered, right_near, right = map(int, shares[:-2].split(' / '))
         assert right_near <= right <= answered <= 100
         assert (wrong == median == '-') == (answered == 0)
