@@ -12,7 +12,7 @@ ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geo
        'tf2_ros', 'visualization_msgs'}
 ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters',
              'inputs', 'frames', 'geopose', 'rate', 'initial_pose', 'services',
-             'tf_output', 'display', 'announcement', 'stream', 'node', 'player'}
+             'tf_output', 'display', 'announcement', 'stream', 'node', 'executable', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
               'scene', 'points', 'patches', 'similarity'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'geodesy', 'map_frame', 'manifest'}
@@ -82,8 +82,9 @@ MAY_IMPORT = {
     'stream': MESSAGES | {'announcement', 'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
                           'parameters', 'rate', 'services', 'tf_output', 'tracker', 'transforms', 'worker'},
     'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'geopose', 'localizer', 'map_frame', 'map_bundle', 'odometry', 'pace',
-                        'parameters', 'refinement', 'services', 'starter', 'stream', 'transforms'},
-    'relocalize': {'node'},
+                        'parameters', 'refinement', 'services', 'stream', 'transforms'},
+    'executable': {'errors', 'node', 'starter'},
+    'relocalize': {'executable'},
 }
 # The rooms that the command line is made of may reach for training and for ROS, inside functions alone.
 OUTER_ROOMS = {'cli', 'commands', 'making', 'making_options', 'using_options', 'demo', 'drive', 'benchmark'}

@@ -2,21 +2,16 @@
 
 import dataclasses
 import os
-import signal
-import sys
 import threading
 from collections.abc import Callable
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from aprloc_ros.catalogue import find_map
@@ -36,9 +31,7 @@ from aprloc_ros.ros.parameters import NodeParameters, check_changes, declare_par
 from aprloc_ros.ros.services import Services
 from aprloc_ros.ros.stream import FrameStream
 from aprloc_ros.ros.transforms import TfLookup, make_broadcaster, make_extrinsics, make_lookup
-from aprloc_ros.starter import starter_lives
 
-_SPIN_S = 0.1
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -245,33 +238,3 @@ class RelocalizeNode(LifecycleNode):
             if values['status'] != self._said_status:
                 self._said_status = values['status']
                 self._status.publish(String(data=self._said_status))
-
-
-def main(args: list[str] | None = None) -> int:
-    """Runs the node until SIGINT, SIGTERM or the end of a launch that started it -> exit code: 1 where it could not work."""
-    # A list, not an Event: its lock would be taken twice where a second signal interrupts the first one's handler.
-    interrupts = []
-    for interrupt in (signal.SIGINT, signal.SIGTERM):  # ours, not rclpy's: the worker still needs the context
-        signal.signal(interrupt, lambda number, _frame: interrupts.append(number))
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        node = RelocalizeNode()
-    except (AprlocError, RuntimeError) as error:  # RuntimeError: rcl on malformed --ros-args
-        print(f'aprloc: error: {str(error).splitlines()[0]}', file=sys.stderr)
-        return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    if node.get_parameter('autostart').value and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-        node.trigger_activate()
-    while not interrupts and starter_lives():
-        executor.spin_once(timeout_sec=_SPIN_S)
-    node.close()
-    node.destroy_node()
-    rclpy.shutdown()
-    for interrupt in (signal.SIGINT, signal.SIGTERM):  # the interpreter restores any other handler before it ends
-        signal.signal(interrupt, signal.SIG_IGN)
-    return 1 if node.problem else 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())
