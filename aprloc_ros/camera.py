@@ -16,6 +16,7 @@ from aprloc_ros.errors import AprlocError
 _COEFFICIENTS = {'pinhole': (0,), 'opencv': (4, 5, 8), 'fisheye': (4,)}
 MAX_SIDE = 16384
 _SAME_VIEW = 1e-3   # focal lengths
+_SQUARE = 0.01      # of an aspect, by which pixels may fail to be square
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,17 @@ def is_same_view(a: Camera, b: Camera) -> bool:
     b = b.resized(a.width, a.height)
     apart = np.array([a.fx - b.fx, a.fy - b.fy, a.cx - b.cx, a.cy - b.cy])
     return bool((np.abs(apart) <= _SAME_VIEW * b.fx).all())
+
+
+def may_have_taken(camera: Camera, width: int, height: int) -> bool:
+    """Whether an image of that size may be the whole of what the camera sees, resampled.
+
+    The sides of a camera that was resampled are whole pixels, or whole cells of some network, of what they were. Where pixels
+    were square, focal lengths still tell; elsewhere the sides do, to half a pixel.
+    """
+    sides = width * camera.height / (height * camera.width)
+    square = sides * camera.fx / camera.fy
+    return abs(sides - 1) <= 1 / min(camera.width, camera.height) or abs(square - 1) <= _SQUARE
 
 
 def warp_image(image: np.ndarray, source: Camera, target: Camera) -> np.ndarray:

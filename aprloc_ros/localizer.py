@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aprloc_ros.camera import Camera, is_same_view
+from aprloc_ros.camera import Camera, is_same_view, may_have_taken
 from aprloc_ros.device import is_out_of_memory, place, resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.estimate import OTHER_CAMERA, UNSURE, Estimate, contradiction, why_rejected
@@ -153,10 +153,9 @@ class Localizer:
         return T_prior, prior, judgement.status, judgement.score
 
     def _source(self, image: np.ndarray, camera: Camera | None) -> Camera:
-        own = self.manifest.camera
+        own = self.manifest.taken_by or self.manifest.camera
         height, width = image.shape[:2]
-        # The map's size is whole pixels of some original's, so its aspect is known to half a pixel of either side.
-        if camera is None and abs(width * own.height / (height * own.width) - 1) > 1 / min(own.width, own.height):
+        if camera is None and not may_have_taken(own, width, height):
             raise AprlocError(f'the image is {width}x{height}, not of the aspect of the map\'s camera '
                               f'({own.width}x{own.height}); give the camera that took it: --camera fx,fy,cx,cy or camera_info')
         return self.manifest.source(camera, width, height)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from aprloc_ros.camera import Camera
+from aprloc_ros.camera import Camera, may_have_taken
 from aprloc_ros.catalogue import FILE_NAME, check_map_name, read_map_yaml
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.covariance import HessianCovariance, check_covariance
@@ -135,6 +135,7 @@ class Manifest:
     refiner: str = 'none'          # the one that is used where none is asked for
     refiners: dict[str, RefinerSpec] = field(default_factory=dict)   # calibrated ones, by name
     lenses: tuple[Lens, ...] = ()  # of the drive's cameras that were not as declared
+    taken_by: Camera | None = None   # what took the drive's images, most of them, as it was found; None in maps of older versions
     lessons: tuple[Lesson, ...] = ()   # the last one made the regressor what it is
     frame: MapFrame = field(default_factory=MapFrame)
     frame_id: str = 'map'
@@ -158,8 +159,11 @@ class Manifest:
         return replace(self, refiners=specs)
 
     def source(self, camera: Camera | None, width: int, height: int) -> Camera:
-        """What is known of the camera that took an image of that size; None: the map's own, scaled to it."""
-        return found_camera(camera, self.lenses) if camera else self.camera.resized(width, height)
+        """What is known of the camera that took an image of that size; None: what took the drive's, scaled to it."""
+        if camera:
+            return found_camera(camera, self.lenses)
+        whole = self.taken_by and may_have_taken(self.taken_by, width, height)
+        return (self.taken_by if whole else self.camera).resized(width, height)
 
 
 def read_manifest(path: Path) -> Manifest:

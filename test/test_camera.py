@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from aprloc_ros.camera import Camera, warp_image
+from aprloc_ros.camera import Camera, may_have_taken, warp_image
 from aprloc_ros.errors import AprlocError
 
 CAMERA = Camera(64, 48, 50.0, 55.0, 30.2, 24.9)
@@ -196,3 +196,19 @@ def test_an_image_that_contradicts_its_camera_is_refused():
 def test_a_distorted_camera_has_no_straight_rays(call):
     with pytest.raises(AssertionError, match='rectified'):
         call(FISHEYE)
+
+
+@pytest.mark.parametrize(('size', 'of', 'whole'), [
+    ((360, 640), (240, 432), True), ((1920, 1080), (432, 240), True), ((640, 360), (432, 240), True),   # in whole cells of 16
+    ((320, 240), (320, 240), True), ((641, 480), (320, 240), True),
+    ((640, 400), (432, 240), False), ((640, 480), (432, 240), False), ((640, 360), (240, 432), False), ((1280, 1024), (320, 240), False)])
+def test_an_image_is_the_whole_of_a_resampled_camera_by_its_aspect(size, of, whole):
+    """The originals had square pixels of 1.2 widths' focal length: 16:9 where the sides are 432x240, 4:3 where 320x240."""
+    original = {(432, 240): (16, 9), (240, 432): (9, 16), (320, 240): (4, 3)}[of]
+    taken = Camera(100 * original[0], 100 * original[1], 1200.0, 1200.0, 50.0 * original[0], 50.0 * original[1])
+    assert may_have_taken(taken.resized(*of), *size) is whole
+
+
+def test_pixels_that_are_not_square_keep_their_sides():
+    camera = Camera(720, 576, 700.0, 750.0, 360.0, 288.0)
+    assert may_have_taken(camera, 720, 576) and may_have_taken(camera, 360, 288) and not may_have_taken(camera, 640, 360)

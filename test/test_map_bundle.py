@@ -14,8 +14,9 @@ from tiny_map import CAMERA, T_MAP_SCENE, save_tiny_map, tiny_manifest, tiny_mod
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.catalogue import list_maps
-from aprloc_ros.config import to_mapping
+from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, load_map, save_map
 
 
@@ -264,3 +265,14 @@ def test_safetensors_bytes_of_a_save_are_repeatable(tmp_path):
     first, second = (save_tiny_map(tmp_path / name) for name in ('a', 'b'))
     assert (first / FIELD_FILE).read_bytes() == (second / FIELD_FILE).read_bytes()
     assert save(load_file(first / FIELD_FILE)) == (first / FIELD_FILE).read_bytes()
+
+
+def test_an_image_without_a_camera_was_taken_by_what_took_the_drive():
+    """Lens and all, at any size; an image of another aspect by the map's own rectified camera, as in maps of older versions."""
+    taken_by = Camera(192, 144, 150.0, 150.0, 95.5, 71.5, 'opencv', (0.1, 0.0, 0.0, 0.0))
+    manifest = replace(tiny_manifest(), taken_by=taken_by)
+    assert from_mapping(Manifest, to_mapping(manifest), 'map.yaml').taken_by == taken_by
+    assert manifest.source(None, 192, 144) == taken_by
+    assert manifest.source(None, 96, 72) == taken_by.resized(96, 72)
+    assert manifest.source(None, 144, 192) == CAMERA.resized(144, 192)
+    assert tiny_manifest().source(None, 192, 144) == CAMERA.resized(192, 144)

@@ -19,6 +19,7 @@ from aprloc_ros.training.calibration.refiner_calibration import calibrate_refine
 from aprloc_ros.training.datasets.capture import Capture
 from aprloc_ros.training.datasets.drives import by_drive
 from aprloc_ros.training.datasets.frame_file import read_frame
+from aprloc_ros.training.datasets.sizes import main_frames
 from aprloc_ros.training.drive_scores import describe_drive, drive_accuracy
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.images.views import load_views
@@ -70,7 +71,7 @@ def _manifest(build: 'Build') -> Manifest:
         accuracy={}, covariance=prior_covariance(residuals(predicted, calibration.T_map_cam)), build=_facts(build),
         history=_history(build.work_dir),
         descriptors=DescriptorSpec(ModelSpec('nre', dict(build.preset.descriptors.arguments)), build.descriptor_camera),
-        lenses=build.lenses, frame=read_frame(capture.root))
+        lenses=build.lenses, taken_by=main_frames(build.fit)[0].camera, frame=read_frame(capture.root))
 
 
 def _say_how_features_are(build: 'Build') -> None:
