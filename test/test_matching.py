@@ -1,120 +1,82 @@
-"""Pairs matched by several processes: the same as by one, taken up where they were, and none outlives who asked."""
+"""Direct matching in front of a known wall: its values in closed form, its gradients against finite differences."""
 
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
-import numpy as np
 import pytest
+import torch
+from field_fixtures import seeded
+from refine_fixtures import CAMERA, HISTOGRAM, SCENE, moved, true_pose, wavy_wall
+from torch.nn import functional as F
 
-from aprloc_ros.training.structure import matching
+from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
+from aprloc_ros.fields.views import render_features, render_view
+from aprloc_ros.geometry import se3_exp
+from aprloc_ros.networks import build_regressor
+from aprloc_ros.training.images.views import Views
+from aprloc_ros.training.stages.matching import FieldFeatureMatching, PhotometricMatching, RegressorFeatureMatching
 
-pycolmap = pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
-VIEWS, POINTS = 6, 200
-NAMES = [f'{i}.png' for i in range(VIEWS)]
-PAIRS = [(a, b) for i, a in enumerate(NAMES) for b in NAMES[i + 1:]]
-
-
-@pytest.fixture
-def database(tmp_path) -> Path:
-    """Views of the same points, each with a descriptor that is nearly the same everywhere."""
-    random = np.random.default_rng(0)
-    xyz, descriptors = random.uniform((-2, -2, 4), (2, 2, 8), (POINTS, 3)), random.integers(0, 128, (POINTS, 128))
-    with pycolmap.Database.open(tmp_path / 'database.db') as target:
-        camera = target.write_camera(pycolmap.Camera(model='SIMPLE_PINHOLE', width=640, height=480, params=[500, 320, 240]))
-        sensor, rig = pycolmap.sensor_t(type=pycolmap.SensorType.CAMERA, id=camera), pycolmap.Rig()
-        rig.add_ref_sensor(sensor)
-        rig_number = target.write_rig(rig)
-        for i, name in enumerate(NAMES):
-            number = target.write_image(pycolmap.Image(name=name, camera_id=camera))
-            frame = pycolmap.Frame(rig_id=rig_number)
-            frame.add_data_id(pycolmap.data_t(sensor_id=sensor, id=number))
-            target.write_frame(frame)
-            seen = xyz - (0.3 * i, 0.1 * i ** 2, 0)
-            noisy = np.clip(descriptors + random.integers(-3, 4, descriptors.shape), 0, 255).astype(np.uint8)
-            target.write_keypoints(number, (500 * seen[:, :2] / seen[:, 2:] + (320, 240)).astype(np.float32))
-            target.write_descriptors(number, pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, noisy))
-    return tmp_path / 'database.db'
+FIELD, T_TRUE = wavy_wall(24, 12), true_pose()
+SIDE = 15
+SMALL = Camera(40, 30, 35.0, 35.0, 19.5, 14.5)
 
 
-def found(database: Path) -> dict[int, tuple]:
-    """Pair -> matches, those that are confirmed, their fundamental matrix."""
-    with pycolmap.Database.open(database) as stored:
-        matches = dict(zip(*stored.read_all_matches()))
-        return {pair: (matches[pair].tolist(), geometry.inlier_matches.tolist(), geometry.F.tolist())
-                for pair, geometry in zip(*stored.read_two_view_geometries())}
+def seen_at(T_map_cam, camera=CAMERA):
+    """One view of the wall, as its field shows it."""
+    rgb, _ = render_view(FIELD, SCENE, camera, T_map_cam, HISTOGRAM)
+    images = (255 * rgb[None]).round().byte()
+    return Views(camera, images, torch.ones(images[:, 0].shape, dtype=torch.bool), HISTOGRAM[None], T_map_cam[None])
 
 
-def on_cores(monkeypatch, count: int, pairs_at_once: int):
-    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(count)))
-    monkeypatch.setattr(matching, '_PAIRS_AT_ONCE', pairs_at_once)
+def exact_features(images):
+    """What an extractor would have to say: the features that the field has at the true pose."""
+    with torch.no_grad():
+        return render_features(FIELD, SCENE, SMALL, T_TRUE, HISTOGRAM).features[None]
 
 
-def test_several_processes_find_what_one_finds_and_pairs_done_are_left_alone(database, tmp_path, monkeypatch):
-    one = tmp_path / 'one.db'
-    one.write_bytes(database.read_bytes())
-    on_cores(monkeypatch, 1, 64)
-    matching.match(pycolmap, one, PAIRS)
-    true = [[i, i] for i in range(POINTS)]
-    assert len(found(one)) == len(PAIRS) and all(matches == true for matches, *_ in found(one).values())
-    on_cores(monkeypatch, 3, 4)
-    matching.match(pycolmap, database, PAIRS[:5])
-    matching.match(pycolmap, database, PAIRS)
-    assert found(database) == found(one)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['database.db', 'one.db']
-    monkeypatch.setattr(matching, 'crew', None)      # nothing is left to do
-    matching.match(pycolmap, database, PAIRS)
+@pytest.fixture(scope='module')
+def dfnet():
+    torch.manual_seed(0)
+    arguments = {'backbone': 'mobilenet_v2', 'width': 0.25, 'feature_hidden': 8, 'feature_channels': 8}
+    return build_regressor('dfnet', arguments).eval().requires_grad_(False)
 
 
-def test_a_pair_that_shares_nothing_is_done_too(database, monkeypatch):
-    on_cores(monkeypatch, 1, 64)
-    with pycolmap.Database.open(database) as stored:
-        stored.clear_descriptors()
-        for image in stored.read_all_images():
-            none = pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, np.zeros((0, 128), np.uint8))
-            stored.write_descriptors(image.image_id, none)
-    matching.match(pycolmap, database, PAIRS[:2])
-    with pycolmap.Database.open(database) as stored:
-        assert stored.exists_two_view_geometry(1, 2) and stored.num_inlier_matches() == 0
+@pytest.fixture(params=['photometric', 'features of the field', 'features of the regressor'])
+def matching(request, dfnet):
+    if request.param == 'photometric':
+        return PhotometricMatching(FIELD, SCENE, seen_at(T_TRUE), SIDE)
+    if request.param == 'features of the field':
+        return FieldFeatureMatching(FIELD, SCENE, seen_at(T_TRUE), exact_features, SIDE)
+    return RegressorFeatureMatching(FIELD, SCENE, seen_at(T_TRUE, SMALL), lambda images: dfnet.features(images, (0,))[0], SIDE)
 
 
-CREW = '''
-import sys, time
-from pathlib import Path
-from aprloc_ros.training.structure import crew
-start, processes = crew._start, []
-crew._start = lambda: processes.append(start()) or processes[-1]
-with crew.crew(2) as matched:
-    print(*(process.pid for process in processes), flush=True)
-    {}
-'''
+def test_the_truth_matches_best(matching):
+    with torch.no_grad():
+        at_truth = matching.loss(0, T_TRUE).item()
+        elsewhere = [matching.loss(0, moved(T_TRUE, 0.15, 4.0, seed)).item() for seed in range(4)]
+    assert at_truth < 0.5 * min(elsewhere)
 
 
-def children_of(code: str) -> tuple[subprocess.Popen, list[int]]:
-    process = subprocess.Popen([sys.executable, '-c', CREW.format(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return process, [int(word) for word in process.stdout.readline().split()]
+def test_its_gradient_is_that_of_finite_differences(matching):
+    T, step = moved(T_TRUE, 0.08, 2.0, 5), 2e-3
+    xi = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    gradient, = torch.autograd.grad(matching.loss(0, T @ se3_exp(xi)), xi)
+    with torch.no_grad():
+        numeric = torch.stack([(matching.loss(0, T @ se3_exp(axis)) - matching.loss(0, T @ se3_exp(-axis))) / (2 * step)
+                               for axis in step * torch.eye(6, dtype=torch.float64)])
+    assert F.cosine_similarity(gradient, numeric.double(), dim=0) > 0.98
+    assert 0.85 < (gradient.norm() / numeric.norm()).item() < 1.18
 
 
-def wait_until_gone(numbers: list[int]):
-    """Returns when none of these processes runs; the test's time limit ends it otherwise."""
-    while any(Path(f'/proc/{number}/stat').exists() and Path(f'/proc/{number}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
-              for number in numbers):
-        pass
+def test_photometric_is_the_mean_squared_difference_of_reduced_images():
+    image = torch.rand(1, 3, 120, 160, generator=seeded(1))
+    views = Views(CAMERA, (255 * image).byte(), torch.ones(1, 120, 160, dtype=torch.bool), HISTOGRAM[None], T_TRUE[None])
+    rendered, _ = render_view(FIELD, SCENE, CAMERA.with_short_side(SIDE), T_TRUE, HISTOGRAM)
+    reduced = (views.images.float() / 255).unflatten(3, (20, 8)).unflatten(2, (15, 8)).mean((3, 5))
+    expected = (rendered - reduced[0]).square().mean()
+    assert PhotometricMatching(FIELD, SCENE, views, SIDE).loss(0, T_TRUE).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-@pytest.mark.parametrize('sent', [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_process_outlives_who_asked(sent):
-    process, numbers = children_of('time.sleep(600)')
-    assert len(numbers) == 2
-    process.send_signal(sent)
-    process.communicate()
-    wait_until_gone(numbers)
-
-
-def test_a_process_that_dies_is_an_error_in_one_line():
-    process, numbers = children_of("list(matched([Path('/nowhere')]))")
-    _, said = process.communicate()
-    assert 'AprlocError' in said and 'ended by itself' in said
-    wait_until_gone(numbers)
+def test_a_field_without_features_is_refused():
+    field = wavy_wall(8, 4)
+    field.feature_channels = 0
+    with pytest.raises(AprlocError, match='feature_channels 0'):
+        FieldFeatureMatching(field, SCENE, seen_at(T_TRUE), exact_features, SIDE)

@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,24 +22,31 @@ _PAIRS_AT_ONCE = 64   # some seconds: so often it shows how far it is
 
 def match(pycolmap, database: Path, pairs: Sequence[tuple[str, str]], what: str = 'matching'):
     """Matches of pairs of images by name that a two-view geometry confirms, into the database; pairs done are skipped."""
-    def alone(folders):
-        for folder in folders:
-            match_part(pycolmap, folder)
-            yield folder
-
-    with contextlib.ExitStack() as stack:
-        stored = stack.enter_context(pycolmap.Database.open(database))
+    with pycolmap.Database.open(database) as stored:
         images = {image.name: image for image in stored.read_all_images()}
         number = {name: image.image_id for name, image in images.items()}
         todo = [(a, b) for a, b in pairs if not stored.exists_two_view_geometry(number[a], number[b])]
         parts = [todo[start:start + _PAIRS_AT_ONCE] for start in range(0, len(todo), _PAIRS_AT_ONCE)]
-        work_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='matching', dir=database.parent)))
-        folders = (write_part(pycolmap, stored, images, part, work_dir / str(k)) for k, part in enumerate(parts))
-        count = min(len(os.sched_getaffinity(0)), len(parts))
-        matched = stack.enter_context(crew(count)) if count > 1 else alone
-        bar = stack.enter_context(tqdm(total=len(pairs), initial=len(pairs) - len(todo), desc=what, unit='pair', leave=False,
-                                       mininterval=2.0))
-        for part, folder in zip(parts, matched(folders)):
-            take_part(pycolmap, folder, stored, [(number[a], number[b]) for a, b in part])
-            shutil.rmtree(folder)
-            bar.update(len(part))
+        with (_matcher(pycolmap, min(len(os.sched_getaffinity(0)), len(parts))) as matched,
+              tempfile.TemporaryDirectory(prefix='matching', dir=database.parent) as work_dir,
+              tqdm(total=len(pairs), initial=len(pairs) - len(todo), desc=what, unit='pair', leave=False, mininterval=2.0) as bar):
+            folders = (write_part(pycolmap, stored, images, part, Path(work_dir) / str(k)) for k, part in enumerate(parts))
+            for part, folder in zip(parts, matched(folders)):
+                take_part(pycolmap, folder, stored, [(number[a], number[b]) for a, b in part])
+                shutil.rmtree(folder)
+                bar.update(len(part))
+
+
+@contextlib.contextmanager
+def _matcher(pycolmap, count: int) -> Iterator[Callable[[Iterable[Path]], Iterator[Path]]]:
+    """A function that yields the folders of parts in their order, each matched: by so many processes, or here if one is enough."""
+    def alone(folders: Iterable[Path]) -> Iterator[Path]:
+        for folder in folders:
+            match_part(pycolmap, folder)
+            yield folder
+
+    if count > 1:
+        with crew(count) as matched:
+            yield matched
+    else:
+        yield alone

@@ -1,0 +1,120 @@
+"""Pairs matched by several processes: the same as by one, taken up where they were, and none outlives who asked."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aprloc_ros.training.structure import matching
+
+pycolmap = pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+VIEWS, POINTS = 6, 200
+NAMES = [f'{i}.png' for i in range(VIEWS)]
+PAIRS = [(a, b) for i, a in enumerate(NAMES) for b in NAMES[i + 1:]]
+
+
+@pytest.fixture
+def database(tmp_path) -> Path:
+    """Views of the same points, each with a descriptor that is nearly the same everywhere."""
+    random = np.random.default_rng(0)
+    xyz, descriptors = random.uniform((-2, -2, 4), (2, 2, 8), (POINTS, 3)), random.integers(0, 128, (POINTS, 128))
+    with pycolmap.Database.open(tmp_path / 'database.db') as target:
+        camera = target.write_camera(pycolmap.Camera(model='SIMPLE_PINHOLE', width=640, height=480, params=[500, 320, 240]))
+        sensor, rig = pycolmap.sensor_t(type=pycolmap.SensorType.CAMERA, id=camera), pycolmap.Rig()
+        rig.add_ref_sensor(sensor)
+        rig_number = target.write_rig(rig)
+        for i, name in enumerate(NAMES):
+            number = target.write_image(pycolmap.Image(name=name, camera_id=camera))
+            frame = pycolmap.Frame(rig_id=rig_number)
+            frame.add_data_id(pycolmap.data_t(sensor_id=sensor, id=number))
+            target.write_frame(frame)
+            seen = xyz - (0.3 * i, 0.1 * i ** 2, 0)
+            noisy = np.clip(descriptors + random.integers(-3, 4, descriptors.shape), 0, 255).astype(np.uint8)
+            target.write_keypoints(number, (500 * seen[:, :2] / seen[:, 2:] + (320, 240)).astype(np.float32))
+            target.write_descriptors(number, pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, noisy))
+    return tmp_path / 'database.db'
+
+
+def found(database: Path) -> dict[int, tuple]:
+    """Pair -> matches, those that are confirmed, their fundamental matrix."""
+    with pycolmap.Database.open(database) as stored:
+        matches = dict(zip(*stored.read_all_matches()))
+        return {pair: (matches[pair].tolist(), geometry.inlier_matches.tolist(), geometry.F.tolist())
+                for pair, geometry in zip(*stored.read_two_view_geometries())}
+
+
+def on_cores(monkeypatch, count: int, pairs_at_once: int):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(count)))
+    monkeypatch.setattr(matching, '_PAIRS_AT_ONCE', pairs_at_once)
+
+
+def test_several_processes_find_what_one_finds_and_pairs_done_are_left_alone(database, tmp_path, monkeypatch):
+    one = tmp_path / 'one.db'
+    one.write_bytes(database.read_bytes())
+    on_cores(monkeypatch, 1, 64)
+    matching.match(pycolmap, one, PAIRS)
+    true = [[i, i] for i in range(POINTS)]
+    assert len(found(one)) == len(PAIRS) and all(matches == true for matches, *_ in found(one).values())
+    on_cores(monkeypatch, 3, 4)
+    matching.match(pycolmap, database, PAIRS[:5])
+    matching.match(pycolmap, database, PAIRS)
+    assert found(database) == found(one)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['database.db', 'one.db']
+    monkeypatch.setattr(matching, 'crew', None)      # nothing is left to do
+    matching.match(pycolmap, database, PAIRS)
+
+
+def test_a_pair_that_shares_nothing_is_done_too(database, monkeypatch):
+    on_cores(monkeypatch, 1, 64)
+    with pycolmap.Database.open(database) as stored:
+        stored.clear_descriptors()
+        for image in stored.read_all_images():
+            none = pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, np.zeros((0, 128), np.uint8))
+            stored.write_descriptors(image.image_id, none)
+    matching.match(pycolmap, database, PAIRS[:2])
+    with pycolmap.Database.open(database) as stored:
+        assert stored.exists_two_view_geometry(1, 2) and stored.num_inlier_matches() == 0
+
+
+CREW = '''
+import sys, time
+from pathlib import Path
+from aprloc_ros.training.structure import crew
+start, processes = crew._start, []
+crew._start = lambda: processes.append(start()) or processes[-1]
+with crew.crew(2) as matched:
+    print(*(process.pid for process in processes), flush=True)
+    {}
+'''
+
+
+def children_of(code: str) -> tuple[subprocess.Popen, list[int]]:
+    process = subprocess.Popen([sys.executable, '-c', CREW.format(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return process, [int(word) for word in process.stdout.readline().split()]
+
+
+def wait_until_gone(numbers: list[int]):
+    """Returns when none of these processes runs; the test's time limit ends it otherwise."""
+    while any(Path(f'/proc/{number}/stat').exists() and Path(f'/proc/{number}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
+              for number in numbers):
+        pass
+
+
+@pytest.mark.parametrize('sent', [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_outlives_who_asked(sent):
+    process, numbers = children_of('time.sleep(600)')
+    assert len(numbers) == 2
+    process.send_signal(sent)
+    process.communicate()
+    wait_until_gone(numbers)
+
+
+def test_a_process_that_dies_is_an_error_in_one_line():
+    process, numbers = children_of("list(matched([Path('/nowhere')]))")
+    _, said = process.communicate()
+    assert 'AprlocError' in said and 'ended by itself' in said
+    wait_until_gone(numbers)
