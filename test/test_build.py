@@ -67,7 +67,7 @@ def test_the_manifest_tells_what_was_built_from_what(wall, finished):
     assert (m.name, m.data.format, m.data.name, m.data.seed) == ('wall', 'transforms', 'wall', 0)
     assert (m.data.train_frames, m.data.test_frames, m.accuracy['frames']) == (TRAIN, TEST, TEST)
     assert (m.regressor.kind, m.field.kind, m.build.preset) == ('dfnet', 'planes', 'small')
-    assert (m.camera.width, m.camera.height) == (43, 32)
+    assert (m.camera.width, m.camera.height) == (43, 32) and m.taken_by == read_capture(wall).train[0].camera
     # The wall is 1.9 to 2.1 m away, seen at up to 0.1 rad.
     assert 1.0 < m.scene.near_m < 1.5 and 2.3 < m.scene.far_m < 3.2
     assert 0.1 < m.build.seconds < time.monotonic() - STARTED_S and 100 < m.build.peak_memory_mb < 5000 and m.build.torch_version

@@ -21,7 +21,7 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.place.drive import camera_poses
-from aprloc_ros.training.structure import features
+from aprloc_ros.training.structure import features, matching
 from aprloc_ros.training.structure.depths import from_points
 from aprloc_ros.training.structure.lens import moved_px
 from aprloc_ros.training.structure.triangulation import triangulate, view_pairs
@@ -164,8 +164,8 @@ def test_a_row_of_views_is_matched_near_and_far():
 def test_points_do_not_depend_on_how_many_images_colmap_gets_at_a_time(court, tmp_path, monkeypatch):
     frames = court[0][:6]
     usual = triangulate(frames, tmp_path / 'usual', report=quiet).points
-    for name in ('_IMAGES_AT_ONCE', '_PAIRS_AT_ONCE'):
-        monkeypatch.setattr(features, name, 1)
+    monkeypatch.setattr(features, '_IMAGES_AT_ONCE', 1)
+    monkeypatch.setattr(matching, '_PAIRS_AT_ONCE', 1)
     points = triangulate(frames, tmp_path / 'other', report=quiet).points
     assert torch.equal(points.xyz, usual.xyz) and torch.equal(points.observations, usual.observations)
 
