@@ -246,6 +246,15 @@ def test_a_part_with_too_few_ties_or_contradicting_ones_is_not_connected(pycolma
     assert not by_map._tied(pycolmap, moved_part(pycolmap), by_map._Believed(believed, 0.05, 0.01))
 
 
+def test_where_the_map_is_borne_out_its_own_word_counts():
+    """Of structure from motion come the poses that the map does not know, and those it is contradicted in."""
+    known = torch.eye(4, dtype=torch.float64)
+    near, far = (known.clone() for _ in range(2))
+    near[0, 3], far[0, 3] = 0.04, 0.2
+    believed = by_map._Believed({'a': known, 'b': known}, 0.1, 0.001)
+    assert [believed.agrees(name, T) for name, T in (('a', near), ('b', far), ('c', known))] == [True, False, False]
+
+
 def test_what_is_not_connected_is_named():
     shots = [Shot(f'{index}.png', Optics(4, 3), None) for index in range(6)]
     found = {name: torch.eye(4) for name in ('0.png', '3.png', '4.png')}

@@ -45,6 +45,11 @@ class _Believed:
     reach_m: float   # from where a believed image may be
     sd_m: float
 
+    def agrees(self, name: str, T_map_cam: Tensor) -> bool:
+        """Whether a pose [4, 4] of the image is where the map believes it: the map's own is the better one then."""
+        known = self.T_map_cam.get(name)
+        return known is not None and bool((T_map_cam[:3, 3] - known[:3, 3]).norm() < self.reach_m)
+
 
 def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Callable[[str], None]) -> Path:
     """Write the images of a source with poses in the map's frame as a COLMAP capture -> its path; found again if it is there.
@@ -76,7 +81,7 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
     found = dict(believed.T_map_cam)
     for part in parts:
         if _tied(pycolmap, part, believed):
-            found |= camera_poses(part)
+            found |= {name: T for name, T in camera_poses(part).items() if not believed.agrees(name, T)}
     say(_connection(shots, found))
     if len(found) < MIN_FRAMES:
         place.abandon()
@@ -119,15 +124,11 @@ def _tied(pycolmap, part, believed: _Believed) -> bool:
         return False
     transform(pycolmap, part, Similarity(change.scale, torch.from_numpy(change.rotation.matrix()),
                                          torch.from_numpy(np.array(change.translation)), 0.0, ''))
-    agree = [name for name in names if _near(camera_poses(part)[name], believed.T_map_cam[name], believed.reach_m)]
+    agree = [name for name, T in camera_poses(part).items() if believed.agrees(name, T)]
     if len(agree) < max(_FEWEST_TIES, _TIED_SHARE * len(names)):
         return False
     _adjust(pycolmap, part, {name: believed.T_map_cam[name][:3, 3] for name in agree}, believed.sd_m)
     return True
-
-
-def _near(T: Tensor, wanted: Tensor, reach_m: float) -> bool:
-    return bool((T[:3, 3] - wanted[:3, 3]).norm() < reach_m)
 
 
 def _adjust(pycolmap, part, positions: dict[str, Tensor], sd_m: float) -> None:
