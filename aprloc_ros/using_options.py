@@ -20,7 +20,7 @@ def add_localize(subparsers) -> None:
     parser.add_argument('image', type=Path, metavar='IMAGE')
     parser.add_argument('--map', required=True, metavar='NAME', help='of a map, or of an atlas, which says in which map the image is')
     parser.add_argument('--camera', metavar='fx,fy,cx,cy|FILE',
-                        help="in pixels, or a camera.yaml of ROS; default: the map's own, scaled to the image")
+                        help="in pixels, or a camera.yaml of ROS; default: what took the map's drive, scaled to the image")
     refiner(parser)
     map_dir(parser)
     device(parser)
