@@ -47,8 +47,10 @@ def look_ms(monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Reports go without the figures of their records, which take seconds to draw."""
-    for module in ('report', 'replay_report'):
-        monkeypatch.setattr(f'aprloc_ros.scoring.{module}.record_figures', lambda *_: {})
+    # Both are there before either is changed, for one takes the function from the other.
+    from aprloc_ros.scoring import replay_report, report
+    for module in (report, replay_report):
+        monkeypatch.setattr(module, 'record_figures', lambda *_: {})
 
 
 @pytest.fixture(scope='session')
