@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import nn
 
-from aprloc_ros.catalogue import ATLAS_FILE, check_map_name, read_map_yaml
+from aprloc_ros.catalogue import ATLAS, check_map_name, read_map_yaml
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.device import place, resolve_device
 from aprloc_ros.errors import AprlocError
@@ -21,7 +21,6 @@ from aprloc_ros.networks.ms_transformer import MSTransformer
 
 KIND = 'ms_transformer'
 _WEIGHTS = 'network.safetensors'
-_CURE = 'make it again with aprloc atlas'
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,18 @@ class Atlas:
         for index, known in enumerate(self.manifest.places):
             if known.content_hash in bundle.manifest.data.hashes:
                 return self._network.of_scene(index)
-        raise AprlocError(f'the atlas {self.manifest.name} does not know the place of {bundle.manifest.name}; {_CURE}')
+        raise AprlocError(f'the atlas {self.manifest.name} does not know the place of {bundle.manifest.name}; {ATLAS.cure}')
 
 
 def load_atlas(directory: Path, device: str = 'auto') -> Atlas:
     """Verify and load. AprlocError names the file that is missing, damaged or does not fit, and the cure."""
-    path, target = directory / ATLAS_FILE, resolve_device(device)
-    mapping = read_map_yaml(path, _CURE)
+    path, target = directory / ATLAS.file_name, resolve_device(device)
+    mapping = read_map_yaml(path, ATLAS)
     try:
         manifest = from_mapping(AtlasManifest, mapping, str(path))
     except AprlocError as error:
-        raise AprlocError(f'{error}; {_CURE}') from None
-    network = load_model(build_network, manifest.network, directory / _WEIGHTS, _CURE)
+        raise AprlocError(f'{error}; {ATLAS.cure}') from None
+    network = load_model(build_network, manifest.network, directory / _WEIGHTS, ATLAS)
     place(network, target)
     return Atlas(manifest, network)
 
@@ -98,14 +97,9 @@ def build_network(kind: str, arguments: dict[str, object]) -> MSTransformer:
     return MSTransformer(**arguments)
 
 
-def check_atlas_target(directory: Path) -> Path:
-    """The absolute path of the directory when an atlas may be written there: it is absent, empty or an atlas."""
-    return check_target(directory, ATLAS_FILE, 'an atlas')
-
-
 def save_atlas(directory: Path, manifest: AtlasManifest, network: MSTransformer) -> Path:
     """Write it, all or nothing, in place of the one that is there; returns its directory."""
     weights = pack_weights(network)
     manifest = replace(manifest, network=replace(manifest.network, sha256=hashlib.sha256(weights).hexdigest()))
     text = yaml.safe_dump(to_mapping(manifest), sort_keys=False, width=120)
-    return replace_directory(check_atlas_target(directory), {_WEIGHTS: weights, ATLAS_FILE: text.encode()})
+    return replace_directory(check_target(directory, ATLAS), {_WEIGHTS: weights, ATLAS.file_name: text.encode()})

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -12,15 +13,25 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.table import aligned
 
 FILE_NAME = 'map.yaml'
-ATLAS_FILE = 'atlas.yaml'
 USER_MAPS = Path('~/.ros/aprloc/maps')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}')
 _MAX_BYTES = 256 * 1024
-_CURE = 'rebuild the map with aprloc build'
 _NAMED = 12   # maps that a message names
 _PUBLIC_SCENES = {
     'Cambridge Landmarks': ('kings', 'KingsCollege', 'OldHospital', 'ShopFacade', 'StMarysChurch', 'GreatCourt'),
     '7-Scenes': ('chess', 'fire', 'heads', 'office', 'pumpkin', 'redkitchen', 'stairs')}
+
+
+class Kind(NamedTuple):
+    """Of what is kept in a directory of its own: the file that says what it is, its name, and how to get another one."""
+
+    file_name: str
+    what: str
+    cure: str
+
+
+MAP = Kind(FILE_NAME, 'a map', 'rebuild the map with aprloc build')
+ATLAS = Kind('atlas.yaml', 'an atlas', 'make it again with aprloc atlas')
 
 
 def check_map_name(name: str) -> str:
@@ -67,7 +78,7 @@ def find_map(name: str, map_dir: str | Path | None = None) -> Path:
 
 def find_atlas(name: str, map_dir: str | Path | None = None) -> Path | None:
     """The directory of the atlas of that name, the first on the search path; None where there is none."""
-    return next((place / check_map_name(name) for place in search_path(map_dir) if (place / name / ATLAS_FILE).is_file()), None)
+    return next((place / check_map_name(name) for place in search_path(map_dir) if (place / name / ATLAS.file_name).is_file()), None)
 
 
 def _others(name: str, there: list[str]) -> str:
@@ -107,7 +118,7 @@ def describe_map(directory: Path) -> dict[str, str]:
                 'judged on': f'{accuracy["frames"]:.0f} images' if 'frames' in accuracy else '-',
                 'size': f'{size_mb:.1f} MB', 'preset': str(mapping['build']['preset']), 'field': str(mapping['field']['kind'])}
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise AprlocError(f'{path}: does not say what it is (build, field, accuracy); {_CURE}') from None
+        raise AprlocError(f'{path}: does not say what it is (build, field, accuracy); {MAP.cure}') from None
 
 
 def _error(accuracy: dict, which: str) -> str:
@@ -115,18 +126,18 @@ def _error(accuracy: dict, which: str) -> str:
     return ', '.join(f'{accuracy[key]:.{digits}f} {unit}' for key, unit, digits in known) or '-'
 
 
-def read_map_yaml(path: Path, cure: str = _CURE) -> object:
-    """The parsed map.yaml, or another file like it. AprlocError begins with the path and ends with the cure."""
+def read_map_yaml(path: Path, kind: Kind = MAP) -> object:
+    """The parsed map.yaml, or the file of another kind. AprlocError begins with the path and ends with the cure."""
     try:
         with path.open('rb') as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise AprlocError(f'{path}: is larger than {_MAX_BYTES} bytes; {cure}')
+            raise AprlocError(f'{path}: is larger than {_MAX_BYTES} bytes; {kind.cure}')
         return yaml.load(content, _PlainLoader)
     except OSError as error:
-        raise AprlocError(f'{path}: {error.strerror}; {cure}') from None
+        raise AprlocError(f'{path}: {error.strerror}; {kind.cure}') from None
     except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
-        raise AprlocError(f'{path}: not readable YAML ({_one_line(error)}); {cure}') from None
+        raise AprlocError(f'{path}: not readable YAML ({_one_line(error)}); {kind.cure}') from None
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -9,7 +9,7 @@ import yaml
 from torch import Tensor
 
 from aprloc_ros.camera import Camera, may_have_taken
-from aprloc_ros.catalogue import FILE_NAME, check_map_name, read_map_yaml
+from aprloc_ros.catalogue import FILE_NAME, MAP, check_map_name, read_map_yaml
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.covariance import HessianCovariance, check_covariance
 from aprloc_ros.errors import AprlocError
@@ -172,7 +172,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return from_mapping(Manifest, mapping, str(path))
     except AprlocError as error:
-        raise AprlocError(f'{error}; rebuild the map with aprloc build') from None
+        raise AprlocError(f'{error}; {MAP.cure}') from None
 
 
 def manifest_text(manifest: Manifest) -> str:

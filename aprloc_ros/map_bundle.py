@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from aprloc_ros.catalogue import FILE_NAME
+from aprloc_ros.catalogue import FILE_NAME, MAP, Kind
 from aprloc_ros.device import place, resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields import build_field
@@ -28,7 +28,6 @@ FIELD_FILE = 'field.safetensors'
 EXTRACTOR_FILE = 'extractor.safetensors'
 POINTS_FILE = 'points.safetensors'
 _MAX_WEIGHTS_BYTES = 1 << 30
-_CURE = 'rebuild the map with aprloc build'
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,61 +58,61 @@ def load_map(directory: str | Path, device: str = 'auto') -> MapBundle:
     place(field, place(regressor, target))
     if manifest.descriptors is None:
         if isinstance(regressor, CoordinateRegressor):
-            raise AprlocError(f'{directory / FILE_NAME}: a regressor of kind coordinates needs descriptors; {_CURE}')
+            raise AprlocError(f'{directory / FILE_NAME}: a regressor of kind coordinates needs descriptors; {MAP.cure}')
         return MapBundle(manifest, regressor, field, directory)
     extractor = load_model(build_extractor, manifest.descriptors.extractor, directory / EXTRACTOR_FILE)
     path = directory / POINTS_FILE
-    points = unpack_points(_read_weights(path, manifest.descriptors.points_sha256), f'{path}; {_CURE}')
+    points = unpack_points(_read_weights(path, manifest.descriptors.points_sha256), f'{path}; {MAP.cure}')
     place(extractor, target)
     if isinstance(regressor, CoordinateRegressor):
         regressor.see_through(extractor, manifest.camera)
     return MapBundle(manifest, regressor, field, directory, extractor, points)
 
 
-def load_model(build: Callable[[str, dict], nn.Module], spec: ModelSpec, path: Path, cure: str = _CURE) -> nn.Module:
+def load_model(build: Callable[[str, dict], nn.Module], spec: ModelSpec, path: Path, kind: Kind = MAP) -> nn.Module:
     """Build the model and fill it with the weights, after their hash, names and shapes have been checked."""
-    weights = _read_weights(path, spec.sha256, cure)
+    weights = _read_weights(path, spec.sha256, kind)
     try:
         model = build(spec.kind, spec.arguments)
     except (AprlocError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise AprlocError(f'{path.parent / FILE_NAME}: no model {spec.kind[:80]!r}: {reason}; {cure}') from None
+        raise AprlocError(f'{path.parent / kind.file_name}: no model {spec.kind[:80]!r}: {reason}; {kind.cure}') from None
     expected = model.state_dict()
     for name in sorted(expected.keys() | weights.keys()):
         wanted, got = expected.get(name), weights.get(name)
         if wanted is None or got is None:
-            raise AprlocError(f'{path}: the weights {name[:80]!r} are {"missing" if got is None else "unknown"}; {cure}')
+            raise AprlocError(f'{path}: the weights {name[:80]!r} are {"missing" if got is None else "unknown"}; {kind.cure}')
         if wanted.shape != got.shape or wanted.is_floating_point() != got.is_floating_point():
             raise AprlocError(f'{path}: {name} is {got.dtype} {list(got.shape)} but the model {spec.kind} has '
-                              f'{wanted.dtype} {list(wanted.shape)}; {cure}')
+                              f'{wanted.dtype} {list(wanted.shape)}; {kind.cure}')
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
 
 
-def _read_weights(path: Path, sha256: str, cure: str = _CURE) -> dict[str, Tensor]:
+def _read_weights(path: Path, sha256: str, kind: Kind = MAP) -> dict[str, Tensor]:
     try:
         size = path.stat().st_size
         if not path.is_file() or size > _MAX_WEIGHTS_BYTES:
-            raise AprlocError(f'{path}: not a file of at most {_MAX_WEIGHTS_BYTES} bytes; {cure}')
+            raise AprlocError(f'{path}: not a file of at most {_MAX_WEIGHTS_BYTES} bytes; {kind.cure}')
         content = path.read_bytes()
     except OSError as error:
-        raise AprlocError(f'{path}: {error.strerror}; {cure}') from None
+        raise AprlocError(f'{path}: {error.strerror}; {kind.cure}') from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise AprlocError(f'{path}: damaged or not of this map (its sha256 is not the one in {FILE_NAME}); {cure}')
+        raise AprlocError(f'{path}: damaged or not of this map (its sha256 is not the one in {kind.file_name}); {kind.cure}')
     try:
         weights = safetensors.torch.load(content)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise AprlocError(f'{path}: not a safetensors file ({str(error).splitlines()[0]}); {cure}') from None
+        raise AprlocError(f'{path}: not a safetensors file ({str(error).splitlines()[0]}); {kind.cure}') from None
     if not all(torch.isfinite(w).all() for w in weights.values() if w.is_floating_point()):
-        raise AprlocError(f'{path}: the weights hold NaN or infinity; {cure}')
+        raise AprlocError(f'{path}: the weights hold NaN or infinity; {kind.cure}')
     return weights
 
 
-def check_target(directory: str | Path, file_name: str = FILE_NAME, what: str = 'a map') -> Path:
-    """The absolute path of the directory when a map (or something else that has that file) may be written there."""
+def check_target(directory: str | Path, kind: Kind = MAP) -> Path:
+    """The absolute path of the directory when one of that kind may be written there: it is absent, empty or one already."""
     target = Path(directory).resolve()
-    if target.exists() and not (target / file_name).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise AprlocError(f'{target}: exists and is not {what}; choose another name or remove it')
+    if target.exists() and not (target / kind.file_name).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise AprlocError(f'{target}: exists and is not {kind.what}; choose another name or remove it')
     return target
 
 

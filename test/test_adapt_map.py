@@ -136,7 +136,7 @@ def test_an_interrupted_adaptation_goes_on(directory, images, oracle, monkeypatc
             adapt_map(directory, images, device='cpu')
     assert contents(directory) == files and oracle.asked == TRAIN
     adapt_map(directory, images, device='cpu', say=said.append)
-    assert 'going on' in said[0] and oracle.asked == TRAIN and load_map(directory, 'cpu').manifest.lessons
+    assert 'continuing the interrupted run' in said[0] and oracle.asked == TRAIN and load_map(directory, 'cpu').manifest.lessons
 
 
 def test_colours_teach_too(directory, images, oracle, monkeypatch):

@@ -12,7 +12,7 @@ from tiny_capture import TEST, write_wall
 from tiny_map import tiny_manifest, tiny_models
 
 from aprloc_ros.atlas import load_atlas
-from aprloc_ros.catalogue import ATLAS_FILE, find_atlas
+from aprloc_ros.catalogue import ATLAS, find_atlas
 from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.map_bundle import load_map, save_map
@@ -183,7 +183,7 @@ def test_an_atlas_does_not_replace_a_map(places):
     (lambda text: ': [', 'not readable YAML')])
 def test_a_damaged_atlas_says_so(atlas, tmp_path, change, message):
     damaged = shutil.copytree(atlas[0], tmp_path / 'both')
-    (damaged / ATLAS_FILE).write_text(change((damaged / ATLAS_FILE).read_text()))
+    (damaged / ATLAS.file_name).write_text(change((damaged / ATLAS.file_name).read_text()))
     with pytest.raises(AprlocError, match=message) as error:
         load_atlas(damaged, 'cpu')
     assert 'make it again with aprloc atlas' in str(error.value)

@@ -155,7 +155,7 @@ def test_a_build_stopped_after_a_stage_goes_on(wall, settings, finished, tmp_pat
         assert not (tmp_path / 'wall').exists()
     before = torch.load(tmp_path / '.building/wall/field.ckpt', weights_only=True)['spent_s']
     assert main(command) == 0
-    assert 'continuing the interrupted build' in capsys.readouterr().out
+    assert 'continuing the interrupted run' in capsys.readouterr().out
     assert_same_weights(tmp_path / 'wall', finished)
     assert load_map(tmp_path / 'wall', 'cpu').manifest.build.seconds > before
 
@@ -211,7 +211,7 @@ def test_an_interrupt_leaves_no_map_and_a_build_that_goes_on(wall, settings, tmp
         assert main(command) == 130
     assert not (tmp_path / 'wall').exists()
     assert main(command) == 0
-    assert 'continuing the interrupted build' in capsys.readouterr().out
+    assert 'continuing the interrupted run' in capsys.readouterr().out
     load_map(tmp_path / 'wall', 'cpu')
 
 

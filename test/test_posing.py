@@ -102,7 +102,7 @@ def test_an_interrupted_run_goes_on_and_one_core_finds_the_same(posed, views, tm
     with monkeypatch.context() as patch:
         patch.setattr(posing, 'extract', interrupted)   # must not be called again
         pose(source, out, say=said.append)
-    assert 'going on' in said[0]
+    assert 'continuing the interrupted run' in said[0]
     for name in ('images.txt', 'cameras.txt', 'points3D.txt'):
         assert (out / 'sparse/0' / name).read_text() == (posed[0] / 'sparse/0' / name).read_text()
 

@@ -24,6 +24,7 @@ from aprloc_ros.training.images.views import Views, load_views, with_lenses
 from aprloc_ros.training.posing.sources import open_source
 from aprloc_ros.training.posing.workplace import fingerprint
 from aprloc_ros.training.request import content_hash
+from aprloc_ros.training.resumption import resume
 from aprloc_ros.training.stages.adaptation import METHODS, Material, adapt_regressor, rehearse, rendered_views
 from aprloc_ros.training.stages.loop import make_fabric
 from aprloc_ros.training.stages.matching import (
@@ -69,7 +70,7 @@ def adapt_map(directory: Path, data: Path, method: str = 'pseudo', check: Path |
     """
     bundle, source = load_map(directory, device), open_source(data)
     work_dir = directory.with_name(f'.{directory.name}.adapting')
-    _begin(work_dir, f'{fingerprint(data, None, seed)} {method} {check} {bundle.manifest.regressor.sha256}', say)
+    resume(work_dir, f'{fingerprint(data, None, seed)} {method} {check} {bundle.manifest.regressor.sha256}', say)
     try:
         frames = with_lenses(drive_frames(source, bundle.manifest, work_dir, say), bundle.manifest.lenses)
         frames, believed = answered(bundle, frames, work_dir, device)
@@ -86,16 +87,6 @@ def adapt_map(directory: Path, data: Path, method: str = 'pseudo', check: Path |
         raise
     shutil.rmtree(work_dir)
     return manifest
-
-
-def _begin(work_dir: Path, request: str, say):
-    stamp = work_dir / 'request.txt'
-    if stamp.is_file() and stamp.read_text() == request:
-        say(f'going on with what an interrupted run left in {work_dir}')
-        return
-    shutil.rmtree(work_dir, ignore_errors=True)
-    work_dir.mkdir(parents=True)
-    stamp.write_text(request)
 
 
 def _checked(check: Path, manifest: Manifest) -> tuple[Frame, ...]:

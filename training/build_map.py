@@ -26,6 +26,7 @@ from aprloc_ros.training.images.views import Views, common_camera, load_views
 from aprloc_ros.training.posing.unposed import read_or_pose
 from aprloc_ros.training.presets import load_preset
 from aprloc_ros.training.request import Request
+from aprloc_ros.training.resumption import resume
 from aprloc_ros.training.stages import normalisation
 from aprloc_ros.training.stages.clock import Clock
 from aprloc_ros.training.stages.coordinates import coordinate_arguments, train_coordinates
@@ -48,22 +49,13 @@ class Build:
         self.fabric = make_fabric(device)
         self._fit, self._calibration = calibration_split(request.capture.train, request.capture.name)
         if self.fabric.global_rank == 0:
-            self._prepare_work_dir()
+            resume(work_dir, request.fingerprint(), self.say)
             self.clock = Clock(work_dir)
         self.fabric.barrier()
 
     def say(self, text: str):
         if self.fabric.global_rank == 0:
             print(text, flush=True)
-
-    def _prepare_work_dir(self):
-        stamp = self.work_dir / 'request.json'
-        if stamp.is_file() and stamp.read_text() == self.request.fingerprint():
-            self.say(f'continuing the interrupted build in {self.work_dir}')
-            return
-        shutil.rmtree(self.work_dir, ignore_errors=True)
-        self.work_dir.mkdir(parents=True)
-        stamp.write_text(self.request.fingerprint())
 
     @cached_property
     def fit(self) -> tuple[Frame, ...]:

@@ -33,6 +33,7 @@ from aprloc_ros.training.posing.by_map import pose_by_map
 from aprloc_ros.training.posing.sources import is_source
 from aprloc_ros.training.presets import PRESETS
 from aprloc_ros.training.request import content_hash
+from aprloc_ros.training.resumption import resume
 from aprloc_ros.training.stages.coordinates import train_coordinates
 from aprloc_ros.training.stages.growth import grown
 from aprloc_ros.training.stages.loop import make_fabric, write_atomically
@@ -201,14 +202,8 @@ def _read(data: Path, bundle: MapBundle, folder: Path, device: str, say) -> Capt
 
 def _prepared(work_dir: Path, directory: Path, captures: Sequence[Capture], say) -> Path:
     """The work directory, with what an interrupted call of the same request left there."""
-    stamp, map_hash = work_dir / 'request.json', hashlib.sha256((directory / FILE_NAME).read_bytes()).hexdigest()
-    request = json.dumps([map_hash, *map(content_hash, captures), aprloc_ros.__version__])
-    if stamp.is_file() and stamp.read_text() == request:
-        say(f'continuing the interrupted extension in {work_dir}')
-        return work_dir
-    shutil.rmtree(work_dir, ignore_errors=True)
-    work_dir.mkdir(parents=True)
-    stamp.write_text(request)
+    map_hash = hashlib.sha256((directory / FILE_NAME).read_bytes()).hexdigest()
+    resume(work_dir, json.dumps([map_hash, *map(content_hash, captures), aprloc_ros.__version__]), say)
     return work_dir
 
 

@@ -8,15 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aprloc_ros.atlas import KIND, AtlasManifest, Place, check_atlas_target, save_atlas
-from aprloc_ros.catalogue import FILE_NAME, USER_MAPS, check_map_name, find_map
+from aprloc_ros.atlas import KIND, AtlasManifest, Place, save_atlas
+from aprloc_ros.catalogue import ATLAS, FILE_NAME, USER_MAPS, check_map_name, find_map
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.manifest import Manifest, ModelSpec, read_manifest
+from aprloc_ros.map_bundle import check_target
 from aprloc_ros.networks import to_T
 from aprloc_ros.networks.ms_transformer import SIDE, MSTransformer
 from aprloc_ros.training.images.views import Views, common_camera, load_views
 from aprloc_ros.training.own_frames import own_frames
+from aprloc_ros.training.resumption import resume
 from aprloc_ros.training.stages.loop import make_fabric
 from aprloc_ros.training.stages.scenes import SceneTraining, collect_looks, train_scenes
 
@@ -43,9 +45,9 @@ def make_atlas(name: str, sources: Mapping[str, Path], map_dir: Path | None = No
     if len(sources) < FEWEST:
         raise AprlocError(f'{len(sources)} map given; an atlas is of {FEWEST} at least: MAP=CAPTURE MAP=CAPTURE')
     maps, config = Path(map_dir or USER_MAPS).expanduser(), config or SceneTraining()
-    target, work_dir = check_atlas_target(maps / name), maps / f'.{name}.atlas'
+    target, work_dir = check_target(maps / name, ATLAS), maps / f'.{name}.atlas'
     lessons = [read_lesson(find_map(each, map_dir), data, config) for each, data in sources.items()]
-    _begin(work_dir, f'{[lesson.manifest.data.content_hash for lesson in lessons]} {config} {seed} {weights}')
+    resume(work_dir, f'{[lesson.manifest.data.content_hash for lesson in lessons]} {config} {seed} {weights}', say)
     fabric = make_fabric(device)
     looks = [collect_looks(fabric, lesson.views, lesson.manifest.scene, config, seed, work_dir / f'{index}.pt', weights)
              for index, lesson in enumerate(lessons)]
@@ -74,15 +76,6 @@ def read_lesson(directory: Path, data: Path, config: SceneTraining) -> Lesson:
     fit, calibration, test = own_frames(manifest, data)
     camera = common_camera(fit, config.arguments.get('side', SIDE))
     return Lesson(manifest, load_views(fit, camera), load_views(test or calibration, camera))
-
-
-def _begin(work_dir: Path, request: str) -> None:
-    stamp = work_dir / 'request.txt'
-    if stamp.is_file() and stamp.read_text() == request:
-        return
-    shutil.rmtree(work_dir, ignore_errors=True)
-    work_dir.mkdir(parents=True)
-    stamp.write_text(request)
 
 
 def _place(network: MSTransformer, index: int, lesson: Lesson) -> Place:

@@ -28,8 +28,8 @@ def load_pretrained(backbone: Backbone, weights: str) -> bool:
     """Fill a backbone with pretrained weights; says whether it holds some now.
 
     weights: 'none'; 'imagenet' (torchvision's checkpoint, downloaded once and cached by torch.hub; offline, a warning
-    says that training starts from scratch; those of EfficientNet-Lite0 are in the extra `pretrained`); or the path of a checkpoint with torchvision's parameter names, .pth or
-    .safetensors. Raises AprlocError, naming the parameters, for weights that do not fit.
+    says that training starts from scratch; those of EfficientNet-Lite0 are in the extra `pretrained`); or the path of a
+    checkpoint with torchvision's parameter names, .pth or .safetensors. Raises AprlocError, naming the parameters, for weights that do not fit.
     """
     if weights == 'none':
         return False

@@ -59,7 +59,8 @@ def pooled_row(name: str, j: Judged) -> str:
     beyond = int((j.squared[told] > FIVE_SIGMA).sum())
     hard = ' / '.join(f'{_hardest(difficulty[told], j.squared[told]):.0%}' for difficulty in (j.remoteness, -j.score))
     area = score_scores(j.score, j.failed).auroc
-    return (f'| {name} | {len(told)} | {count} | {beyond} ({beyond / count:.2%}) | {held_share(j.squared[told], 0.95):.0%} | {hard} | {"-" if area is None else f"{area:.3f}"} '
+    held, ranked = f'{held_share(j.squared[told], 0.95):.0%}', '-' if area is None else f'{area:.3f}'
+    return (f'| {name} | {len(told)} | {count} | {beyond} ({beyond / count:.2%}) | {held} | {hard} | {ranked} '
             f'({int(j.failed.sum())} failed) | {(j.sd_m[told].median() / j.error_m[told].median()).item():.2f} |')
 
 

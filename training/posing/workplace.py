@@ -11,6 +11,7 @@ import aprloc_ros
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.files import visible
 from aprloc_ros.training.posing.taking import MASKS
+from aprloc_ros.training.resumption import resume
 
 
 class Workplace:
@@ -21,13 +22,7 @@ class Workplace:
         self.folder = self.out.with_name(f'.{self.out.name}.unfinished')
         self.images, self.database = self.folder / 'capture' / 'images', self.folder / 'database.db'
         self.masks = self.folder / 'capture' / MASKS
-        stamp, request = self.folder / 'request.json', fingerprint(source, frames, seed)
-        if stamp.is_file() and stamp.read_text() == request:
-            say(f'going on with what an interrupted run left in {self.folder}')
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            stamp.write_text(request)
+        resume(self.folder, fingerprint(source, frames, seed), say)
 
     def remembered(self, name: str, find: Callable[[], object]):
         """What `find` returned, as JSON, found once."""

@@ -43,7 +43,7 @@ METHODS = {
     'photometric': AdaptationTraining(),
     'feature': AdaptationTraining(),
     'descriptors': AdaptationTraining(),
-    'pseudo': AdaptationTraining(steps=200, batch=4, learning_rate=1e-3, turn_deg=6.0, colour_jitter=1.0, rehearsed=200)}
+    'pseudo': AdaptationTraining(batch=4, learning_rate=1e-3, turn_deg=6.0, colour_jitter=1.0, rehearsed=200)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ one in none of 252.)
 """
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from aprloc_ros.training.hardware import usable_cores
 from aprloc_ros.training.structure.crew import crew
 from aprloc_ros.training.structure.part import match_part, take_part, write_part
 
@@ -27,7 +27,7 @@ def match(pycolmap, database: Path, pairs: Sequence[tuple[str, str]], what: str 
         number = {name: image.image_id for name, image in images.items()}
         todo = [(a, b) for a, b in pairs if not stored.exists_two_view_geometry(number[a], number[b])]
         parts = [todo[start:start + _PAIRS_AT_ONCE] for start in range(0, len(todo), _PAIRS_AT_ONCE)]
-        with (_matcher(pycolmap, min(len(os.sched_getaffinity(0)), len(parts))) as matched,
+        with (_matcher(pycolmap, min(usable_cores(), len(parts))) as matched,
               tempfile.TemporaryDirectory(prefix='matching', dir=database.parent) as work_dir,
               tqdm(total=len(pairs), initial=len(pairs) - len(todo), desc=what, unit='pair', leave=False, mininterval=2.0) as bar):
             folders = (write_part(pycolmap, stored, images, part, Path(work_dir) / str(k)) for k, part in enumerate(parts))
