@@ -199,6 +199,7 @@ class _Player:
         start_s = time.perf_counter()
         for message in read_raw(bag, 'image', IMAGE):
             self._spin_until(start_s + message.time_s / rate)
+            self._refuse_company()   # which may have come, or was found late
             if message.stamp_ns in infos:
                 self._camera_info.publish(infos[message.stamp_ns])
             self._sent_at_s[message.stamp_ns] = time.perf_counter()
