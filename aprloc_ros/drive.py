@@ -11,6 +11,7 @@ from aprloc_ros.domain import free_domain, inside
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import BODY_FROM_CV
 from aprloc_ros.manifest import Manifest
+from aprloc_ros.node_process import node_process
 from aprloc_ros.recordings.bag_images import frame_name
 from aprloc_ros.refinement.refined import OUT_OF_TIME
 from aprloc_ros.scoring.evaluation import FrameRecord, PoseScores, Verdict, latency_p50_p95_ms, make_record
@@ -63,7 +64,7 @@ def drive(bag: Path, truth: dict[int, Tensor], map_directory: Path, rate: float,
     """
     domain = free_domain() if domain is None else domain
     say(f'in ROS domain {domain}: to look at it, ROS_DOMAIN_ID={domain} rviz2')
-    from aprloc_ros.ros.player import node_process, play
+    from aprloc_ros.ros.player import play
 
     parameters = {'map': map_directory.name, 'map_dir': str(map_directory.parent), 'reliability': 'reliable',
                   'publish_tf': 'none', 'extrinsics': 'parameters', 'diagnostics_period_s': 0.2,

@@ -12,7 +12,7 @@ ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geo
        'tf2_ros', 'visualization_msgs'}
 ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters',
              'inputs', 'frames', 'geopose', 'rate', 'initial_pose', 'services',
-             'tf_output', 'display', 'announcement', 'stream', 'node', 'executable', 'player'}
+             'tf_output', 'display', 'announcement', 'publication', 'stream', 'node', 'executable', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
               'scene', 'points', 'patches', 'similarity'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'geodesy', 'map_frame', 'manifest'}
@@ -23,7 +23,7 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'bit_depth': set(), 'catalogue': {'errors', 'table'}, 'table': set(), 'options': set(), 'outputs': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'histogram': set(),
+    'bit_depth': set(), 'catalogue': {'errors', 'table'}, 'table': set(), 'options': set(), 'outputs': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'node_process': {'starter'}, 'histogram': set(),
     'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
     'similarity': {'errors', 'geometry'}, 'scene': {'errors', 'geometry', 'similarity'}, 'patches': {'errors', 'similarity'},
     'points': {'errors', 'geometry', 'patches', 'similarity'}, 'geodesy': set(),
@@ -79,8 +79,9 @@ MAY_IMPORT = {
                                        'parameters', 'transforms'},
     'display': {'answer', 'camera', 'clocks', 'cloud', 'fields', 'map_bundle', 'overlay', 'message_fields', 'messages',
                 'worker'},
+    'publication': MESSAGES | {'answer', 'frames', 'odometry', 'parameters', 'tf_output'},
     'stream': MESSAGES | {'announcement', 'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
-                          'parameters', 'rate', 'services', 'tf_output', 'tracker', 'transforms', 'worker'},
+                          'parameters', 'publication', 'rate', 'services', 'tracker', 'transforms', 'worker'},
     'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'geopose', 'localizer', 'map_frame', 'map_bundle', 'odometry', 'pace',
                         'parameters', 'refinement', 'services', 'stream', 'transforms'},
     'executable': {'errors', 'node', 'starter'},

@@ -13,6 +13,7 @@ import torch
 from aprloc_ros.camera import Camera
 from aprloc_ros.domain import free_domain
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.node_process import stop_process
 from aprloc_ros.recordings.bags import BagFrame, write_bag
 
 player = pytest.importorskip('aprloc_ros.ros.player', reason='ROS is not installed')
@@ -70,7 +71,7 @@ def own_domain(monkeypatch):
 def echo(request):
     process = subprocess.Popen([sys.executable, '-c', ECHO, getattr(request, 'param', 'active')])
     yield process
-    player.stop_process(process)
+    stop_process(process)
     assert process.poll() is not None
 
 
@@ -135,5 +136,5 @@ def test_a_process_is_always_reaped(stubborn, monkeypatch):
     assert process.stdout.readline() == b'up\n'
     wait = process.wait
     monkeypatch.setattr(process, 'wait', lambda patience_s=None: wait(patience_s and 0.5 if stubborn else patience_s))
-    player.stop_process(process)
+    stop_process(process)
     assert process.returncode in ((-signal.SIGKILL,) if stubborn else (1, -signal.SIGINT))

@@ -1,11 +1,7 @@
-"""Plays a bag over real DDS into the `relocalize` node, which runs as its own process, and records what it answers."""
+"""Plays a bag over real DDS into a `relocalize` node, and records what it answers."""
 
 import contextlib
-import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +23,6 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_messages import CAMERA_INFO, IMAGE
 from aprloc_ros.recordings.bags import read_raw
 from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
-from aprloc_ros.starter import ending_with_us
 
 _RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # DDS matches the answers' topics on its own time.
@@ -67,34 +62,6 @@ class Playback:
     @property
     def superseded(self) -> int:
         return int(self.diagnostics.get('frames superseded', 0))
-
-
-@contextlib.contextmanager
-def node_process(parameters: dict[str, str | float], log_path: Path) -> Iterator[subprocess.Popen]:
-    """The real node as its own process, logging to a file; interrupted, and if need be killed, on the way out."""
-    command = [sys.executable, '-m', 'aprloc_ros.relocalize', '--ros-args']
-    for name, value in parameters.items():
-        command += ['-p', f'{name}:={json.dumps(value)}']   # quoted, so that a map called 12 stays a text
-    with open(log_path, 'wb') as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **ending_with_us()})
-        try:
-            yield process
-        finally:
-            stop_process(process)
-
-
-def stop_process(process: subprocess.Popen) -> None:
-    """Ask politely, then firmly, and wait for the end; at once if the user presses Ctrl-C again."""
-    try:
-        for ask, patience_s in ((signal.SIGINT, 10), (signal.SIGTERM, 5)):
-            process.send_signal(ask)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(patience_s)
-                return
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
 
 
 def play(bag: Path, rate: float = 1.0, match_timeout_s: float = 180.0, settle_s: float = 15.0,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.lifecycle import LifecyclePublisher
 from rclpy.node import Node
 from rclpy.task import Future
@@ -22,12 +21,12 @@ from aprloc_ros.ros.frames import Setup, read_picture
 from aprloc_ros.ros.initial_pose import InitialPose
 from aprloc_ros.ros.inputs import Inputs
 from aprloc_ros.ros.listener import QUIET_S
-from aprloc_ros.ros.messages import pose_in_words, pose_stamped, pose_with_covariance
+from aprloc_ros.ros.messages import pose_in_words
 from aprloc_ros.ros.odometry import OdometryPose
 from aprloc_ros.ros.parameters import NodeParameters
+from aprloc_ros.ros.publication import Publication
 from aprloc_ros.ros.rate import CameraRate
 from aprloc_ros.ros.services import Outcome, PendingCalls
-from aprloc_ros.ros.tf_output import TfOutput
 from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker
 from aprloc_ros.tracking.answer import FrameRejected, answer_picture, rejecting
 from aprloc_ros.tracking.tracker import LOCALIZED, LOST, SEARCHING, Tracker
@@ -49,21 +48,17 @@ class FrameStream:
                  report: Callable[[], None]):
         """report is called, from any thread, when something worth a diagnostic happened."""
         self._node, self._setup, self._report = node, setup, report
-        self._pose, self._pose_with_covariance = pose, pose_with_covariance
+        self._publication = Publication(node, setup, pose, pose_with_covariance)
         self._counts, self._calls = FrameCounts(), PendingCalls()
         self._order = FrameOrder(node, self._start_anew)
         self._tracker = Tracker(setup.parameters)
         self._state = self._tracker.state   # as it was reported last
-        self._odometry_problem, self._on_cpu_instead = '', setup.on_cpu_instead
-        self._contradiction = ''            # as it was reported last
+        self._odometry_problem = ''
+        self._said = {'cpu': setup.on_cpu_instead, 'contradiction': ''}   # as it was reported last
         self._facts: dict[str, str] = {}    # of the last pose
         self._oldest_ms = 0.0
         self._rate = CameraRate()
-        self._last: PoseWithCovarianceStamped | None = None   # published
         self._good_ns = 0                                     # the node's clock at the last pose
-        self._tf = None
-        if setup.send_transform is not None:
-            self._tf = TfOutput(node, setup.parameters, setup.map_frame, setup.send_transform)
         self._initial_pose = InitialPose(node, setup.map_frame, self._expect)
         # A call waits no longer while a simulation's clock stands still.
         self._watch = node.create_timer(_WATCH_PERIOD_S, self._look_after, clock=STEADY)
@@ -87,16 +82,14 @@ class FrameStream:
         self._node.destroy_timer(self._watch)
         self._worker.stop()
         self._initial_pose.close()
-        if self._tf is not None:
-            self._tf.close()
+        self._publication.close()
         self._calls.settle(Outcome(False, 'the node was deactivated'))
 
     def retune(self, parameters: NodeParameters) -> None:
         """Go on with other live parameters."""
         self._setup = dataclasses.replace(self._setup, parameters=parameters)
         self._tracker.options = parameters
-        if self._tf is not None:
-            self._tf.parameters = parameters
+        self._publication.retune(parameters)
 
     def relocalize(self) -> Future:
         """Forget the robot's pose and find it anew -> the Outcome to come."""
@@ -107,11 +100,12 @@ class FrameStream:
 
     def publish_initialpose(self) -> Outcome:
         """Tell AMCL or Nav2 the last pose, once."""
-        if self.state != LOCALIZED or self._last is None:
+        last = self._publication.last
+        if self.state != LOCALIZED or last is None:
             return Outcome(False, f'the robot is {self.state}: there is no pose to publish; wait, or call '
                            f'{self._node.resolve_service_name("~/relocalize")}')
-        self._initial_pose.publish(self._last)
-        return Outcome(True, f'published on {self._initial_pose.topic}: {pose_in_words(self._last)}')
+        self._initial_pose.publish(last)
+        return Outcome(True, f'published on {self._initial_pose.topic}: {pose_in_words(last)}')
 
     def status(self) -> tuple[bytes, str, dict[str, str]]:
         """Level, text and values of a diagnostic."""
@@ -131,7 +125,7 @@ class FrameStream:
             return DiagnosticStatus.WARN, self._counts.last_rejection, values
         if self._setup.on_cpu_instead:
             return DiagnosticStatus.WARN, self._setup.on_cpu_instead, values
-        if self._odometry_problem and self._tf is not None and self._setup.parameters.publish_tf == 'map_to_odom':
+        if self._odometry_problem and self._publication.needs_odometry:
             why = self._inputs.odometry_problem() or self._odometry_problem
             return DiagnosticStatus.WARN, f'no transform is published: {why}', values
         return DiagnosticStatus.OK, self.state, values
@@ -158,8 +152,7 @@ class FrameStream:
         self._inputs.forget()
         if self._setup.transforms is not None:
             self._setup.transforms.forget()
-        if self._tf is not None:
-            self._tf.forget()
+        self._publication.forget()
         self._say_state()
 
     def _look_after(self) -> None:
@@ -195,8 +188,8 @@ class FrameStream:
         if self._rate.answer(time.perf_counter() - start_s):
             self._node.get_logger().warning(self._rate.problem)
         self._say_state()
-        self._say_contradiction()
-        self._say_if_on_cpu()
+        self._say_new('contradiction', self._tracker.contradiction)
+        self._say_new('cpu', self._setup.on_cpu_instead)
 
     def _localize(self, frame: _Frame) -> dict[str, str]:
         """Answer the frame and publish the pose, if it is believed -> what a diagnostic says of it."""
@@ -211,19 +204,12 @@ class FrameStream:
                                 self._tracker)
         self._good_ns = self._now_ns()
         judged_s = time.perf_counter()
-        self._pose.publish(pose_stamped(header.stamp, setup.map_frame, answer.T_map_base))
-        covariance = answer.covariance + setup.localizer.manifest.frame.scale_covariance(answer.T_map_base)
-        self._last = pose_with_covariance(header.stamp, setup.map_frame, answer.T_map_base, covariance)
-        self._pose_with_covariance.publish(self._last)
-        if setup.send_geopose is not None:
-            setup.send_geopose(header.stamp, setup.map_frame, answer.T_map_base)
-        if self._tf is not None:
-            self._tf.update(header.stamp, frame.arrived_ns, answer.T_map_base, odometry)
+        self._publication.publish(header, frame.arrived_ns, answer, odometry)
         end_s = time.perf_counter()
         if setup.display is not None:
             setup.display.show(picture.pixels, answer, header, picture.camera)
         if self.state == LOCALIZED:   # otherwise somebody called just now: the call is for the frames to come
-            self._calls.settle(Outcome(True, pose_in_words(self._last)))
+            self._calls.settle(Outcome(True, pose_in_words(self._publication.last)))
         self._oldest_ms = max(self._oldest_ms, 1e3 * (end_s - frame.arrived_s))
         timings_ms = {'decode': 1e3 * (decoded_s - start_s), **answer.estimate.timings_ms,
                       'publish': 1e3 * (end_s - judged_s), 'answer': 1e3 * (end_s - start_s),
@@ -255,16 +241,10 @@ class FrameStream:
             self._node.get_logger().info(self._state)
         self._report()
 
-    def _say_contradiction(self) -> None:
-        before, self._contradiction = self._contradiction, self._tracker.contradiction
-        if self._contradiction and not before:
-            self._node.get_logger().warning(self._contradiction)
-            self._report()
-
-    def _say_if_on_cpu(self) -> None:
-        if self._setup.on_cpu_instead and not self._on_cpu_instead:
-            self._on_cpu_instead = self._setup.on_cpu_instead
-            self._node.get_logger().warning(self._on_cpu_instead)
+    def _say_new(self, about: str, text: str) -> None:
+        before, self._said[about] = self._said[about], text
+        if text and not before:
+            self._node.get_logger().warning(text)
             self._report()
 
     def _reject(self, reason: str, text: str) -> None:
