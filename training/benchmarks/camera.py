@@ -19,7 +19,7 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.presets import PRESETS
 
-_RIGHT_FRAMES = 2000   # at least
+_RIGHT_FRAMES = 10_000   # at least
 _MOST_NOISE = 8.0      # standard deviation, of 255
 
 

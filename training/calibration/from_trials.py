@@ -30,7 +30,7 @@ class Calibration:
 
     def describe(self, trials: Sequence[Trial]) -> str:
         """Two lines for the report of a build."""
-        statuses = [j.status for j, trial in zip(self.judgements, trials) if not trial.negative and not trial.left_out]
+        statuses = [j.status for j, trial in zip(self.judgements, trials) if trial.ordinary]
         wrong = [j.status for j, trial in zip(self.judgements, trials) if trial.negative]
         shares = ', '.join(f'{statuses.count(status)} {status}' for status in ('refined', 'prior_kept', 'rejected'))
         doubt = '' if self.gate.supported else '; too few to support what its thresholds promise'
@@ -106,7 +106,7 @@ def _claims(passed: Passed, covariance: HessianCovariance, prior: Tensor) -> Ten
 
 def _correlation_s(passed: Passed, xi: Tensor, covariance: HessianCovariance, prior: Tensor) -> float:
     """Of the answers of the whole map to frames that trained nothing, as a robot would get them."""
-    rows = torch.tensor([not t.trained and not t.left_out for t, _ in passed])
+    rows = torch.tensor([t.ordinary for t, _ in passed])
     factor = torch.linalg.cholesky(_claims(passed, covariance, prior)[rows])
     whitened = torch.linalg.solve_triangular(factor, xi[rows][..., None], upper=False)[..., 0]
     drives, seconds = zip(*(t.taken for (t, _), row in zip(passed, rows.tolist(), strict=True) if row)) if rows.any() else ((), ())
