@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.posing.polish import polished
 from aprloc_ros.training.posing.turning import only_turned
 from aprloc_ros.training.structure.colmap import answering_signals
 
@@ -19,6 +20,7 @@ _REACH = 0.003       # of the longer side
 _WIDER = 3.0         # times that, for a pose or point that is only being found: COLMAP's ratio
 _PARALLAX_DEG = 0.5  # of a point; COLMAP's 1.5 leaves a view to the horizon without any
 _INLIERS, _FIRST_INLIERS = 15, 50   # COLMAP's half
+_GROWTH = 1.2        # of a model between two adjustments of all of it; with COLMAP's 1.1 there are twice as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ def map_images(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[
         raise AprlocError(evidence.failure())
     largest, *others = map(_names, ranked)
     parts = tuple(len(part) for part in (other - largest for other in others) if len(part) >= _FEWEST)
-    return Mapped(ranked[0], evidence.reasons(largest, set().union(*others)), parts)
+    found = polished(pycolmap, ranked[0], database, root, work_dir / 'polished', fixed, seed)
+    return Mapped(found, evidence.reasons(largest, set().union(*others)), parts)
 
 
 def map_parts(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[int], seed: int, total: int) -> list:
@@ -87,6 +90,8 @@ def _options(pycolmap, cameras: list, fixed: set[int], seed: int):
     points.create_max_angle_error = points.continue_max_angle_error = min(error_deg, points.create_max_angle_error)
     mapper.filter_min_tri_angle = points.min_angle = _PARALLAX_DEG
     mapper.abs_pose_min_num_inliers, mapper.init_min_num_inliers = _INLIERS, _FIRST_INLIERS
+    options.ba_global_frames_ratio = options.ba_global_points_ratio = _GROWTH
+    mapper.ba_global_ignore_redundant_points3D = True
     return options
 
 

@@ -1,0 +1,52 @@
+"""A reconstruction's last adjustment, on synthetic images of a lens and poses that are known."""
+
+import pytest
+
+pycolmap = pytest.importorskip('pycolmap')
+
+import torch
+
+from aprloc_ros.training.benchmarks.pose import errors_after_similarity
+from aprloc_ros.training.posing.mapping import map_parts
+from aprloc_ros.training.posing.polish import polished
+from aprloc_ros.training.posing.posed import camera_poses
+
+LENS = [500.0, 320.0, 240.0, 0.05]   # COLMAP's SIMPLE_RADIAL
+POINTS, IMAGES = 300, 12
+
+
+@pytest.fixture(scope='module')
+def blurred(tmp_path_factory):
+    """Folder, database, true poses by name, and what the mapper makes of features that are 1.5 pixels off in images of 640."""
+    folder = tmp_path_factory.mktemp('synthetic')
+    database = folder / 'database.db'
+    pycolmap.set_random_seed(0)
+    options = pycolmap.SyntheticDatasetOptions(num_rigs=1, num_frames_per_rig=IMAGES, num_points3D=POINTS, camera_width=640,
+                                               camera_height=480, camera_params=LENS)
+    with pycolmap.Database.open(database) as stored:
+        model = pycolmap.synthesize_dataset(options, stored)
+        truth = camera_poses(model)
+        pycolmap.synthesize_noise(pycolmap.SyntheticNoiseOptions(point2D_stddev=1.5), model, stored)
+    return folder, database, truth, map_parts(pycolmap, database, folder, folder / 'models', set(), 0, IMAGES)[0]
+
+
+def errors(model, truth):
+    found = camera_poses(model)
+    assert found.keys() == truth.keys()
+    return errors_after_similarity(*(torch.stack([poses[name] for name in sorted(truth)]) for poses in (found, truth)))
+
+
+def test_what_narrow_limits_bend_is_straightened(blurred):
+    folder, database, truth, mapped = blurred
+    before, distorted = errors(mapped, truth), abs(mapped.cameras[1].params[3] - LENS[3])
+    found = polished(pycolmap, mapped, database, folder, folder / 'polished', set(), 0)
+    assert all(after < 0.6 * were for after, were in zip(errors(found, truth), before, strict=True))
+    assert abs(found.cameras[1].params[3] - LENS[3]) < 0.25 * distorted
+    assert found.num_points3D() == pytest.approx(POINTS, rel=0.02)   # none of them twice
+
+
+def test_a_lens_that_is_known_stays_and_it_ends_alike_each_time(blurred):
+    folder, database, truth, mapped = blurred
+    once, again = (polished(pycolmap, mapped, database, folder, folder / 'polished', {1}, 0) for _ in range(2))
+    assert list(once.cameras[1].params) == list(mapped.cameras[1].params)
+    assert errors(once, truth) == errors(again, truth)

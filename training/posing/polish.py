@@ -1,0 +1,38 @@
+"""The last word on a reconstruction: its points found anew, then everything adjusted together."""
+
+from pathlib import Path
+
+from aprloc_ros.training.structure.colmap import answering_signals, ends_at_once
+
+_ITERATIONS = 100
+
+
+def polished(pycolmap, reconstruction, database: Path, root: Path, work_dir: Path, fixed: set[int], seed: int):
+    """The reconstruction with points of COLMAP's own limits, and poses, points and all lenses but the fixed ones as these ask.
+
+    The mapper's narrow limits keep what belongs elsewhere out while images come in one by one. Of blurred images they also cut
+    off the larger half of the errors, which bends lens and poses; where all have their place, that can be undone.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    options = pycolmap.IncrementalPipelineOptions()
+    for part in (options, options.mapper, options.triangulation):
+        part.random_seed = seed
+    options.num_threads = options.mapper.num_threads = 1
+    found = answering_signals(pycolmap.triangulate_points, reconstruction, database, root, work_dir, clear_points=True, options=options)
+    config = pycolmap.BundleAdjustmentConfig()
+    for number in found.reg_image_ids():
+        config.add_image(number)
+    for number in fixed.intersection(found.cameras):
+        config.set_constant_cam_intrinsics(number)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    with ends_at_once():
+        pycolmap.create_default_bundle_adjuster(_options(pycolmap), config, found).solve()
+    return found
+
+
+def _options(pycolmap):
+    """Sums in a fixed order: the same on any machine's number of cores."""
+    options = pycolmap.BundleAdjustmentOptions()
+    options.ceres.solver_options.max_num_iterations = _ITERATIONS
+    options.ceres.solver_options.num_threads = 1
+    return options
