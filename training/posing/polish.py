@@ -4,7 +4,7 @@ from pathlib import Path
 
 from aprloc_ros.training.structure.colmap import answering_signals, ends_at_once
 
-_ITERATIONS = 100
+_ITERATIONS = 50   # as COLMAP's mapper does
 
 
 def polished(pycolmap, reconstruction, database: Path, root: Path, work_dir: Path, fixed: set[int], seed: int):
