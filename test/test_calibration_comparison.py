@@ -8,11 +8,13 @@ import torch
 from test_calibration import PRIOR, World, judge
 
 from aprloc_ros.covariance import residuals
+from aprloc_ros.geometry import se3_exp
 from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.scoring.uncertainty import negative_log_likelihood
 from aprloc_ros.training import calibrate_map
-from aprloc_ros.training.calibration.comparison import why_no_better
+from aprloc_ros.training.calibration.comparison import still_holds, why_no_better, with_what_holds
 from aprloc_ros.training.calibration.from_trials import calibrate
+from aprloc_ros.training.calibration.refiner_calibration import RefinerScores
 
 
 @pytest.fixture(scope='module')
@@ -59,3 +61,30 @@ def test_a_gate_of_too_few_frames_to_keep_its_promises_gives_way_to_one_of_enoug
 def test_a_map_that_believed_nothing_learns(known):
     silent = replace(known, gate=replace(known.gate, accept=1.0))
     assert why_no_better(World(6).trials(25, per_frame=1), PRIOR, silent, PRIOR) == ''
+
+
+def test_what_a_map_knew_holds_on_a_few_frames_of_the_same_world_and_not_where_errors_or_images_are_others(known):
+    def drive(**world):
+        return World(8, **world).trials(12)
+
+    def moved(trial):
+        return trial if trial.negative else replace(trial, refined=replace(
+            trial.refined, T_map_cam=trial.T_truth @ se3_exp(3 * residuals(trial.T_truth[None], trial.refined.T_map_cam[None])[0])))
+    assert still_holds(drive(), PRIOR, known)
+    assert not still_holds([moved(trial) for trial in drive(fails=0.0)], PRIOR, known)          # thrice as far off as it says
+    assert not still_holds(drive(fails=1.0), PRIOR, known)                                      # it would believe next to none
+    assert not still_holds(drive(), PRIOR, replace(known, gate=replace(known.gate, accept=0)))  # and what is of no place
+
+
+def test_a_later_drive_of_few_frames_leaves_what_is_supported_and_of_many_does_not(known):
+    supported, unsupported = (replace(known, gate=replace(known.gate, supported=enough)) for enough in (True, False))
+    trials, said = World(8).trials(12), []
+    new = calibrate(trials, PRIOR)
+    few = RefinerScores(RefinerSpec(new.gate, new.covariance), trials, 0.0, 0.0, 1.0, '')
+    many = replace(few, spec=replace(few.spec, gate=replace(new.gate, supported=True)))
+
+    def spec(had, found):
+        return with_what_holds({'nre': had}, {'nre': found}, PRIOR, said.append)['nre'].spec
+    assert not new.gate.supported and spec(supported, few) is supported and 'nre: the drive has too few frames' in said.pop()
+    assert spec(supported, many) is many.spec and spec(unsupported, few) is few.spec
+    assert with_what_holds({}, {'nre': few}, PRIOR, said.append) == {'nre': few}

@@ -20,6 +20,7 @@ from aprloc_ros.map_bundle import MapBundle, load_map, save_map
 from aprloc_ros.points import MapPoints
 from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.scoring.truth_check import check_drive
+from aprloc_ros.training.calibration.comparison import with_what_holds
 from aprloc_ros.training.calibration.questions import questions
 from aprloc_ros.training.calibration.refiner_calibration import calibrate_refiners, regressor_covariance, with_refiners
 from aprloc_ros.training.datasets import read_capture
@@ -157,7 +158,8 @@ class Extension:
         asked = questions(unseen, self.memory.trained, manifest.descriptors.camera)
         bundle = replace(bundle, manifest=replace(bundle.manifest, covariance=regressor_covariance(bundle, unseen, self.device),
                                                   data=replace(manifest.data, calibration='')))
-        return with_refiners(bundle, calibrate_refiners(bundle, asked, manifest.data.seed, self.device, self.say))
+        found = calibrate_refiners(bundle, asked, manifest.data.seed, self.device, self.say)
+        return with_refiners(bundle, with_what_holds(self.bundle.manifest.refiners, found, bundle.manifest.covariance, self.say))
 
 
 def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', say=print) -> MapBundle:

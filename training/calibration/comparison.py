@@ -1,14 +1,17 @@
-"""Whether a second drive teaches a map better than what it knew of itself: judged on stretches of the drive that taught nothing."""
+"""Whether a later drive teaches a map better than what it knew of itself: judged on stretches of the drive that taught nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from aprloc_ros.covariance import residuals
 from aprloc_ros.manifest import RefinerSpec
-from aprloc_ros.scoring.uncertainty import FEWEST_FRAMES, negative_log_likelihood
+from aprloc_ros.scoring.uncertainty import FEWEST_FRAMES, negative_log_likelihood, score_covariances
 from aprloc_ros.training.calibration.from_trials import Calibration, calibrate
+from aprloc_ros.training.calibration.gate_fit import MOST_LEAKED, allowed_violations
+from aprloc_ros.training.calibration.refiner_calibration import RefinerScores
 from aprloc_ros.training.calibration.trials import Trial
 
 _BLOCKS = 5
@@ -40,6 +43,36 @@ def why_no_better(trials: Sequence[Trial], prior: Tensor, known: RefinerSpec, kn
     return '' if after < before else (
         f'on {len(both)} answers, each left out, a calibration on the drive explains the errors no better: {after:.2f} nats '
         f'a frame, what the map knows {before:.2f} (the less the better)')
+
+
+def with_what_holds(known: Mapping[str, RefinerSpec], found: dict[str, RefinerScores], prior: Tensor,
+                    say: Callable[[str], None]) -> dict[str, RefinerScores]:
+    """A later drive's calibrations, or where its frames are too few to support one what the map knew, if it holds on them."""
+    kept = {}
+    for name, scores in found.items():
+        old = known.get(name)
+        if old and old.gate.supported and not scores.spec.gate.supported and still_holds(scores.trials, prior, old):
+            say(f'refiner {name}: the drive has too few frames for a calibration of its own; that of before holds on them, and stays')
+            kept[name] = replace(scores, spec=old)
+    return {**found, **kept}
+
+
+def still_holds(trials: Sequence[Trial], prior: Tensor, known: RefinerSpec) -> bool:
+    """Whether what a map knows of its refiner is true of a later drive, which has too few frames for a calibration of its own.
+
+    It believes at least half of what the drive asks as a robot would, hardly any image of no place, and errs by no more than it
+    says. prior [6, 6] of the regressor, as it is now.
+    """
+    claims = _claims(trials, list(range(len(trials))), known, prior)
+    ordinary, negative = ([i for i, trial in enumerate(trials) if chosen(trial)]
+                          for chosen in (lambda trial: trial.ordinary, lambda trial: trial.negative))
+    genuine = sorted(claims.keys() - set(negative))
+    leaked, believed = len(claims) - len(genuine), sum(i in claims for i in ordinary)
+    if leaked > allowed_violations(len(negative), MOST_LEAKED) or 2 * believed < max(len(ordinary), 1):
+        return False
+    T_estimate, T_truth = (torch.stack(poses) for poses in zip(*((trials[i].refined.T_map_cam, trials[i].T_truth) for i in genuine)))
+    scores = score_covariances(residuals(T_estimate, T_truth), torch.stack([claims[i] for i in genuine]))
+    return scores.anees <= scores.anees_interval[1]
 
 
 def _claims(trials: Sequence[Trial], numbers: list[int], spec: RefinerSpec | Calibration, prior: Tensor) -> Claims:
