@@ -12,7 +12,7 @@ from tiny_capture import TEST, TRAIN, wall_pose, write_wall
 from torch.nn import functional as F
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import invert, se3_exp
+from aprloc_ros.geometry import invert, pose_errors, se3_exp
 from aprloc_ros.map_bundle import load_map
 from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.points import MapPoints
@@ -27,6 +27,7 @@ from aprloc_ros.training.posing.shots import Optics, Shot
 from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.stages import rehearsal
 from aprloc_ros.training.stages.growth import grown
+from aprloc_ros.training.structure.colmap import load_pycolmap
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -236,6 +237,44 @@ def test_a_part_comes_to_where_believed_images_say(pycolmap):
     assert all(torch.allclose(found[name], T, atol=1e-5) for name, T in truth.items())
 
 
+def test_a_drive_straight_on_is_turned_by_what_its_images_see(pycolmap):
+    """All its places are on a line, about which they say no turn."""
+    load_pycolmap()   # it holds back what COLMAP prints
+    truth, noise = {f'{index}.png': torch.eye(4, dtype=torch.float64) for index in range(12)}, torch.Generator().manual_seed(0)
+    for index, T in enumerate(truth.values()):
+        T[:3, 3] = torch.tensor([0.1 * index - 0.6, 0.001 * (7 * index % 5), -3.0])
+    part = part_of(pycolmap, truth)
+    by_map.transform(pycolmap, part, CHANGE)
+    off = 0.002 * torch.randn(8, 6, generator=noise, dtype=torch.float64)
+    believed = by_map._Believed({name: truth[name] @ se3_exp(xi) for name, xi in zip(truth, off)}, 0.05, 0.002)
+    found = by_map._tied(pycolmap, part, believed)
+    error_m, error_deg = pose_errors(*(torch.stack([poses[name] for name in truth]) for poses in (found, truth)))
+    assert error_m.max() < 0.02 and error_deg.max() < 0.5
+
+
+def test_ties_reach_no_farther_than_they_can_tell(pycolmap):
+    """Of images that the map knows from one spot alone nothing follows for those that are far from it."""
+    truth = true_poses()
+    for index, T in enumerate(truth.values()):
+        T[0, 3] = 0.002 * index if index < 6 else 0.3 * index
+    believed = by_map._Believed({name: truth[name] for name in list(truth)[:6]}, 0.05, 0.01)
+    part = part_of(pycolmap, truth)
+    by_map.transform(pycolmap, part, CHANGE)
+    assert list(by_map._tied(pycolmap, part, believed)) == list(truth)[:6]
+
+
+def test_believed_answers_that_contradict_one_another_are_no_poses(pycolmap):
+    """Half of a drive is of another place, where the map believes some answers; a small part that it knows nearly whole stays."""
+    truth, elsewhere = true_poses(), {f'other {name}': T for name, T in true_poses().items()}
+    answers = {name: se3_exp(torch.full((6,), 0.3 * index, dtype=torch.float64)) for index, name in enumerate(list(elsewhere)[:7])}
+    small = {f'small {name}': T for name, T in list(true_poses().items())[:3]}
+    believed = by_map._Believed({**{name: truth[name] for name in list(truth)[:6]}, **answers, **small, 'alone': truth['0.png']}, 0.05, 0.01)
+    found = by_map._connected(pycolmap, [moved_part(pycolmap), part_of(pycolmap, elsewhere), part_of(pycolmap, small)], believed)
+    assert found.keys() == {*truth, *small, 'alone'}
+    few = by_map._Believed({name: answers[name] for name in list(answers)[:2]}, 0.05, 0.01)
+    assert not by_map._connected(pycolmap, [part_of(pycolmap, elsewhere)], few)
+
+
 @pytest.mark.parametrize('known', [3, 7])
 def test_a_part_with_too_few_ties_or_contradicting_ones_is_not_connected(pycolmap, known):
     truth, random = true_poses(), torch.Generator().manual_seed(0)
@@ -251,8 +290,10 @@ def test_where_the_map_is_borne_out_its_own_word_counts():
     known = torch.eye(4, dtype=torch.float64)
     near, far = (known.clone() for _ in range(2))
     near[0, 3], far[0, 3] = 0.04, 0.2
+    turned = se3_exp(torch.tensor([0, 0, 0, 0.1, 0, 0], dtype=torch.float64))
     believed = by_map._Believed({'a': known, 'b': known}, 0.1, 0.001)
-    assert [believed.agrees(name, T) for name, T in (('a', near), ('b', far), ('c', known))] == [True, False, False]
+    said = [believed.agrees(name, T) for name, T in (('a', near), ('b', far), ('b', turned), ('c', known))]
+    assert said == [True, False, False, False]
 
 
 def test_what_is_not_connected_is_named():
