@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from aprloc_ros.catalogue import FILE_NAME, MAP, Kind
 from aprloc_ros.device import place, resolve_device
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, Unwritten
 from aprloc_ros.fields import build_field
 from aprloc_ros.manifest import Manifest, ModelSpec, manifest_text, read_manifest
 from aprloc_ros.networks import CoordinateRegressor, build_regressor
@@ -40,6 +40,11 @@ class MapBundle:
     directory: Path
     extractor: nn.Module | None = None   # None: a map without learned descriptors
     points: MapPoints | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of all that it is: of the manifest on disk, which holds those of the weights."""
+        return hashlib.sha256((self.directory / FILE_NAME).read_bytes()).hexdigest()
 
     @property
     def size_bytes(self) -> int:
@@ -173,7 +178,7 @@ def replace_directory(target: Path, contents: Mapping[str, bytes]) -> Path:
         _swap_in(partial, target, old)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise AprlocError(f'{target}: cannot write the map: {error.strerror}') from None
+        raise Unwritten(f'{target}: cannot be written: {error.strerror}') from None
     return target
 
 
@@ -186,7 +191,7 @@ def save_manifest(directory: Path, manifest: Manifest) -> None:
         _sync(directory)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise AprlocError(f'{directory}: cannot write {FILE_NAME}: {error.strerror}') from None
+        raise Unwritten(f'{directory}: cannot write {FILE_NAME}: {error.strerror}') from None
 
 
 def _with_hashes(manifest: Manifest, hashes: Mapping[str, str]) -> Manifest:
@@ -228,10 +233,15 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _swap_in(partial: Path, target: Path, old: Path) -> None:
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(target, old)
-    os.rename(partial, target)
+    try:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(target, old)
+        os.rename(partial, target)
+    except BaseException:   # Ctrl-C too
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+        raise
     _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 

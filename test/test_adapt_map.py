@@ -13,6 +13,8 @@ from tiny_map import save_tiny_map
 from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, load_map
+from aprloc_ros.moved_map import move_map
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import adapt_map as adapting
 from aprloc_ros.training.adapt_map import adapt_map
 from aprloc_ros.training.adapting import drive
@@ -137,6 +139,20 @@ def test_an_interrupted_adaptation_goes_on(directory, images, oracle, monkeypatc
     assert contents(directory) == files and oracle.asked == TRAIN
     adapt_map(directory, images, device='cpu', say=said.append)
     assert 'continuing the interrupted run' in said[0] and oracle.asked == TRAIN and load_map(directory, 'cpu').manifest.lessons
+
+
+def test_a_map_that_was_moved_meanwhile_is_asked_again(directory, images, oracle, monkeypatch):
+    """The answers of the interrupted run are in a frame that the map has left."""
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patched:
+        patched.setattr(adapting, 'adapt_regressor', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            adapt_map(directory, images, device='cpu')
+    move_map(directory, Similarity(1.0, torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64), 0.0, ''))
+    said = []
+    adapt_map(directory, images, device='cpu', say=said.append)
+    assert oracle.asked == 2 * TRAIN and not any('continuing' in line for line in said)
 
 
 def test_colours_teach_too(directory, images, oracle, monkeypatch):

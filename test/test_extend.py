@@ -1,6 +1,7 @@
 """A map that grows by a later drive: what is merged, what is kept, and that nothing is lost on the way."""
 
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from tiny_capture import TEST, TRAIN, wall_pose, write_wall
+from tiny_map import save_tiny_map
 from torch.nn import functional as F
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, pose_errors, se3_exp
 from aprloc_ros.map_bundle import load_map
+from aprloc_ros.moved_map import move_map
 from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.points import MapPoints
 from aprloc_ros.similarity import Similarity
@@ -23,6 +26,7 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, SparsePoints
 from aprloc_ros.training.memory import known_drives, rendered_memory
 from aprloc_ros.training.posing import by_map
+from aprloc_ros.training.posing.pose import choose
 from aprloc_ros.training.posing.shots import Optics, Shot
 from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.stages import rehearsal
@@ -294,6 +298,23 @@ def test_where_the_map_is_borne_out_its_own_word_counts():
     believed = by_map._Believed({'a': known, 'b': known}, 0.1, 0.001)
     said = [believed.agrees(name, T) for name, T in (('a', near), ('b', far), ('b', turned), ('c', known))]
     assert said == [True, False, False, False]
+
+
+def test_poses_that_a_map_gave_are_not_those_of_the_map_that_it_became(pycolmap, tmp_path, monkeypatch):
+    directory, images, out = save_tiny_map(tmp_path / 'tiny'), tmp_path / 'images', tmp_path / 'posed'
+    write_wall(tmp_path / 'wall', with_depth=False).joinpath('train').rename(images)
+    answered = iter(true_poses().values())
+    monkeypatch.setattr(by_map, '_believed', lambda *rest: by_map._Believed(dict(zip(('00.png', '01.png', '02.png'), answered)), 1, 1))
+    bundle, asked = load_map(directory, 'cpu'), []
+    monkeypatch.setattr(by_map, 'choose', lambda *rest: asked.append(1) or choose(*rest))
+    request = json.dumps([by_map.fingerprint(images, None, 0), bundle.sha256])
+    out.mkdir()
+    (out / by_map.RECORD_FILE).write_text(json.dumps({'request': request}))
+    assert by_map.pose_by_map(bundle, images, out, 'cpu', print) == out and not asked
+    move_map(directory, CHANGE)
+    with pytest.raises(AprlocError, match='believes 3 of'):
+        by_map.pose_by_map(load_map(directory, 'cpu'), images, out, 'cpu', print)
+    assert asked
 
 
 def test_what_is_not_connected_is_named():

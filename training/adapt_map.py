@@ -1,6 +1,5 @@
 """`aprloc adapt`: a drive of the mapped place without any poses teaches the map's regressor."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from aprloc_ros.training.images.views import Views, load_views, with_lenses
 from aprloc_ros.training.posing.sources import open_source
 from aprloc_ros.training.posing.workplace import fingerprint
 from aprloc_ros.training.request import content_hash
-from aprloc_ros.training.resumption import resume
+from aprloc_ros.training.resumption import claim, gone_at_the_end, resume
 from aprloc_ros.training.stages.adaptation import METHODS, Material, adapt_regressor, rehearse, rendered_views
 from aprloc_ros.training.stages.loop import make_fabric
 from aprloc_ros.training.stages.matching import (
@@ -68,10 +67,11 @@ def adapt_map(directory: Path, data: Path, method: str = 'pseudo', check: Path |
     does. Raises AprlocError, and leaves the map as it was, where the taught one is not better, where the map does not know
     the place of the drive, and where it lacks what the method needs. An interrupted call goes on when it is repeated.
     """
+    claim(directory)
     bundle, source = load_map(directory, device), open_source(data)
     work_dir = directory.with_name(f'.{directory.name}.adapting')
-    resume(work_dir, f'{fingerprint(data, None, seed)} {method} {check} {bundle.manifest.regressor.sha256}', say)
-    try:
+    resume(work_dir, f'{fingerprint(data, None, seed)} {method} {check} {bundle.sha256}', say)
+    with gone_at_the_end(work_dir):
         frames = with_lenses(drive_frames(source, bundle.manifest, work_dir, say), bundle.manifest.lenses)
         frames, believed = answered(bundle, frames, work_dir, device)
         say(f'the map believes its answer to {int(believed.sum())} of {len(frames)} images')
@@ -82,10 +82,6 @@ def adapt_map(directory: Path, data: Path, method: str = 'pseudo', check: Path |
             raise AprlocError(f'{method}: the taught regressor is not better; the map {bundle.manifest.name} stays as it was')
         manifest = _taught(bundle.manifest, found, method, Path(data).name)
         save_regressor(directory, manifest, found.regressor)
-    except AprlocError:   # the same request would meet the same end
-        shutil.rmtree(work_dir)
-        raise
-    shutil.rmtree(work_dir)
     return manifest
 
 

@@ -25,6 +25,7 @@ from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.views import with_lenses
 from aprloc_ros.training.request import content_hash
+from aprloc_ros.training.resumption import claim
 
 _CHECKED_FRAMES = 40
 
@@ -37,6 +38,7 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     What the map knows stays where another drive, which it was not calibrated on, teaches it nothing better of its refiner.
     Raises AprlocError for poses that contradict their images or the map.
     """
+    claim(directory)
     bundle, capture = load_map(directory, device), read_capture(data)
     own = content_hash(capture) in bundle.manifest.data.hashes
     trained, unseen = calibration_split(capture.train, capture.name) if own else ((), _in_order((*capture.train, *capture.test)))

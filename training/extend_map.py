@@ -1,9 +1,7 @@
 """`aprloc extend`: what a later drive adds to a map, without the images that built it."""
 
 import copy
-import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +10,6 @@ from pathlib import Path
 import torch
 
 import aprloc_ros
-from aprloc_ros.catalogue import FILE_NAME
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Drive, Manifest, Provenance
@@ -32,8 +29,8 @@ from aprloc_ros.training.memory import Memory, known_drives, rendered_memory
 from aprloc_ros.training.posing.by_map import pose_by_map
 from aprloc_ros.training.posing.sources import is_source
 from aprloc_ros.training.presets import PRESETS
-from aprloc_ros.training.request import content_hash
-from aprloc_ros.training.resumption import resume
+from aprloc_ros.training.request import content_hash, taken_as
+from aprloc_ros.training.resumption import claim, gone_at_the_end, resume
 from aprloc_ros.training.stages.coordinates import train_coordinates
 from aprloc_ros.training.stages.growth import grown
 from aprloc_ros.training.stages.loop import make_fabric, write_atomically
@@ -167,26 +164,32 @@ def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', sa
     what it knows. Raises AprlocError, and leaves the map as it was, where drive and map do not belong together, and where the
     map would get worse.
     """
+    claim(directory)
     bundle = load_map(directory, device)
     if bundle.points is None:
         raise AprlocError(f'the map {bundle.manifest.name} has no descriptors, which is what a drive adds to; rebuild it with '
                           'aprloc build')
-    folder = directory.parent / '.building' / f'{directory.name}-extend'
+    folder = directory.parent / '.building' / f'{directory.name}.extend'   # no map has a dot in its name
+    with gone_at_the_end(folder):
+        extended = _extended(bundle, drives, folder, device, say)
+        save_map(directory, extended.manifest, extended.regressor, extended.field, extended.extractor, extended.points,
+                 {path.name: path.read_bytes() for path in directory.glob('*.csv')})
+    return extended
+
+
+def _extended(bundle: MapBundle, drives: Sequence[Path], folder: Path, device: str, say) -> MapBundle:
     captures = [_read(path, bundle, folder / 'drives' / str(number), device, say) for number, path in enumerate(drives)]
     known, drive = known_drives(bundle.manifest, captures)
     drive = replace(drive, **{part: with_lenses(getattr(drive, part), bundle.manifest.lenses) for part in ('train', 'test')})
-    work_dir = _prepared(folder / 'work', directory, captures, say)
+    work_dir = folder / 'work'
+    resume(work_dir, json.dumps([bundle.sha256, *map(content_hash, captures), *map(taken_as, captures), aprloc_ros.__version__]), say)
     for note in drive.notes:
         say(note)
     say(_checked(bundle, drive, device))
     memory = known or rendered_memory(bundle, work_dir, say)
     extension = Extension(bundle, drive, memory, work_dir, device, say)
     extended = extension.finished()
-    extended = replace(extended, manifest=_scored(extension, extended))
-    save_map(directory, extended.manifest, extended.regressor, extended.field, extended.extractor, extended.points,
-             {path.name: path.read_bytes() for path in directory.glob('*.csv')})
-    shutil.rmtree(folder)
-    return extended
+    return replace(extended, manifest=_scored(extension, extended))
 
 
 def _read(data: Path, bundle: MapBundle, folder: Path, device: str, say) -> Capture:
@@ -197,14 +200,7 @@ def _read(data: Path, bundle: MapBundle, folder: Path, device: str, say) -> Capt
         if not is_source(data):
             raise
     folder.mkdir(parents=True, exist_ok=True)
-    return read_capture(pose_by_map(bundle, data, folder / Path(data).name, device, say))
-
-
-def _prepared(work_dir: Path, directory: Path, captures: Sequence[Capture], say) -> Path:
-    """The work directory, with what an interrupted call of the same request left there."""
-    map_hash = hashlib.sha256((directory / FILE_NAME).read_bytes()).hexdigest()
-    resume(work_dir, json.dumps([map_hash, *map(content_hash, captures), aprloc_ros.__version__]), say)
-    return work_dir
+    return read_capture(pose_by_map(bundle, data, folder / Path(data).resolve().name, device, say))
 
 
 def _checked(bundle: MapBundle, drive: Capture, device: str) -> str:

@@ -1,6 +1,6 @@
 """`aprloc atlas`: one network learns the places of several maps, and which of them an image shows."""
 
-import shutil
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from aprloc_ros.networks import to_T
 from aprloc_ros.networks.ms_transformer import SIDE, MSTransformer
 from aprloc_ros.training.images.views import Views, common_camera, load_views
 from aprloc_ros.training.own_frames import own_frames
-from aprloc_ros.training.resumption import resume
+from aprloc_ros.training.resumption import gone_at_the_end, resume
 from aprloc_ros.training.stages.loop import make_fabric
 from aprloc_ros.training.stages.scenes import SceneTraining, collect_looks, train_scenes
 
@@ -34,6 +34,12 @@ class Lesson:
     views: Views
     unseen: Views
 
+    @property
+    def content_hash(self) -> str:
+        """Of what trains."""
+        poses = self.manifest.scene.pose_to_scene(self.views.T_map_cam)
+        return hashlib.sha256(self.views.images.numpy().tobytes() + poses.numpy().tobytes()).hexdigest()
+
 
 def make_atlas(name: str, sources: Mapping[str, Path], map_dir: Path | None = None, device: str = 'auto', seed: int = 0,
                weights: str = 'imagenet', config: SceneTraining | None = None, say=print) -> Path:
@@ -47,18 +53,17 @@ def make_atlas(name: str, sources: Mapping[str, Path], map_dir: Path | None = No
     maps, config = Path(map_dir or USER_MAPS).expanduser(), config or SceneTraining()
     target, work_dir = check_target(maps / name, ATLAS), maps / f'.{name}.atlas'
     lessons = [read_lesson(find_map(each, map_dir), data, config) for each, data in sources.items()]
-    resume(work_dir, f'{[lesson.manifest.data.content_hash for lesson in lessons]} {config} {seed} {weights}', say)
-    fabric = make_fabric(device)
-    looks = [collect_looks(fabric, lesson.views, lesson.manifest.scene, config, seed, work_dir / f'{index}.pt', weights)
-             for index, lesson in enumerate(lessons)]
-    network = train_scenes(fabric, looks, config, seed, work_dir, weights)
-    places = tuple(_place(network, index, lesson) for index, lesson in enumerate(lessons))
-    for each in places:
-        say(f'{each.map}: {each.accuracy["chosen"]:.1%} of {each.accuracy["frames"]:.0f} images are said to be of it, '
-            f'{each.accuracy["median_m"]:.3f} m / {each.accuracy["median_deg"]:.2f} deg')
-    manifest = AtlasManifest(name, ModelSpec(KIND, {'scenes': len(places), **config.arguments}), places)
-    save_atlas(target, manifest, network)
-    shutil.rmtree(work_dir)
+    resume(work_dir, f'{[lesson.content_hash for lesson in lessons]} {config} {seed} {weights}', say)
+    with gone_at_the_end(work_dir):
+        fabric = make_fabric(device)
+        looks = [collect_looks(fabric, lesson.views, lesson.manifest.scene, config, seed, work_dir / f'{index}.pt', weights)
+                 for index, lesson in enumerate(lessons)]
+        network = train_scenes(fabric, looks, config, seed, work_dir, weights)
+        places = tuple(_place(network, index, lesson) for index, lesson in enumerate(lessons))
+        for each in places:
+            say(f'{each.map}: {each.accuracy["chosen"]:.1%} of {each.accuracy["frames"]:.0f} images are said to be of it, '
+                f'{each.accuracy["median_m"]:.3f} m / {each.accuracy["median_deg"]:.2f} deg')
+        save_atlas(target, AtlasManifest(name, ModelSpec(KIND, {'scenes': len(places), **config.arguments}), places), network)
     return target
 
 

@@ -58,11 +58,12 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
     too little of it is left.
     """
     pycolmap, source, record = load_pycolmap(), open_source(data), out / RECORD_FILE
-    if record.is_file() and json.loads(record.read_text())['request'] == fingerprint(source.path, None, 0):
+    request = json.dumps([fingerprint(source.path, None, 0), bundle.sha256])
+    if record.is_file() and json.loads(record.read_text())['request'] == request:
         return out
     say(f'{data} has no poses: asking the map for them')
     shutil.rmtree(out, ignore_errors=True)
-    place = Workplace(out, source.path, None, 0, say)
+    place = Workplace(out, request, say)
     chosen = Selection(**place.remembered('chosen', lambda: asdict(choose(source, None))))
     shots = [_with_camera(shot, bundle) for shot in source.take(chosen.indices, place.images)]
     believed = _believed(bundle, shots, place.images, device)
@@ -84,7 +85,7 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
         place.abandon()
         raise AprlocError(f'{data}: only {len(found)} of {len(shots)} images could be connected to the map, it takes {MIN_FRAMES}')
     _write(pycolmap, [shot for shot in shots if shot.name in found], found, place.folder / 'capture', bundle)
-    record = {'request': fingerprint(source.path, None, 0), 'source': str(source.path)}
+    record = {'request': request, 'source': str(source.path)}
     (place.folder / 'capture' / RECORD_FILE).write_text(json.dumps(record, indent=2) + '\n')
     place.finish()
     return place.out

@@ -44,7 +44,7 @@ def pose(source: Path, out: Path, frames: int | None = None, seed: int = 0, wish
         raise AprlocError(f'--frames {frames} is too few; structure from motion needs at least 3, a map some hundred')
     check_new(out)
     opened = open_source(source)
-    place = Workplace(out, opened.path, frames, seed, say)
+    place = Workplace(out, fingerprint(opened.path, frames, seed), say)
     try:
         return _pose(opened, place, frames, seed, wishes, say)
     except AprlocError:
