@@ -43,6 +43,7 @@ _BOUND = 1.5            # of a map's points, over those of its preset
 _SHARE = 0.5            # of the preset's points that a drive may add
 _CHECKED_FRAMES = 60
 _FEWEST_BELIEVED = 10
+_MOST_FAR = 0.2         # share of the believed answers that may contradict the drive's poses
 _MOST_LOST = 0.01       # of what the map already knew
 
 
@@ -213,7 +214,7 @@ def _checked(bundle: MapBundle, drive: Capture, device: str) -> str:
         raise AprlocError(f'no overlap was found between {drive.name} and the map: it believes {believed} of {len(records)} of its '
                           'answers. It is of another place, or in another light altogether: extend the map by a drive between '
                           'them first (dusk before night), or build it anew from all drives')
-    text = check_drive(records, bundle.manifest)
+    text = check_drive(records, bundle.manifest, _MOST_FAR)
     if text.startswith('WARNING'):
         raise AprlocError(f'{text.removeprefix("WARNING: ")}: a map learns from poses in its own frame alone')
     return text
