@@ -10,9 +10,12 @@ from tqdm import tqdm
 from aprloc_ros.covariance import prior_covariance
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.histogram import BINS
+from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Lesson, Manifest
 from aprloc_ros.map_bundle import MapBundle, load_map, save_regressor
 from aprloc_ros.refiners import fine_features
+from aprloc_ros.scoring.evaluation import evaluate_map
+from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.adapting.drive import FEWEST, answered, drive_frames
 from aprloc_ros.training.adapting.exam import Exam, Mark, exam_split, passed, sit
 from aprloc_ros.training.datasets import read_capture
@@ -36,6 +39,7 @@ from aprloc_ros.training.stages.matching import (
 _RENDERED_SIDE = 60        # pixels: of views that the field renders to be rehearsed or examined
 _REMEMBERED = 60           # of the map's own views that examine
 _FORGETTING = 0.1          # by what share the regressor may be worse on these
+_CHECKED, _MOST_FAR = 40, 0.2   # frames of a check that the map is asked, and what share of its answers may contradict them
 _BELIEVED = 0.25           # share of the drive's images: of fewer believed answers it is no drive of this place
 
 
@@ -72,10 +76,9 @@ def adapt_map(directory: Path, data: Path, method: str = 'pseudo', check: Path |
     work_dir = directory.with_name(f'.{directory.name}.adapting')
     resume(work_dir, f'{fingerprint(data, None, seed)} {method} {check} {bundle.sha256}', say)
     with gone_at_the_end(work_dir):
-        frames = with_lenses(drive_frames(source, bundle.manifest, work_dir, say), bundle.manifest.lenses)
-        frames, believed = answered(bundle, frames, work_dir, device)
+        frames, believed = answered(bundle, drive_frames(source, bundle.manifest, work_dir, say), work_dir, device)
         say(f'the map believes its answer to {int(believed.sum())} of {len(frames)} images')
-        checked = check and _checked(check, bundle.manifest)
+        checked = check and _checked(check, bundle, device, say)
         found = adaptation(bundle, frames, believed, method, checked, work_dir, seed, device)
         say(found.describe())
         if not found.good:
@@ -85,12 +88,21 @@ def adapt_map(directory: Path, data: Path, method: str = 'pseudo', check: Path |
     return manifest
 
 
-def _checked(check: Path, manifest: Manifest) -> tuple[Frame, ...]:
-    """Frames with poses that trained nothing: of the capture that built the map those that its build held out to calibrate."""
+def _checked(check: Path, bundle: MapBundle, device: str, say) -> tuple[Frame, ...]:
+    """Frames with poses that trained nothing: of the capture that built the map those that its build held out to calibrate.
+
+    Raises AprlocError where the map contradicts the poses.
+    """
     capture = read_capture(check)
-    own = content_hash(capture) in manifest.data.hashes
+    own = content_hash(capture) in bundle.manifest.data.hashes
     frames = calibration_split(capture.train, capture.name)[1] if own else (*capture.train, *capture.test)
-    return with_lenses(frames, manifest.lenses)
+    frames = with_lenses(frames, bundle.manifest.lenses)
+    few = torch.linspace(0, len(frames) - 1, min(_CHECKED, len(frames))).round().long().tolist()
+    text = check_drive(evaluate_map(Localizer(bundle, device), [frames[index] for index in few]), bundle.manifest, _MOST_FAR)
+    if text.startswith('WARNING'):
+        raise AprlocError(f'--check {check}: {text.removeprefix("WARNING: ")}: it takes poses in the frame of the map')
+    say(f'check: {text.removeprefix("drive: ")}')
+    return frames
 
 
 def adaptation(bundle: MapBundle, frames: tuple[Frame, ...], believed: Tensor, method: str, checked: tuple[Frame, ...] | None,

@@ -19,7 +19,7 @@ from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.training.datasets.colmap_model import TIMES_FILE
 from aprloc_ros.training.datasets.frame_file import write_frame
 from aprloc_ros.training.datasets.splits import MIN_FRAMES
-from aprloc_ros.training.posing.lenses import colmap_camera
+from aprloc_ros.training.posing.lenses import colmap_camera, of_the_map
 from aprloc_ros.training.posing.mapping import map_parts
 from aprloc_ros.training.posing.pose import RECORD_FILE, choose, match_shots
 from aprloc_ros.training.posing.posed import camera_poses, transform
@@ -93,9 +93,7 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
 
 def _with_camera(shot: Shot, bundle: MapBundle) -> Shot:
     """A lens that nobody calibrated is taken for that of the map."""
-    optics = shot.optics
-    camera = bundle.manifest.source(optics.camera, optics.width, optics.height)
-    return replace(shot, optics=Optics(optics.width, optics.height, camera))
+    return replace(shot, optics=Optics(shot.optics.width, shot.optics.height, of_the_map(shot, bundle.manifest)))
 
 
 def _believed(bundle: MapBundle, shots: list[Shot], folder: Path, device: str) -> _Believed:
