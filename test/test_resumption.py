@@ -101,6 +101,27 @@ def test_a_map_that_cannot_be_replaced_is_there_again(directory, monkeypatch, er
     assert contents(directory) == before
 
 
+def test_a_full_disk_is_one_line_and_leaves_no_part(tmp_path):
+    """Both libraries hide it: one in an error of its own, the other in a number that it returns."""
+    code = '''
+import resource, sys
+from pathlib import Path
+import numpy as np, torch
+from aprloc_ros.errors import Unwritten
+from aprloc_ros.training.datasets.files import save_image
+from aprloc_ros.training.stages.loop import write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))   # a file system that takes no more
+noise = np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)
+for write, content in ((write_atomically, torch.zeros(10000)), (save_image, noise)):
+    try:
+        write(Path(sys.argv[1]) / 'file.png', content)
+    except Unwritten as error:
+        print(error)
+'''
+    ran = subprocess.run([sys.executable, '-c', code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert ran.stdout.count('file.png: cannot be written') == 2 and not list(tmp_path.iterdir())
+
+
 def test_what_a_capture_says_besides_its_images_counts(tmp_path):
     """A calibration or a depth unit that is corrected is another request."""
     capture = read_capture(write_wall(tmp_path / 'wall'))

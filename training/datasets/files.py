@@ -5,9 +5,11 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import cv2
+import numpy as np
 from PIL import Image
 
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, Unwritten
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 SMALLER_COPIES = ('images_2', 'images_4', 'images_8')   # where nerfstudio and LLFF put copies of `images`
@@ -80,6 +82,15 @@ def unposed(paths: Iterable[Path], depths: Iterable[Path | None] = ()) -> tuple[
         if not all(is_posed):
             notes.append(f'{is_posed.count(False)} of {len(is_posed)} images in {folder} have no pose and are not used')
     return tuple(notes)
+
+
+def save_image(path: Path, bgr: np.ndarray, *parameters: int) -> None:
+    """Write an image [H, W, 3] or [H, W] uint8 whole, or not at all: OpenCV says nothing where it cannot. Raises Unwritten."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)   # not through a link
+    if not cv2.imwrite(str(path), bgr, parameters):
+        path.unlink(missing_ok=True)
+        raise Unwritten(f'{path}: cannot be written; is the disk full?')
 
 
 def image_size(path: Path) -> tuple[int, int]:
