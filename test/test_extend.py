@@ -13,17 +13,21 @@ from tiny_capture import TEST, TRAIN, wall_pose, write_wall
 from tiny_map import save_tiny_map
 from torch.nn import functional as F
 
+from aprloc_ros.covariance import HessianCovariance
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.gate import Gate, SignalScore
 from aprloc_ros.geometry import invert, pose_errors, se3_exp
-from aprloc_ros.map_bundle import load_map
+from aprloc_ros.manifest import RefinerSpec
+from aprloc_ros.map_bundle import load_map, save_manifest
 from aprloc_ros.moved_map import move_map
 from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.points import MapPoints
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import extend_map
-from aprloc_ros.training.calibration.refiner_calibration import with_refiners
+from aprloc_ros.training.calibration.refiner_calibration import RefinerScores, calibrate_refiners, with_refiners
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, SparsePoints
+from aprloc_ros.training.later_drive import check_belongs
 from aprloc_ros.training.memory import known_drives, rendered_memory
 from aprloc_ros.training.posing import by_map
 from aprloc_ros.training.posing.pose import choose
@@ -93,12 +97,13 @@ def grow(monkeypatch, finished, later, tmp_path):
     directory = tmp_path / 'maps' / 'wall'
     shutil.copytree(finished, directory)
     monkeypatch.setattr(rehearsal, '_STEPS', 2)
-    monkeypatch.setattr(extend_map, '_checked', lambda bundle, drive, device: 'drive: fits')
+    monkeypatch.setattr(extend_map, 'check_belongs', lambda bundle, drive, device: 'drive: fits')
     monkeypatch.setattr(extend_map, 'drive_accuracy', lambda records: {
         'frames': float(len(records)), 'answered': 1.0, 'right': 1.0, 'wrong': 0.0, 'median_m': 0.0, 'median_deg': 0.0})
     monkeypatch.setattr('aprloc_ros.training.memory._RENDERED', 6)
-    monkeypatch.setattr(extend_map, 'with_refiners', lambda bundle, *rest: bundle)   # takes as long as all the rest
-    monkeypatch.setattr(extend_map, '_read', lambda data, *rest: later if data == 'later' else read_capture(data))
+    monkeypatch.setattr(extend_map, 'with_refiners', lambda bundle, *rest: bundle)
+    monkeypatch.setattr(extend_map, 'calibrate_refiners', lambda *rest: {})   # takes as long as all the rest
+    monkeypatch.setattr(extend_map, 'read_drive', lambda data, *rest: later if data == 'later' else read_capture(data))
 
     def call(*drives) -> list[str]:
         said = []
@@ -115,6 +120,7 @@ def content(directory: Path) -> dict[str, str]:
 def test_a_map_grows_by_a_drive_and_says_which_taught_it(grow, later, finished, monkeypatch):
     before = load_map(finished, 'cpu')
     monkeypatch.setattr(extend_map, 'with_refiners', with_refiners)
+    monkeypatch.setattr(extend_map, 'calibrate_refiners', calibrate_refiners)
     said = grow('later')
     after = load_map(grow.directory, 'cpu')
     assert [drive.name for drive in after.manifest.data.drives] == ['wall', 'later']
@@ -128,6 +134,24 @@ def test_a_map_grows_by_a_drive_and_says_which_taught_it(grow, later, finished, 
     assert not list((grow.directory.parent / '.building').iterdir())
     with pytest.raises(AprlocError, match='not 0'):   # the same once more
         grow('later')
+
+
+def test_a_drive_that_the_map_posed_makes_it_no_surer(grow, later, monkeypatch):
+    """Its own answers say nothing of the errors that they share."""
+    known = HessianCovariance(2.0, 3.0, 1.0, 0.5, 1e-3, 0.01, 50, 0, True)
+    score = SignalScore((), (), (), 0.0)
+    spec = RefinerSpec(Gate(score, score, 0.5, 0.5, 50, 50, True), known)
+    bundle = load_map(grow.directory, 'cpu')
+    save_manifest(grow.directory, replace(bundle.manifest, refiner='nre', refiners={'nre': spec}))
+    surer = RefinerScores(replace(spec, covariance=replace(known, translation_scale=0.1, floor_deg=0.02)), [], 0.0, 0.0, 1.0, '')
+    monkeypatch.setattr(extend_map, 'calibrate_refiners', lambda *rest: {'nre': surer})
+    monkeypatch.setattr(extend_map, 'with_refiners', with_refiners)
+    monkeypatch.setattr(extend_map, 'read_drive', lambda data, bundle, folder, *rest: replace(later, root=folder / 'later'))
+    assert any('no less error than before' in line for line in grow('later'))
+    manifest = load_map(grow.directory, 'cpu').manifest
+    assert not manifest.data.drives[-1].accuracy   # nor how well it knows the drive
+    after = manifest.refiners['nre'].covariance
+    assert (after.translation_scale, after.rotation_scale, after.floor_deg) == (2.0, 3.0, 0.02)
 
 
 @pytest.mark.parametrize('where', ['find_foundation', 'rehearse', 'with_refiners', '_scored', 'save_map'])
@@ -190,7 +214,7 @@ def test_rendered_views_are_kept_for_the_next_call(finished, tmp_path):
 
 def test_a_drive_that_the_map_does_not_know_has_no_overlap(finished, later):
     with pytest.raises(AprlocError, match='no overlap was found between later and the map: it believes 0 of'):
-        extend_map._checked(load_map(finished, 'cpu'), later, 'cpu')
+        check_belongs(load_map(finished, 'cpu'), later, 'cpu')
 
 
 # Drives without poses
