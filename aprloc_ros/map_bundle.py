@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from aprloc_ros.catalogue import FILE_NAME, MAP, Kind
+from aprloc_ros.catalogue import ATLAS, FILE_NAME, MAP, Kind
 from aprloc_ros.device import place, resolve_device
 from aprloc_ros.errors import AprlocError, Unwritten
 from aprloc_ros.fields import build_field
@@ -116,8 +116,9 @@ def _read_weights(path: Path, sha256: str, kind: Kind = MAP) -> dict[str, Tensor
 def check_target(directory: str | Path, kind: Kind = MAP) -> Path:
     """The absolute path of the directory when one of that kind may be written there: it is absent, empty or one already."""
     target = Path(directory).resolve()
-    if target.exists() and not (target / kind.file_name).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise AprlocError(f'{target}: exists and is not {kind.what}; choose another name or remove it')
+    held = [other for other in (MAP, ATLAS) if (target / other.file_name).is_file()]
+    if held != [kind] and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise AprlocError(f'{target}: exists and is not {kind.what}{" alone" if kind in held else ""}; choose another name or remove it')
     return target
 
 
