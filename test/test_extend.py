@@ -217,6 +217,13 @@ def test_a_drive_that_the_map_does_not_know_has_no_overlap(finished, later):
         check_belongs(load_map(finished, 'cpu'), later, 'cpu')
 
 
+def test_a_copy_of_the_drive_that_taught_the_map_is_not_new(finished, wall):
+    capture = read_capture(wall)
+    copy = replace(capture, name='copy', train=tuple(replace(frame, name=f'of {frame.name}') for frame in capture.train))
+    with pytest.raises(AprlocError, match=r'copy has taught the map wall already: \d+ of its 24 poses'):
+        check_belongs(load_map(finished, 'cpu'), copy, 'cpu')
+
+
 # Drives without poses
 
 def part_of(pycolmap, poses: dict[str, torch.Tensor]):
