@@ -56,8 +56,13 @@ def _spellings(path: Path) -> Iterator[Path]:
 
 
 def visible(folder: Path, pattern: str = '*') -> list[Path]:
-    """What lies in a folder, sorted, without what systems leave there (`._NAME`, `.DS_Store`)."""
-    return [path for path in sorted(folder.glob(pattern)) if not path.name.startswith('.')]
+    """What lies in a folder, sorted, without what systems leave there (`._NAME`, `.DS_Store`) and what is in hidden folders."""
+    return [path for path in sorted(folder.glob(pattern)) if is_seen(path, folder)]
+
+
+def is_seen(path: Path, folder: Path) -> bool:
+    """Whether it lies in the folder, and neither itself nor what it lies in is hidden there."""
+    return path.is_relative_to(folder) and not any(part.startswith('.') for part in path.relative_to(folder).parts)
 
 
 def image_files(folder: Path) -> list[Path]:

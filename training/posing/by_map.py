@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle
+from aprloc_ros.recordings.decoding.encoded_images import read_image
 from aprloc_ros.training.datasets.colmap_model import TIMES_FILE
 from aprloc_ros.training.datasets.frame_file import write_frame
 from aprloc_ros.training.datasets.splits import MIN_FRAMES
@@ -99,8 +99,7 @@ def _with_camera(shot: Shot, bundle: MapBundle) -> Shot:
 def _believed(bundle: MapBundle, shots: list[Shot], folder: Path, device: str) -> _Believed:
     localizer, found = Localizer(bundle, device), {}
     for shot in tqdm(shots, desc='asking the map', unit='image', leave=False, mininterval=2.0):
-        image = cv2.cvtColor(cv2.imread(str(folder / shot.name)), cv2.COLOR_BGR2RGB)
-        estimate = localizer.localize(image, shot.optics.camera)
+        estimate = localizer.localize(read_image(folder / shot.name), shot.optics.camera)   # not turned by its EXIF
         if estimate.status == 'refined':
             found[shot.name] = estimate.T_map_cam.double().cpu()
     unit_m, accuracy = bundle.manifest.scene.scene_unit_m, bundle.manifest.accuracy
