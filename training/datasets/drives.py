@@ -31,7 +31,7 @@ def joined(captures: Sequence[Capture]) -> Capture:
                           + '), so not in one frame; pose their images together: aprloc pose')
     for capture, other in combinations(captures, 2):
         same = len(_places(capture) & _places(other))
-        if same > _SAME * min(len(_places(capture)), len(_places(other))):
+        if same > _SAME * min(len(each.train) + len(each.test) for each in (capture, other)):
             raise AprlocError(f'{capture.root} and {other.root} are one drive: {same} of their images have the same poses; each drive once')
     drives = tuple(_named(capture, name) for capture, name in zip(captures, _names(captures)))
     dropped = ('points that single drives bring are not used: they are triangulated anew, across the drives',)
