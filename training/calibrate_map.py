@@ -51,11 +51,12 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     say(check_drive(evaluate_map(Localizer(bundle, device), _few(unseen)), bundle.manifest))
     prior = regressor_covariance(bundle, unseen, device)
     manifest = replace(bundle.manifest, covariance=prior,
-                       data=replace(bundle.manifest.data, calibration='' if own else capture.name))
+                       data=bundle.manifest.data.calibrated_on('', '') if own else
+                       bundle.manifest.data.calibrated_on(capture.name, content_hash(capture)))
     asked = questions(unseen, trained, query_camera(manifest))
     draft = replace(bundle, manifest=manifest)
     found = calibrate_refiners(draft, asked, seed, device, say)
-    is_new = not own and capture.name != bundle.manifest.data.calibration
+    is_new = not own and manifest.data.calibration_hash != bundle.manifest.data.calibration_hash
     doubt = _doubt(bundle.manifest, found, prior) if is_new else ''
     if doubt:
         say(f'the map keeps its calibration: {doubt}')

@@ -154,7 +154,7 @@ class Extension:
         unseen, bundle = (*self.memory.unseen, *self.calibration), load_map(draft, self.device)
         asked = questions(unseen, self.memory.trained, manifest.descriptors.camera)
         bundle = replace(bundle, manifest=replace(bundle.manifest, covariance=regressor_covariance(bundle, unseen, self.device),
-                                                  data=replace(manifest.data, calibration='')))
+                                                  data=manifest.data.calibrated_on('', '')))
         found = calibrate_refiners(bundle, asked, manifest.data.seed, self.device, self.say)
         return with_refiners(bundle, self._no_surer(found) if self.posed_by_map else found)
 
