@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tiny_capture import TEST, TRAIN, wall_pose, write_wall
 from tiny_map import save_tiny_map
 from torch.nn import functional as F
 
+from aprloc_ros.cli import main
 from aprloc_ros.covariance import HessianCovariance
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.gate import Gate, SignalScore
@@ -220,8 +222,30 @@ def test_a_drive_that_the_map_does_not_know_has_no_overlap(finished, later):
 def test_a_copy_of_the_drive_that_taught_the_map_is_not_new(finished, wall):
     capture = read_capture(wall)
     copy = replace(capture, name='copy', train=tuple(replace(frame, name=f'of {frame.name}') for frame in capture.train))
-    with pytest.raises(AprlocError, match=r'copy has taught the map wall already: \d+ of its 24 poses'):
+    with pytest.raises(AprlocError, match=r'copy has taught the map wall already.* \d+ of its 24 poses'):
         check_belongs(load_map(finished, 'cpu'), copy, 'cpu')
+
+
+def test_a_copy_of_it_neither_calibrates_nor_checks(finished, wall, tmp_path, capsys):
+    directory, copy = shutil.copytree(finished, tmp_path / 'maps' / 'wall'), shutil.copytree(wall, tmp_path / 'copy')
+    document = json.loads((copy / 'transforms.json').read_text())
+    for frame in document['frames']:   # as another program would have written it
+        file = copy / frame['file_path']
+        frame['file_path'] = f'{file.stem}.jpg'
+        cv2.imwrite(str(copy / frame['file_path']), cv2.imread(str(file)))
+    names = [frame['file_path'] for frame in document['frames']]
+    (copy / 'transforms.json').write_text(json.dumps({**document, 'train_filenames': names[:TRAIN], 'test_filenames': names[TRAIN:]}))
+    assert main(['calibrate', 'wall', '--data', str(copy), '--map-dir', str(directory.parent), '--device', 'cpu']) == 1
+    assert 'copy has taught the map wall already' in capsys.readouterr().err
+
+
+def test_drives_of_before_the_map_was_moved_remember_nothing(grow, wall, capsys):
+    move_map(grow.directory, CHANGE)
+    before = content(grow.directory)
+    with pytest.raises(AprlocError, match='wall taught the map wall, which is in another frame since then'):
+        grow('later', wall)
+    assert main(['calibrate', 'wall', '--data', str(wall), '--map-dir', str(grow.directory.parent), '--device', 'cpu']) == 1
+    assert 'none of its poses' in capsys.readouterr().err and content(grow.directory) == before
 
 
 # Drives without poses

@@ -23,6 +23,7 @@ from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import Views, load_views, with_lenses
+from aprloc_ros.training.own_frames import check_new, check_own
 from aprloc_ros.training.posing.sources import open_source
 from aprloc_ros.training.posing.workplace import fingerprint
 from aprloc_ros.training.request import content_hash
@@ -95,6 +96,7 @@ def _checked(check: Path, bundle: MapBundle, device: str, say) -> tuple[Frame, .
     """
     capture = read_capture(check)
     own = content_hash(capture) in bundle.manifest.data.hashes
+    (check_own if own else check_new)(bundle, capture)
     frames = calibration_split(capture.train, capture.name)[1] if own else (*capture.train, *capture.test)
     frames = with_lenses(frames, bundle.manifest.lenses)
     few = torch.linspace(0, len(frames) - 1, min(_CHECKED, len(frames))).round().long().tolist()

@@ -30,6 +30,7 @@ from aprloc_ros.training.foundation import Foundation, find_foundation
 from aprloc_ros.training.images.views import Views, load_views, with_lenses
 from aprloc_ros.training.later_drive import check_belongs, read_drive
 from aprloc_ros.training.memory import Memory, known_drives, rendered_memory
+from aprloc_ros.training.own_frames import check_own
 from aprloc_ros.training.presets import PRESETS
 from aprloc_ros.training.request import content_hash, taken_as
 from aprloc_ros.training.resumption import claim, gone_at_the_end, resume
@@ -188,10 +189,13 @@ def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', sa
 
 def _extended(bundle: MapBundle, drives: Sequence[Path], folder: Path, device: str, say) -> MapBundle:
     captures = [read_drive(path, bundle, folder / 'drives' / str(number), device, say) for number, path in enumerate(drives)]
+    hashes = [content_hash(capture) for capture in captures]
+    for capture in (capture for capture, each in zip(captures, hashes) if each in bundle.manifest.data.hashes):
+        check_own(bundle, capture)
     known, drive = known_drives(bundle.manifest, captures)
     drive = replace(drive, **{part: with_lenses(getattr(drive, part), bundle.manifest.lenses) for part in ('train', 'test')})
     work_dir = folder / 'work'
-    resume(work_dir, json.dumps([bundle.sha256, *map(content_hash, captures), *map(taken_as, captures), aprloc_ros.__version__]), say)
+    resume(work_dir, json.dumps([bundle.sha256, hashes, *map(taken_as, captures), aprloc_ros.__version__]), say)
     for note in drive.notes:
         say(note)
     say(check_belongs(bundle, drive, device))

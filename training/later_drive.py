@@ -11,13 +11,12 @@ from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, NoPoses
+from aprloc_ros.training.own_frames import check_new
 from aprloc_ros.training.posing.by_map import pose_by_map
 from aprloc_ros.training.posing.sources import is_source
 
 _CHECKED_FRAMES = 60
 _FEWEST_BELIEVED = 10
-_MOST_KNOWN = 0.5       # share of the poses that may be those of the map's views
-_SAME = 1e-5            # of poses, relative: a map keeps its views' in single precision
 _MOST_FAR = 0.2         # share of the believed answers that may contradict the drive's poses
 
 
@@ -39,7 +38,7 @@ def check_belongs(bundle: MapBundle, drive: Capture, device: str) -> str:
     in another folder or format, whose images would calibrate what they have trained.
     """
     frames = drive.train
-    _check_new(bundle, drive)
+    check_new(bundle, drive)
     few = torch.linspace(0, len(frames) - 1, min(_CHECKED_FRAMES, len(frames))).round().long().tolist()
     records = evaluate_map(Localizer(bundle, device), [frames[index] for index in few])
     believed = sum(record.status == 'refined' for record in records)
@@ -51,11 +50,3 @@ def check_belongs(bundle: MapBundle, drive: Capture, device: str) -> str:
     if text.startswith('WARNING'):
         raise AprlocError(f'{text.removeprefix("WARNING: ")}: a map learns from poses in its own frame alone')
     return text
-
-
-def _check_new(bundle: MapBundle, drive: Capture) -> None:
-    poses, views = torch.stack([frame.T_map_cam for frame in drive.train]).flatten(1), bundle.points.view_poses.flatten(1)
-    known = int((torch.cdist(poses, views).amin(1) < _SAME * (1 + poses.norm(dim=1))).sum())
-    if known > _MOST_KNOWN * len(poses):
-        raise AprlocError(f'{drive.name} has taught the map {bundle.manifest.name} already: {known} of its {len(poses)} poses are those of '
-                          'the map\'s views; give a drive that is new to it')
