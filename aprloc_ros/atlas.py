@@ -15,7 +15,7 @@ from aprloc_ros.catalogue import ATLAS, check_map_name, read_map_yaml
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.device import place, resolve_device
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.manifest import ModelSpec
+from aprloc_ros.manifest import Manifest, ModelSpec
 from aprloc_ros.map_bundle import MapBundle, check_target, load_model, pack_weights, replace_directory
 from aprloc_ros.networks.ms_transformer import MSTransformer
 
@@ -47,6 +47,8 @@ class AtlasManifest:
         check_map_name(self.name)
         if self.network.arguments.get('scenes') != len(self.places):
             raise AprlocError(f'network.arguments.scenes must be the number of places, {len(self.places)}')
+        if len({place.map for place in self.places}) < len(self.places):
+            raise AprlocError('places must be of different maps')
 
 
 class Guess(NamedTuple):
@@ -76,6 +78,13 @@ class Atlas:
             if known.content_hash in bundle.manifest.data.hashes:
                 return self._network.of_scene(index)
         raise AprlocError(f'the atlas {self.manifest.name} does not know the place of {bundle.manifest.name}; {ATLAS.cure}')
+
+    def check_named(self, name: str, manifest: Manifest) -> None:
+        """AprlocError where the map that has a name of the atlas now is not the one that it learned."""
+        known, = (place for place in self.manifest.places if place.map == name)
+        if known.content_hash not in manifest.data.hashes:
+            raise AprlocError(f'the map {name} was built from another capture than the one that the atlas {self.manifest.name} learned '
+                              f'by that name; {ATLAS.cure}')
 
 
 def load_atlas(directory: Path, device: str = 'auto') -> Atlas:

@@ -72,13 +72,21 @@ def find_map(name: str, map_dir: str | Path | None = None) -> Path:
     for directory in places:
         if (directory / name / FILE_NAME).is_file():
             return directory / name
+    if find_atlas(name, map_dir):
+        raise AprlocError(f'{name} is an atlas, which aprloc localize alone takes; give one of its maps')
     raise AprlocError(f'no map {name} in {", ".join(map(str, places))}; {_others(name, list(list_maps(map_dir)))}'
                       f'build it with: aprloc build {name} --data PATH{_download_hint(name)}')
 
 
 def find_atlas(name: str, map_dir: str | Path | None = None) -> Path | None:
-    """The directory of the atlas of that name, the first on the search path; None where there is none."""
-    return next((place / check_map_name(name) for place in search_path(map_dir) if (place / name / ATLAS.file_name).is_file()), None)
+    """The directory of the atlas of that name, where it is what the name stands for first on the search path; else None."""
+    for directory in (place / check_map_name(name) for place in search_path(map_dir)):
+        is_map, is_atlas = ((directory / kind.file_name).is_file() for kind in (MAP, ATLAS))
+        if is_map and is_atlas:
+            raise AprlocError(f'{directory}: holds a map and an atlas; move the files of one of them')
+        if is_map or is_atlas:
+            return directory if is_atlas else None
+    return None
 
 
 def _others(name: str, there: list[str]) -> str:

@@ -11,6 +11,8 @@ from aprloc_ros.errors import AprlocError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line -> exit code: 0 good, 1 a known error or poses that were not good, 130 interrupted."""
+    if hasattr(sys.stdout, 'reconfigure'):   # names of files may be bytes that are no letters, or none of this terminal's
+        sys.stdout.reconfigure(errors='backslashreplace')
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     try:

@@ -65,14 +65,17 @@ def localize(options: argparse.Namespace) -> int:
 
 def _map_of(pixels, options: argparse.Namespace) -> str:
     """The map that was asked for, or the one that the atlas of that name finds the image in."""
-    from aprloc_ros.catalogue import find_atlas
+    from aprloc_ros.catalogue import FILE_NAME, find_atlas, find_map
 
     directory = find_atlas(options.map, options.map_dir)
     if directory is None:
         return options.map
     from aprloc_ros.atlas import load_atlas
+    from aprloc_ros.manifest import read_manifest
 
-    likeliest = load_atlas(directory, options.device).which(pixels)[0]
+    atlas = load_atlas(directory, options.device)
+    likeliest = atlas.which(pixels)[0]
+    atlas.check_named(likeliest.map, read_manifest(find_map(likeliest.map, options.map_dir) / FILE_NAME))
     print(f'{"map":16} {likeliest.map}, probability {likeliest.probability:.3f}')
     return likeliest.map
 

@@ -4,7 +4,7 @@ Order x y z rx ry rz (metres, radians), in the axes of the estimated frame.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -100,6 +100,19 @@ class HessianCovariance:
         scale = axis_groups(self.translation_scale, self.rotation_scale) * inflation
         fused = fuse(usable_hessian(hessian.double().cpu()), self.prior_scale ** 2 * prior, scale)
         return self.widening(inflation) ** 2 * (fused + floor_covariance(self.floor_m, self.floor_deg))
+
+    def no_surer_than(self, known: 'HessianCovariance') -> 'HessianCovariance':
+        """What claims as much error as this one, and as much as the known one, which its frames stay."""
+        largest = {name: max(getattr(self, name), getattr(known, name)) for name in (
+            'translation_scale', 'rotation_scale', 'prior_scale', 'score_inflation', 'remoteness_inflation', 'floor_m', 'floor_deg',
+            'correlation_s')}
+        bounds = sorted({tier.most_inflation for each in (self, known) for tier in each.tiers})
+        widest = tuple(Tier(bound, max(self._widest(bound), known._widest(bound))) for bound in bounds)
+        return replace(known, **largest, tiers=widest)
+
+    def _widest(self, inflation: float) -> float:
+        """Of what is no harder: an inflation of larger parameters is no less."""
+        return max([self.widening(inflation), *(tier.widening for tier in self.tiers if tier.most_inflation <= inflation)])
 
     def describe(self) -> str:
         """One line for the report of a build."""

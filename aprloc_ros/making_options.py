@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from aprloc_ros import making
-from aprloc_ros.options import command, device, map_dir
+from aprloc_ros.options import command, device, map_dir, seed
 
 
 def add_pose(subparsers) -> None:
@@ -19,7 +19,7 @@ def add_pose(subparsers) -> None:
     parser.add_argument('--distance', nargs=3, metavar=('IMAGE', 'IMAGE', 'M'),
                         help='metres between the places of two images')
     parser.add_argument('--origin', metavar='IMAGE', help='whose place is the origin (default: of the first)')
-    parser.add_argument('--seed', type=int, default=0, help='of every random choice (default: 0)')
+    seed(parser)
 
 
 def add_build(subparsers) -> None:
@@ -29,7 +29,7 @@ def add_build(subparsers) -> None:
                         help='the capture; its format is recognised; again for each further drive in the same frame')
     parser.add_argument('--preset', choices=('small', 'paper'), default='small', help='default: small')
     parser.add_argument('--config', type=Path, metavar='FILE.yaml', help='values that replace those of the preset')
-    parser.add_argument('--seed', type=int, default=0, help='of every random choice (default: 0)')
+    seed(parser)
     parser.add_argument('--imagenet', metavar='PATH|imagenet', default='none',
                         help='backbone weights: a checkpoint file, or imagenet to download them (default: none)')
     parser.add_argument('--until', choices=('field', 'regressor', 'descriptors', 'features', 'map'), default='map',
@@ -118,7 +118,7 @@ def add_benchmark(subparsers) -> None:
 def add_place(subparsers) -> None:
     parser = command(subparsers, 'place', making.place, 'write the synthetic capture of the demo place')
     parser.add_argument('directory', type=Path, metavar='DIR')
-    parser.add_argument('--seed', type=int, default=0, help='of the place and its drives (default: 0)')
+    seed(parser, 'of the place and its drives')
     parser.add_argument('--day', metavar='NAME',
                         help='one drive on another day: overcast, dusk, night, wet, snow, autumn; or another one today')
     parser.add_argument('--height', type=int, choices=(240, 480, 960), default=240,

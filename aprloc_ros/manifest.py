@@ -70,7 +70,7 @@ class Drive:
 class Provenance:
     """The capture the map was built from, or all of its drives. content_hash: of its poses and images; code_version: of this package.
 
-    calibration: the other capture that gates and covariances were calibrated on; empty: blocks held out of this one.
+    calibration: the other capture that gates and covariances were calibrated on, and its hash; empty: blocks held out of this one.
     """
 
     format: str
@@ -81,7 +81,11 @@ class Provenance:
     seed: int
     code_version: str
     calibration: str = ''
+    calibration_hash: str = ''
     drives: tuple[Drive, ...] = ()   # where there were several
+
+    def calibrated_on(self, name: str, content_hash: str) -> 'Provenance':
+        return replace(self, calibration=name, calibration_hash=content_hash)
 
     @property
     def hashes(self) -> frozenset[str]:

@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from aprloc_ros.catalogue import FILE_NAME, MAP, Kind
+from aprloc_ros.catalogue import ATLAS, FILE_NAME, MAP, Kind
 from aprloc_ros.device import place, resolve_device
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, Unwritten
 from aprloc_ros.fields import build_field
 from aprloc_ros.manifest import Manifest, ModelSpec, manifest_text, read_manifest
 from aprloc_ros.networks import CoordinateRegressor, build_regressor
@@ -40,6 +40,11 @@ class MapBundle:
     directory: Path
     extractor: nn.Module | None = None   # None: a map without learned descriptors
     points: MapPoints | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of all that it is: of the manifest on disk, which holds those of the weights."""
+        return hashlib.sha256((self.directory / FILE_NAME).read_bytes()).hexdigest()
 
     @property
     def size_bytes(self) -> int:
@@ -111,8 +116,9 @@ def _read_weights(path: Path, sha256: str, kind: Kind = MAP) -> dict[str, Tensor
 def check_target(directory: str | Path, kind: Kind = MAP) -> Path:
     """The absolute path of the directory when one of that kind may be written there: it is absent, empty or one already."""
     target = Path(directory).resolve()
-    if target.exists() and not (target / kind.file_name).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise AprlocError(f'{target}: exists and is not {kind.what}; choose another name or remove it')
+    held = [other for other in (MAP, ATLAS) if (target / other.file_name).is_file()]
+    if held != [kind] and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise AprlocError(f'{target}: exists and is not {kind.what}{" alone" if kind in held else ""}; choose another name or remove it')
     return target
 
 
@@ -173,7 +179,7 @@ def replace_directory(target: Path, contents: Mapping[str, bytes]) -> Path:
         _swap_in(partial, target, old)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise AprlocError(f'{target}: cannot write the map: {error.strerror}') from None
+        raise Unwritten(f'{target}: cannot be written: {error.strerror}') from None
     return target
 
 
@@ -186,7 +192,7 @@ def save_manifest(directory: Path, manifest: Manifest) -> None:
         _sync(directory)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise AprlocError(f'{directory}: cannot write {FILE_NAME}: {error.strerror}') from None
+        raise Unwritten(f'{directory}: cannot write {FILE_NAME}: {error.strerror}') from None
 
 
 def _with_hashes(manifest: Manifest, hashes: Mapping[str, str]) -> Manifest:
@@ -228,10 +234,15 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _swap_in(partial: Path, target: Path, old: Path) -> None:
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(target, old)
-    os.rename(partial, target)
+    try:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(target, old)
+        os.rename(partial, target)
+    except BaseException:   # Ctrl-C too
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+        raise
     _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 

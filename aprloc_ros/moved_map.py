@@ -25,8 +25,9 @@ def move_map(directory: Path, change: Similarity) -> Manifest:
 def moved_manifest(manifest: Manifest, change: Similarity) -> Manifest:
     """All of a manifest that is a pose, a position or a length. Covariances are in the camera's axes, which do not turn."""
     refiners = {name: _moved_refiner(spec, change.scale) for name, spec in manifest.refiners.items()}
-    accuracy = {name: value * change.scale if name.endswith('_m') else value for name, value in manifest.accuracy.items()}
-    return replace(manifest, scene=manifest.scene.moved(change), refiners=refiners, accuracy=accuracy,
+    drives = tuple(replace(drive, accuracy=_moved_accuracy(drive.accuracy, change.scale)) for drive in manifest.data.drives)
+    return replace(manifest, scene=manifest.scene.moved(change), refiners=refiners, data=replace(manifest.data, drives=drives),
+                   accuracy=_moved_accuracy(manifest.accuracy, change.scale),
                    covariance=scaled_covariance(manifest.covariance, change.scale),
                    lessons=tuple(_moved_lesson(lesson, change.scale) for lesson in manifest.lessons),
                    history=_moved_history(manifest.history, change.scale), frame=manifest.frame.moved(change))
@@ -38,6 +39,10 @@ def scaled_covariance(covariance: Tensor, scale: float) -> Tensor:
     scaled = by[:, None] * covariance * by
     short = torch.diagonal(floor_covariance(LOWEST_M, LOWEST_DEG)) - torch.diagonal(scaled)
     return scaled + torch.diag(short.clamp_min(0))
+
+
+def _moved_accuracy(accuracy: dict[str, float], scale: float) -> dict[str, float]:
+    return {name: value * scale if name.endswith('_m') else value for name, value in accuracy.items()}
 
 
 def _moved_refiner(spec: RefinerSpec, scale: float) -> RefinerSpec:

@@ -23,6 +23,17 @@ def refiner(parser: argparse.ArgumentParser) -> None:
                         help="nre, align, nefes_pose, nefes_apr, photometric or none (default: the map's own)")
 
 
+def seed(parser: argparse.ArgumentParser, text: str = 'of every random choice') -> None:
+    parser.add_argument('--seed', type=_seed, default=0, help=f'{text} (default: 0)')
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2 ** 31:   # COLMAP takes a negative one for none
+        raise argparse.ArgumentTypeError(f'{text} is outside 0 to {2 ** 31 - 1}')
+    return value
+
+
 def rate(text: str) -> float:
     value = float(text)
     if not 0 < value <= 100:

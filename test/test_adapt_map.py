@@ -1,6 +1,7 @@
 """`aprloc adapt`: what a drive must be, what becomes of the map, and that nothing is lost."""
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -8,17 +9,24 @@ import numpy as np
 import pytest
 import torch
 from tiny_capture import TRAIN, write_wall
-from tiny_map import save_tiny_map
+from tiny_map import save_tiny_map, tiny_manifest
 
+from aprloc_ros.camera import Camera
 from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import se3_exp
 from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, load_map
+from aprloc_ros.moved_map import move_map
+from aprloc_ros.scoring.evaluation import make_record
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import adapt_map as adapting
 from aprloc_ros.training.adapt_map import adapt_map
 from aprloc_ros.training.adapting import drive
 from aprloc_ros.training.adapting.exam import exam_split
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.images.views import load_views
+from aprloc_ros.training.posing.lenses import of_the_map
+from aprloc_ros.training.posing.shots import Optics, Shot
 from aprloc_ros.training.stages.adaptation import METHODS, AdaptationTraining
 from aprloc_ros.training.stages.regressor import predict_poses
 
@@ -110,6 +118,30 @@ def test_frames_with_poses_decide_where_they_are_given(directory, images, oracle
     assert lesson.exam == 'check' and lesson.exam_images > 5
 
 
+def test_poses_in_another_frame_decide_nothing(directory, images, oracle, wall, monkeypatch):
+    def contradicted(localizer, frames):
+        return [make_record(frame.name, 0.0, frame.T_map_cam, se3_exp(torch.full((6,), 0.1 * index, dtype=torch.float64)), 1.0, 'refined',
+                            torch.eye(6).double(), 1.0) for index, frame in enumerate(frames)]
+    monkeypatch.setattr(adapting, 'evaluate_map', contradicted)
+    files = contents(directory)
+    with pytest.raises(AprlocError, match='--check .*wall: drive: .* are far from the poses of the drive.*frame of the map'):
+        adapt_map(directory, images, check=wall, device='cpu')
+    assert contents(directory) == files
+
+
+def test_images_without_calibration_are_of_the_lens_that_took_the_maps_drive():
+    lens = Camera(64, 48, 50.0, 50.0, 31.5, 23.5, 'opencv', (0.2, 0.0, 0.0, 0.0))
+    manifest = replace(tiny_manifest(), taken_by=lens)
+    shot = Shot('a.png', Optics(128, 96), None)
+    assert of_the_map(shot, manifest) == lens.resized(128, 96)
+    own = Camera(128, 72, 90.0, 90.0, 63.5, 35.5)
+    assert of_the_map(replace(shot, optics=Optics(128, 72, own)), manifest) == own
+    cells = replace(manifest, taken_by=None, camera=Camera(432, 240, 364.5, 360.0, 215.5, 119.5))   # whole cells of a network
+    assert of_the_map(replace(shot, optics=Optics(1920, 1080)), cells).width == 1920
+    with pytest.raises(AprlocError, match='a.png: the image is 96x128, not of the aspect of the map'):
+        of_the_map(replace(shot, optics=Optics(96, 128)), manifest)
+
+
 def test_another_place_leaves_the_map_as_it_was(directory, images, oracle):
     oracle.status, files = 'rejected', contents(directory)
     with pytest.raises(AprlocError, match=f'only 0 of {TRAIN} images: are they of its place'):
@@ -137,6 +169,20 @@ def test_an_interrupted_adaptation_goes_on(directory, images, oracle, monkeypatc
     assert contents(directory) == files and oracle.asked == TRAIN
     adapt_map(directory, images, device='cpu', say=said.append)
     assert 'continuing the interrupted run' in said[0] and oracle.asked == TRAIN and load_map(directory, 'cpu').manifest.lessons
+
+
+def test_a_map_that_was_moved_meanwhile_is_asked_again(directory, images, oracle, monkeypatch):
+    """The answers of the interrupted run are in a frame that the map has left."""
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patched:
+        patched.setattr(adapting, 'adapt_regressor', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            adapt_map(directory, images, device='cpu')
+    move_map(directory, Similarity(1.0, torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64), 0.0, ''))
+    said = []
+    adapt_map(directory, images, device='cpu', say=said.append)
+    assert oracle.asked == 2 * TRAIN and not any('continuing' in line for line in said)
 
 
 def test_colours_teach_too(directory, images, oracle, monkeypatch):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from tiny_capture import TEST, write_wall
-from tiny_map import tiny_manifest, tiny_models
+from tiny_map import save_tiny_map, tiny_manifest, tiny_models
 
 from aprloc_ros.atlas import load_atlas
-from aprloc_ros.catalogue import ATLAS, find_atlas
+from aprloc_ros.catalogue import ATLAS, FILE_NAME, find_atlas, find_map
 from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.map_bundle import load_map, save_map
+from aprloc_ros.manifest import read_manifest
+from aprloc_ros.map_bundle import check_target, load_map, save_manifest, save_map
 from aprloc_ros.networks import to_T
 from aprloc_ros.networks.efficientnet import EfficientNetLite0
 from aprloc_ros.networks.ms_transformer import MSTransformer
@@ -161,6 +162,7 @@ def test_an_interrupted_atlas_goes_on_and_ends_alike(places, atlas, weights, tmp
 
 @pytest.mark.parametrize('words, message', [
     (['bright=CAPTURE'], '1 map given; an atlas is of 2 at least'),
+    (['bright=CAPTURE', 'bright=CAPTURE', 'dark=CAPTURE'], 'bright is given more than once; each map once'),
     (['bright', 'dark=CAPTURE'], "'bright' must be MAP=CAPTURE"),
     (['bright=CAPTURE', 'no=CAPTURE'], 'no map no in'),
     (['bright=CAPTURE', 'dark=CAPTURE'], 'the map dark was not built from this capture but from court')])
@@ -168,6 +170,42 @@ def test_mistakes_are_one_line(places, capsys, words, message):
     words = [word.replace('CAPTURE', str(places[1]['bright'])) for word in words]
     assert main(['atlas', 'new', *words, '--map-dir', str(places[0]), '--device', 'cpu']) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_map_that_is_another_one_now_is_an_error(atlas, places, tmp_path, capsys):
+    maps = shutil.copytree(places[0], tmp_path / 'maps')
+    for name in NAMES:
+        manifest = read_manifest(maps / name / FILE_NAME)
+        save_manifest(maps / name, replace(manifest, data=replace(manifest.data, content_hash='0')))
+    words = 'localize', str(places[1]['dark'] / 'test' / '24.png'), '--map', 'both', '--map-dir', str(maps), '--device', 'cpu'
+    assert main(words) == 1
+    assert 'the map dark was built from another capture than the one that the atlas both learned by that name' in capsys.readouterr().err
+
+
+def test_maps_go_by_the_names_they_were_asked_for_and_differ(places, weights, tmp_path):
+    """A copy of a map still says its old name."""
+    maps = shutil.copytree(places[0], tmp_path / 'maps')
+    (maps / 'bright').rename(maps / 'day')
+    captures = {'day': places[1]['bright'], 'dark': places[1]['dark']}
+    short = replace(QUICK, steps=1, looks=2)
+    directory = make_atlas('two', captures, maps, 'cpu', weights=weights, config=short, say=[].append)
+    assert [place.map for place in load_atlas(directory, 'cpu').manifest.places] == ['day', 'dark']
+    shutil.copytree(maps / 'day', maps / 'copy')
+    with pytest.raises(AprlocError, match='day and copy are of the same images'):
+        make_atlas('three', {**captures, 'copy': places[1]['bright']}, maps, 'cpu', weights=weights, config=short, say=[].append)
+
+
+def test_a_name_stands_for_what_comes_first(atlas, tmp_path, monkeypatch):
+    first, second = save_tiny_map(tmp_path / 'first' / 'both').parent, shutil.copytree(atlas[0], tmp_path / 'second' / 'both').parent
+    monkeypatch.setenv('APRLOC_MAP_PATH', str(second))
+    assert find_atlas('both') == second / 'both' and find_atlas('both', first) is None
+    with pytest.raises(AprlocError, match='both is an atlas, which aprloc localize alone takes'):
+        find_map('both')
+    shutil.copy(atlas[0] / ATLAS.file_name, first / 'both')
+    with pytest.raises(AprlocError, match='holds a map and an atlas'):
+        find_atlas('both', first)
+    with pytest.raises(AprlocError, match='is not a map alone'):
+        check_target(first / 'both')
 
 
 def test_an_atlas_does_not_replace_a_map(places):

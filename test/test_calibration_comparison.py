@@ -1,20 +1,25 @@
 """A second drive improves a calibration or leaves it as it is; the worlds' true covariances are known."""
 
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from test_calibration import PRIOR, World, judge
+from tiny_capture import write_wall
 
 from aprloc_ros.covariance import residuals
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.manifest import RefinerSpec
+from aprloc_ros.map_bundle import load_map, save_manifest
 from aprloc_ros.scoring.uncertainty import negative_log_likelihood
 from aprloc_ros.training import calibrate_map
 from aprloc_ros.training.calibration.comparison import still_holds, why_no_better, with_what_holds
 from aprloc_ros.training.calibration.from_trials import calibrate
 from aprloc_ros.training.calibration.refiner_calibration import RefinerScores
+from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.request import content_hash
 
 
 @pytest.fixture(scope='module')
@@ -56,6 +61,21 @@ def test_a_gate_of_too_few_frames_to_keep_its_promises_gives_way_to_one_of_enoug
         has = replace(known, gate=replace(known.gate, supported=supported))
         return calibrate_map._doubt(SimpleNamespace(refiner='nre', refiners={'nre': has}, covariance=PRIOR), {'nre': found}, PRIOR)
     assert doubt(False) == '' and 'nats a frame' in doubt(True)
+
+
+@pytest.mark.parametrize('again, asked', [('same', False), ('other', True)])
+def test_another_drive_of_the_same_name_has_to_be_better_too(tiny_map, tmp_path, monkeypatch, again, asked):
+    """Folders are called 'drive' or 'bag' wherever they lie."""
+    same, other = (read_capture(write_wall(tmp_path / late / 'drive', with_depth=False, late=float(late))) for late in '01')
+    directory, doubts = shutil.copytree(tiny_map, tmp_path / 'tiny'), []
+    bundle = load_map(directory, 'cpu')
+    save_manifest(directory, replace(bundle.manifest, data=bundle.manifest.data.calibrated_on('drive', content_hash(same))))
+    monkeypatch.setattr(calibrate_map, '_doubt', lambda *rest: doubts.append(1) or 'no better')
+    for name, answer in (('check_poses', SimpleNamespace(text='')), ('check_drive', ''), ('evaluate_map', []), ('calibrate_refiners', {}),
+                         ('regressor_covariance', bundle.manifest.covariance), ('questions', None)):
+        monkeypatch.setattr(calibrate_map, name, lambda *rest, answer=answer: answer)
+    calibrate_map.calibrate_map(directory, (same if again == 'same' else other).root, device='cpu', say=[].append)
+    assert bool(doubts) is asked
 
 
 def test_a_map_that_believed_nothing_learns(known):

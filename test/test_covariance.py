@@ -8,6 +8,7 @@ from aprloc_ros.covariance import (
     LOWEST_DEG,
     LOWEST_M,
     HessianCovariance,
+    Tier,
     check_covariance,
     floor_covariance,
     fuse,
@@ -34,6 +35,26 @@ def samples(covariance, count, generator):
 
 def mahalanobis(xi, covariance):
     return (xi * torch.linalg.solve(covariance, xi.T).T).sum(-1)
+
+
+def test_what_is_no_surer_than_another_claims_as_much_error_as_either():
+    random = torch.Generator().manual_seed(3)
+
+    def draw(low, high):
+        return (low + (high - low) * torch.rand((), generator=random, dtype=torch.float64)).item()
+
+    def some():
+        bounds = sorted(1 + draw(0, 4) for _ in range(3))
+        return HessianCovariance(draw(0.5, 3), draw(0.5, 3), draw(1, 2), draw(0, 2), draw(1e-3, 1e-2), draw(0.01, 0.1), 50, 0, True,
+                                 draw(0, 1), tuple(Tier(bound, draw(1, 2)) for bound in bounds), draw(0, 1))
+    for _ in range(40):
+        found, known = some(), some()
+        both = found.no_surer_than(known)
+        hessian = torch.diag(torch.tensor([draw(1e2, 1e5)] * 3 + [draw(1e3, 1e6)] * 3, dtype=torch.float64))
+        query = hessian, floor_covariance(0.3, 3.0), draw(0, 1), draw(0, 2)
+        for one in (found, known):
+            assert torch.linalg.eigvalsh(both.covariance(*query) - one.covariance(*query)).min() > -1e-12
+        assert from_mapping(HessianCovariance, to_mapping(both), 'covariance') == both
 
 
 def test_residuals_undo_the_perturbation():

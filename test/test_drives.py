@@ -63,6 +63,13 @@ def test_a_drive_given_twice_is_a_mistake(walls):
         joined([walls[0], walls[0]])
 
 
+def test_a_copy_or_a_link_of_a_drive_is_that_drive(walls, tmp_path):
+    (tmp_path / 'link').symlink_to(walls[0].root)
+    for copy in (read_capture(tmp_path / 'link'), replace(walls[0], root=tmp_path, name='copy')):
+        with pytest.raises(AprlocError, match='are one drive: 28 of their images have the same poses; each drive once'):
+            joined([*walls, copy])
+
+
 def test_drives_in_different_units_are_not_in_one_frame(tmp_path):
     walls = [read_capture(write_wall(tmp_path / name)) for name in ('a', 'b')]
     write_frame(tmp_path / 'b', MapFrame(ARBITRARY))

@@ -1,32 +1,43 @@
 """A map that grows by a later drive: what is merged, what is kept, and that nothing is lost on the way."""
 
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from tiny_capture import TEST, TRAIN, wall_pose, write_wall
+from tiny_map import save_tiny_map
 from torch.nn import functional as F
 
+from aprloc_ros.cli import main
+from aprloc_ros.covariance import HessianCovariance
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import invert, se3_exp
-from aprloc_ros.map_bundle import load_map
+from aprloc_ros.gate import Gate, SignalScore
+from aprloc_ros.geometry import invert, pose_errors, se3_exp
+from aprloc_ros.manifest import RefinerSpec
+from aprloc_ros.map_bundle import load_map, save_manifest
+from aprloc_ros.moved_map import move_map
 from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.points import MapPoints
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import extend_map
-from aprloc_ros.training.calibration.refiner_calibration import with_refiners
+from aprloc_ros.training.calibration.refiner_calibration import RefinerScores, calibrate_refiners, with_refiners
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, SparsePoints
+from aprloc_ros.training.later_drive import check_belongs
 from aprloc_ros.training.memory import known_drives, rendered_memory
 from aprloc_ros.training.posing import by_map
+from aprloc_ros.training.posing.pose import choose
 from aprloc_ros.training.posing.shots import Optics, Shot
 from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.stages import rehearsal
 from aprloc_ros.training.stages.growth import grown
+from aprloc_ros.training.structure.colmap import load_pycolmap
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -88,12 +99,13 @@ def grow(monkeypatch, finished, later, tmp_path):
     directory = tmp_path / 'maps' / 'wall'
     shutil.copytree(finished, directory)
     monkeypatch.setattr(rehearsal, '_STEPS', 2)
-    monkeypatch.setattr(extend_map, '_checked', lambda bundle, drive, device: 'drive: fits')
+    monkeypatch.setattr(extend_map, 'check_belongs', lambda bundle, drive, device: 'drive: fits')
     monkeypatch.setattr(extend_map, 'drive_accuracy', lambda records: {
         'frames': float(len(records)), 'answered': 1.0, 'right': 1.0, 'wrong': 0.0, 'median_m': 0.0, 'median_deg': 0.0})
     monkeypatch.setattr('aprloc_ros.training.memory._RENDERED', 6)
-    monkeypatch.setattr(extend_map, 'with_refiners', lambda bundle, *rest: bundle)   # takes as long as all the rest
-    monkeypatch.setattr(extend_map, '_read', lambda data, *rest: later if data == 'later' else read_capture(data))
+    monkeypatch.setattr(extend_map, 'with_refiners', lambda bundle, *rest: bundle)
+    monkeypatch.setattr(extend_map, 'calibrate_refiners', lambda *rest: {})   # takes as long as all the rest
+    monkeypatch.setattr(extend_map, 'read_drive', lambda data, *rest: later if data == 'later' else read_capture(data))
 
     def call(*drives) -> list[str]:
         said = []
@@ -110,6 +122,7 @@ def content(directory: Path) -> dict[str, str]:
 def test_a_map_grows_by_a_drive_and_says_which_taught_it(grow, later, finished, monkeypatch):
     before = load_map(finished, 'cpu')
     monkeypatch.setattr(extend_map, 'with_refiners', with_refiners)
+    monkeypatch.setattr(extend_map, 'calibrate_refiners', calibrate_refiners)
     said = grow('later')
     after = load_map(grow.directory, 'cpu')
     assert [drive.name for drive in after.manifest.data.drives] == ['wall', 'later']
@@ -123,6 +136,24 @@ def test_a_map_grows_by_a_drive_and_says_which_taught_it(grow, later, finished, 
     assert not list((grow.directory.parent / '.building').iterdir())
     with pytest.raises(AprlocError, match='not 0'):   # the same once more
         grow('later')
+
+
+def test_a_drive_that_the_map_posed_makes_it_no_surer(grow, later, monkeypatch):
+    """Its own answers say nothing of the errors that they share."""
+    known = HessianCovariance(2.0, 3.0, 1.0, 0.5, 1e-3, 0.01, 50, 0, True)
+    score = SignalScore((), (), (), 0.0)
+    spec = RefinerSpec(Gate(score, score, 0.5, 0.5, 50, 50, True), known)
+    bundle = load_map(grow.directory, 'cpu')
+    save_manifest(grow.directory, replace(bundle.manifest, refiner='nre', refiners={'nre': spec}))
+    surer = RefinerScores(replace(spec, covariance=replace(known, translation_scale=0.1, floor_deg=0.02)), [], 0.0, 0.0, 1.0, '')
+    monkeypatch.setattr(extend_map, 'calibrate_refiners', lambda *rest: {'nre': surer})
+    monkeypatch.setattr(extend_map, 'with_refiners', with_refiners)
+    monkeypatch.setattr(extend_map, 'read_drive', lambda data, bundle, folder, *rest: replace(later, root=folder / 'later'))
+    assert any('no less error than before' in line for line in grow('later'))
+    manifest = load_map(grow.directory, 'cpu').manifest
+    assert not manifest.data.drives[-1].accuracy   # nor how well it knows the drive
+    after = manifest.refiners['nre'].covariance
+    assert (after.translation_scale, after.rotation_scale, after.floor_deg) == (2.0, 3.0, 0.02)
 
 
 @pytest.mark.parametrize('where', ['find_foundation', 'rehearse', 'with_refiners', '_scored', 'save_map'])
@@ -185,7 +216,36 @@ def test_rendered_views_are_kept_for_the_next_call(finished, tmp_path):
 
 def test_a_drive_that_the_map_does_not_know_has_no_overlap(finished, later):
     with pytest.raises(AprlocError, match='no overlap was found between later and the map: it believes 0 of'):
-        extend_map._checked(load_map(finished, 'cpu'), later, 'cpu')
+        check_belongs(load_map(finished, 'cpu'), later, 'cpu')
+
+
+def test_a_copy_of_the_drive_that_taught_the_map_is_not_new(finished, wall):
+    capture = read_capture(wall)
+    copy = replace(capture, name='copy', train=tuple(replace(frame, name=f'of {frame.name}') for frame in capture.train))
+    with pytest.raises(AprlocError, match=r'copy has taught the map wall already.* \d+ of its 24 poses'):
+        check_belongs(load_map(finished, 'cpu'), copy, 'cpu')
+
+
+def test_a_copy_of_it_neither_calibrates_nor_checks(finished, wall, tmp_path, capsys):
+    directory, copy = shutil.copytree(finished, tmp_path / 'maps' / 'wall'), shutil.copytree(wall, tmp_path / 'copy')
+    document = json.loads((copy / 'transforms.json').read_text())
+    for frame in document['frames']:   # as another program would have written it
+        file = copy / frame['file_path']
+        frame['file_path'] = f'{file.stem}.jpg'
+        cv2.imwrite(str(copy / frame['file_path']), cv2.imread(str(file)))
+    names = [frame['file_path'] for frame in document['frames']]
+    (copy / 'transforms.json').write_text(json.dumps({**document, 'train_filenames': names[:TRAIN], 'test_filenames': names[TRAIN:]}))
+    assert main(['calibrate', 'wall', '--data', str(copy), '--map-dir', str(directory.parent), '--device', 'cpu']) == 1
+    assert 'copy has taught the map wall already' in capsys.readouterr().err
+
+
+def test_drives_of_before_the_map_was_moved_remember_nothing(grow, wall, capsys):
+    move_map(grow.directory, CHANGE)
+    before = content(grow.directory)
+    with pytest.raises(AprlocError, match='wall taught the map wall, which is in another frame since then'):
+        grow('later', wall)
+    assert main(['calibrate', 'wall', '--data', str(wall), '--map-dir', str(grow.directory.parent), '--device', 'cpu']) == 1
+    assert 'none of its poses' in capsys.readouterr().err and content(grow.directory) == before
 
 
 # Drives without poses
@@ -236,6 +296,44 @@ def test_a_part_comes_to_where_believed_images_say(pycolmap):
     assert all(torch.allclose(found[name], T, atol=1e-5) for name, T in truth.items())
 
 
+def test_a_drive_straight_on_is_turned_by_what_its_images_see(pycolmap):
+    """All its places are on a line, about which they say no turn."""
+    load_pycolmap()   # it holds back what COLMAP prints
+    truth, noise = {f'{index}.png': torch.eye(4, dtype=torch.float64) for index in range(12)}, torch.Generator().manual_seed(0)
+    for index, T in enumerate(truth.values()):
+        T[:3, 3] = torch.tensor([0.1 * index - 0.6, 0.001 * (7 * index % 5), -3.0])
+    part = part_of(pycolmap, truth)
+    by_map.transform(pycolmap, part, CHANGE)
+    off = 0.002 * torch.randn(8, 6, generator=noise, dtype=torch.float64)
+    believed = by_map._Believed({name: truth[name] @ se3_exp(xi) for name, xi in zip(truth, off)}, 0.05, 0.002)
+    found = by_map._tied(pycolmap, part, believed)
+    error_m, error_deg = pose_errors(*(torch.stack([poses[name] for name in truth]) for poses in (found, truth)))
+    assert error_m.max() < 0.02 and error_deg.max() < 0.5
+
+
+def test_ties_reach_no_farther_than_they_can_tell(pycolmap):
+    """Of images that the map knows from one spot alone nothing follows for those that are far from it."""
+    truth = true_poses()
+    for index, T in enumerate(truth.values()):
+        T[0, 3] = 0.002 * index if index < 6 else 0.3 * index
+    believed = by_map._Believed({name: truth[name] for name in list(truth)[:6]}, 0.05, 0.01)
+    part = part_of(pycolmap, truth)
+    by_map.transform(pycolmap, part, CHANGE)
+    assert list(by_map._tied(pycolmap, part, believed)) == list(truth)[:6]
+
+
+def test_believed_answers_that_contradict_one_another_are_no_poses(pycolmap):
+    """Half of a drive is of another place, where the map believes some answers; a small part that it knows nearly whole stays."""
+    truth, elsewhere = true_poses(), {f'other {name}': T for name, T in true_poses().items()}
+    answers = {name: se3_exp(torch.full((6,), 0.3 * index, dtype=torch.float64)) for index, name in enumerate(list(elsewhere)[:7])}
+    small = {f'small {name}': T for name, T in list(true_poses().items())[:3]}
+    believed = by_map._Believed({**{name: truth[name] for name in list(truth)[:6]}, **answers, **small, 'alone': truth['0.png']}, 0.05, 0.01)
+    found = by_map._connected(pycolmap, [moved_part(pycolmap), part_of(pycolmap, elsewhere), part_of(pycolmap, small)], believed)
+    assert found.keys() == {*truth, *small, 'alone'}
+    few = by_map._Believed({name: answers[name] for name in list(answers)[:2]}, 0.05, 0.01)
+    assert not by_map._connected(pycolmap, [part_of(pycolmap, elsewhere)], few)
+
+
 @pytest.mark.parametrize('known', [3, 7])
 def test_a_part_with_too_few_ties_or_contradicting_ones_is_not_connected(pycolmap, known):
     truth, random = true_poses(), torch.Generator().manual_seed(0)
@@ -251,8 +349,27 @@ def test_where_the_map_is_borne_out_its_own_word_counts():
     known = torch.eye(4, dtype=torch.float64)
     near, far = (known.clone() for _ in range(2))
     near[0, 3], far[0, 3] = 0.04, 0.2
+    turned = se3_exp(torch.tensor([0, 0, 0, 0.1, 0, 0], dtype=torch.float64))
     believed = by_map._Believed({'a': known, 'b': known}, 0.1, 0.001)
-    assert [believed.agrees(name, T) for name, T in (('a', near), ('b', far), ('c', known))] == [True, False, False]
+    said = [believed.agrees(name, T) for name, T in (('a', near), ('b', far), ('b', turned), ('c', known))]
+    assert said == [True, False, False, False]
+
+
+def test_poses_that_a_map_gave_are_not_those_of_the_map_that_it_became(pycolmap, tmp_path, monkeypatch):
+    directory, images, out = save_tiny_map(tmp_path / 'tiny'), tmp_path / 'images', tmp_path / 'posed'
+    write_wall(tmp_path / 'wall', with_depth=False).joinpath('train').rename(images)
+    answered = iter(true_poses().values())
+    monkeypatch.setattr(by_map, '_believed', lambda *rest: by_map._Believed(dict(zip(('00.png', '01.png', '02.png'), answered)), 1, 1))
+    bundle, asked = load_map(directory, 'cpu'), []
+    monkeypatch.setattr(by_map, 'choose', lambda *rest: asked.append(1) or choose(*rest))
+    request = json.dumps([by_map.fingerprint(images, None, 0), bundle.sha256])
+    out.mkdir()
+    (out / by_map.RECORD_FILE).write_text(json.dumps({'request': request}))
+    assert by_map.pose_by_map(bundle, images, out, 'cpu', print) == out and not asked
+    move_map(directory, CHANGE)
+    with pytest.raises(AprlocError, match='believes 3 of'):
+        by_map.pose_by_map(load_map(directory, 'cpu'), images, out, 'cpu', print)
+    assert asked
 
 
 def test_what_is_not_connected_is_named():

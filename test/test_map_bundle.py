@@ -197,7 +197,7 @@ def test_what_is_not_a_map_is_not_replaced(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / 'file').touch()
-    with pytest.raises(AprlocError, match='cannot write the map: Not a directory'):
+    with pytest.raises(AprlocError, match='cannot be written: Not a directory'):
         save_tiny_map(tmp_path / 'file/tiny')
 
 

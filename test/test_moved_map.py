@@ -17,7 +17,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geodesy import GeodeticOrigin
 from aprloc_ros.geometry import se3_exp, so3_exp
 from aprloc_ros.localizer import Localizer
-from aprloc_ros.manifest import Lesson, manifest_text, read_manifest
+from aprloc_ros.manifest import Drive, Lesson, manifest_text, read_manifest
 from aprloc_ros.map_bundle import POINTS_FILE, load_map
 from aprloc_ros.map_frame import MapFrame
 from aprloc_ros.moved_map import move_map, moved_manifest, scaled_covariance
@@ -91,8 +91,11 @@ def test_no_weight_changes_and_a_rigid_move_leaves_lengths_as_they_are(moved):
 def test_lengths_of_a_manifest_change_with_its_unit():
     manifest = replace(tiny_manifest(), history={'regressor': [[10.0, 0.5, 3.0]], 'field': [[10.0, 20.0]]},
                        frame=MapFrame('arbitrary', geodetic=GeodeticOrigin(52.0, 13.0, 34.0)))
+    drive = Drive('tum', 'later', 9, 1, 'cd' * 32, {'median_m': 0.2, 'median_deg': 3.0, 'frames': 1.0})
+    manifest = replace(manifest, data=replace(manifest.data, drives=(drive,)))
     new = moved_manifest(manifest, SCALED)
     assert new.accuracy == pytest.approx({'median_m': 0.17, 'median_deg': 2.0})
+    assert new.data.drives[0].accuracy == pytest.approx({'median_m': 0.34, 'median_deg': 3.0, 'frames': 1.0})
     assert new.history == {'regressor': [[10.0, 0.5 * 1.7, 3.0]], 'field': [[10.0, 20.0]]}
     assert new.scene.far_m == pytest.approx(1.7 * manifest.scene.far_m)
     assert new.frame == MapFrame('metre', 0.003, 'by hand')

@@ -52,6 +52,17 @@ def on_cores(monkeypatch, count: int, pairs_at_once: int):
     monkeypatch.setattr(matching, '_PAIRS_AT_ONCE', pairs_at_once)
 
 
+def test_a_pair_that_was_cut_off_before_its_geometry_is_matched_again(database, tmp_path, monkeypatch):
+    on_cores(monkeypatch, 1, 64)
+    whole = tmp_path / 'whole.db'
+    whole.write_bytes(database.read_bytes())
+    matching.match(pycolmap, whole, PAIRS[:2])
+    with pycolmap.Database.open(database) as stored:
+        stored.write_matches(1, 2, np.zeros((1, 2), np.uint32))
+    matching.match(pycolmap, database, PAIRS[:2])
+    assert found(database) == found(whole)
+
+
 def test_several_processes_find_what_one_finds_and_pairs_done_are_left_alone(database, tmp_path, monkeypatch):
     one = tmp_path / 'one.db'
     one.write_bytes(database.read_bytes())

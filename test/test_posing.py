@@ -184,6 +184,19 @@ def test_nothing_is_overwritten_and_few_frames_are_refused(posed, tmp_path, caps
     assert '--frames 2 is too few' in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
+def test_a_capture_among_the_images_that_it_is_of_is_refused(views, tmp_path, capsys):
+    source = write_images(tmp_path / 'photos' / 'front', views[:3]).parent
+    assert cli.main(['pose', str(source), '--out', str(source / 'posed')]) == 1
+    assert 'posed lies in' in capsys.readouterr().err and [path.name for path in source.iterdir()] == ['front']
+
+
+@pytest.mark.parametrize('seed', ['-1', str(10 ** 20), 'one'])
+def test_a_seed_is_a_number_that_all_understand(seed, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['pose', str(tmp_path), '--out', str(tmp_path / 'posed'), '--seed', seed])
+    assert '--seed' in capsys.readouterr().err
+
+
 def test_a_build_poses_what_has_no_poses_once(posed, tmp_path, monkeypatch):
     source, kept, said = posed[0].parent / 'my photos', tmp_path / 'kept', []
     with pytest.raises(NoPoses, match='aprloc pose'):

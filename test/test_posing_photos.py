@@ -1,18 +1,24 @@
 """Photos as they lie in folders: with masks, of more than eight bits, of cameras beside one another."""
 
+import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.mask_files import hidden_pixels, with_masks
+from aprloc_ros.training.posing import by_map
 from aprloc_ros.training.posing.photos import Photos
 from aprloc_ros.training.posing.taking import MASKS
+from aprloc_ros.training.posing.workplace import fingerprint
 from aprloc_ros.training.structure.features import extract
 
 WIDTH, HEIGHT = 160, 120
@@ -79,3 +85,46 @@ def test_photos_of_twelve_bits_are_taken_at_their_sensors_range(tmp_path):
         assert taken.dtype == np.uint8 and np.abs(taken - image / 4095 * 255).max() <= 0.5
         assert cv2.imread(str(tmp_path / name), cv2.IMREAD_UNCHANGED).dtype == np.uint16
     assert (tmp_path / 'taken' / 'eight.jpg').samefile(tmp_path / 'eight.jpg')
+
+
+@pytest.mark.parametrize('named', [b'n\xe4he 1.jpg', 'n\u00e4he\u202f1.jpg'.encode(), b'#100% \\1.jpg'])
+def test_names_that_colmaps_lists_cannot_hold_are_others_in_the_capture(named, tmp_path):
+    pycolmap = pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
+    write(tmp_path / 'source' / 'a.jpg', photo(0))
+    (tmp_path / 'source' / 'a.jpg').rename(tmp_path / 'source' / os.fsdecode(named))
+    shot, = Photos(tmp_path / 'source').take([0], tmp_path / 'images')
+    camera = pycolmap.Camera.create_from_model_name(0, 'RADIAL', 150.0, WIDTH, HEIGHT)
+    extract(pycolmap, tmp_path / 'database.db', tmp_path / 'images', {shot.name: camera}, tmp_path / MASKS)
+    assert not re.search(r'[\s#\\]', shot.name) and shot.name.encode() and (tmp_path / 'images' / shot.name).is_file()
+
+
+def test_two_names_that_would_become_one_are_said(tmp_path):
+    for name in ('a b.jpg', 'a_b.jpg'):
+        write(tmp_path / name, photo(0))
+    with pytest.raises(AprlocError, match=r'a b.jpg and .*a_b.jpg would both be called a_b.jpg'):
+        Photos(tmp_path)
+
+
+def test_what_lies_in_hidden_folders_is_no_photo(tmp_path):
+    """Thumbnails of a viewer, an unfinished capture beside the photos."""
+    for name in ('front/a.jpg', '.thumbnails/normal/a.jpg', '.posed.unfinished/capture/images/a.jpg'):
+        write(tmp_path / name, photo(0))
+    marks = fingerprint(tmp_path, None, 0)
+    assert len(Photos(tmp_path)) == 1
+    write(tmp_path / '.posed.unfinished/capture/images/b.jpg', photo(1))
+    assert fingerprint(tmp_path, None, 0) == marks
+
+
+def test_a_photo_that_its_exif_turns_is_asked_as_it_is_stored(tmp_path, monkeypatch):
+    """Of a portrait photo a telephone stores a landscape, whose calibration and features are those of the landscape."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo(0)).save(tmp_path / 'a.jpg', exif=exif)
+    asked = []
+    answer = SimpleNamespace(status='rejected')
+    monkeypatch.setattr(by_map, 'Localizer', lambda *_: SimpleNamespace(
+        localize=lambda image, camera: asked.append((image.shape, camera)) or answer))
+    manifest = SimpleNamespace(scene=SimpleNamespace(scene_unit_m=1.0), accuracy={})
+    shot, = Photos(tmp_path).take([0], tmp_path / 'taken')
+    by_map._believed(SimpleNamespace(manifest=manifest), [shot], tmp_path / 'taken', 'cpu')
+    assert (shot.optics.width, shot.optics.height) == (WIDTH, HEIGHT) and asked == [((HEIGHT, WIDTH, 3), None)]

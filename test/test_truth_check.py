@@ -35,6 +35,16 @@ def records(T_drive, T_answer, statuses):
             for i, (truth, answer, slip, status) in enumerate(zip(T_drive, T_answer, slips, statuses))]
 
 
+@pytest.mark.parametrize('half', [8, 3])
+def test_a_part_in_another_frame_is_told_where_less_is_allowed(manifest, half):
+    """A SLAM that found itself elsewhere after half of the drive: a map must not learn from that."""
+    T, statuses = answers()
+    moved = torch.cat([se3_exp(torch.ones(6, dtype=torch.float64)) @ T[:half], T[half:]])
+    assert check_drive(records(moved, T, statuses), manifest).startswith('drive: ')
+    text = check_drive(records(moved, T, statuses), manifest, 0.2)
+    assert text.startswith(f'WARNING: drive: {half} of 20' if half == 8 else f'drive: {half} of 20')
+
+
 def test_a_drive_in_the_maps_frame_is_right(manifest):
     T, statuses = answers()
     assert check_drive(records(T, T, statuses), manifest).startswith('drive: 0 of 20 answers')

@@ -1,6 +1,5 @@
 """`aprloc adapt`: a drive of the mapped place without any poses teaches the map's regressor."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,9 +10,12 @@ from tqdm import tqdm
 from aprloc_ros.covariance import prior_covariance
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.histogram import BINS
+from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Lesson, Manifest
 from aprloc_ros.map_bundle import MapBundle, load_map, save_regressor
 from aprloc_ros.refiners import fine_features
+from aprloc_ros.scoring.evaluation import evaluate_map
+from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.adapting.drive import FEWEST, answered, drive_frames
 from aprloc_ros.training.adapting.exam import Exam, Mark, exam_split, passed, sit
 from aprloc_ros.training.datasets import read_capture
@@ -21,10 +23,11 @@ from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import Views, load_views, with_lenses
+from aprloc_ros.training.own_frames import check_new, check_own
 from aprloc_ros.training.posing.sources import open_source
 from aprloc_ros.training.posing.workplace import fingerprint
 from aprloc_ros.training.request import content_hash
-from aprloc_ros.training.resumption import resume
+from aprloc_ros.training.resumption import claim, gone_at_the_end, resume
 from aprloc_ros.training.stages.adaptation import METHODS, Material, adapt_regressor, rehearse, rendered_views
 from aprloc_ros.training.stages.loop import make_fabric
 from aprloc_ros.training.stages.matching import (
@@ -37,6 +40,7 @@ from aprloc_ros.training.stages.matching import (
 _RENDERED_SIDE = 60        # pixels: of views that the field renders to be rehearsed or examined
 _REMEMBERED = 60           # of the map's own views that examine
 _FORGETTING = 0.1          # by what share the regressor may be worse on these
+_CHECKED, _MOST_FAR = 40, 0.2   # frames of a check that the map is asked, and what share of its answers may contradict them
 _BELIEVED = 0.25           # share of the drive's images: of fewer believed answers it is no drive of this place
 
 
@@ -68,33 +72,39 @@ def adapt_map(directory: Path, data: Path, method: str = 'pseudo', check: Path |
     does. Raises AprlocError, and leaves the map as it was, where the taught one is not better, where the map does not know
     the place of the drive, and where it lacks what the method needs. An interrupted call goes on when it is repeated.
     """
+    claim(directory)
     bundle, source = load_map(directory, device), open_source(data)
     work_dir = directory.with_name(f'.{directory.name}.adapting')
-    resume(work_dir, f'{fingerprint(data, None, seed)} {method} {check} {bundle.manifest.regressor.sha256}', say)
-    try:
-        frames = with_lenses(drive_frames(source, bundle.manifest, work_dir, say), bundle.manifest.lenses)
-        frames, believed = answered(bundle, frames, work_dir, device)
+    resume(work_dir, f'{fingerprint(data, None, seed)} {method} {check} {bundle.sha256}', say)
+    with gone_at_the_end(work_dir):
+        frames, believed = answered(bundle, drive_frames(source, bundle.manifest, work_dir, say), work_dir, device)
         say(f'the map believes its answer to {int(believed.sum())} of {len(frames)} images')
-        checked = check and _checked(check, bundle.manifest)
+        checked = check and _checked(check, bundle, device, say)
         found = adaptation(bundle, frames, believed, method, checked, work_dir, seed, device)
         say(found.describe())
         if not found.good:
             raise AprlocError(f'{method}: the taught regressor is not better; the map {bundle.manifest.name} stays as it was')
         manifest = _taught(bundle.manifest, found, method, Path(data).name)
         save_regressor(directory, manifest, found.regressor)
-    except AprlocError:   # the same request would meet the same end
-        shutil.rmtree(work_dir)
-        raise
-    shutil.rmtree(work_dir)
     return manifest
 
 
-def _checked(check: Path, manifest: Manifest) -> tuple[Frame, ...]:
-    """Frames with poses that trained nothing: of the capture that built the map those that its build held out to calibrate."""
+def _checked(check: Path, bundle: MapBundle, device: str, say) -> tuple[Frame, ...]:
+    """Frames with poses that trained nothing: of the capture that built the map those that its build held out to calibrate.
+
+    Raises AprlocError where the map contradicts the poses.
+    """
     capture = read_capture(check)
-    own = content_hash(capture) in manifest.data.hashes
+    own = content_hash(capture) in bundle.manifest.data.hashes
+    (check_own if own else check_new)(bundle, capture)
     frames = calibration_split(capture.train, capture.name)[1] if own else (*capture.train, *capture.test)
-    return with_lenses(frames, manifest.lenses)
+    frames = with_lenses(frames, bundle.manifest.lenses)
+    few = torch.linspace(0, len(frames) - 1, min(_CHECKED, len(frames))).round().long().tolist()
+    text = check_drive(evaluate_map(Localizer(bundle, device), [frames[index] for index in few]), bundle.manifest, _MOST_FAR)
+    if text.startswith('WARNING'):
+        raise AprlocError(f'--check {check}: {text.removeprefix("WARNING: ")}: it takes poses in the frame of the map')
+    say(f'check: {text.removeprefix("drive: ")}')
+    return frames
 
 
 def adaptation(bundle: MapBundle, frames: tuple[Frame, ...], believed: Tensor, method: str, checked: tuple[Frame, ...] | None,

@@ -23,6 +23,7 @@ from aprloc_ros.recordings.trajectory import Trajectory
 from aprloc_ros.recordings.truth import TF_WORD, read_tf, read_topic
 from aprloc_ros.training.datasets import bag, read_capture
 from aprloc_ros.training.datasets.trajectory import read_tum_trajectory
+from aprloc_ros.training.resumption import claim
 
 _IMAGES = 200      # that are localised, evenly over those that the trajectory knows
 _GAP_S = 0.5       # longest pause between two poses that is interpolated
@@ -59,6 +60,7 @@ def align_map(directory: Path, to: str, data: Path, with_scale: bool, device: st
     """Put a map into the frame of a trajectory: a TUM file, or a topic or `tf` of the bag `data`, whose images (or those of a
     capture) the map localises. Raises AprlocError, and leaves the map as it was, where they do not fit.
     """
+    claim(directory)
     bundle = load_map(directory, device)
     with ExitStack() as stack:
         if bag.recognises(data):

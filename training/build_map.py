@@ -26,7 +26,7 @@ from aprloc_ros.training.images.views import Views, common_camera, load_views
 from aprloc_ros.training.posing.unposed import read_or_pose
 from aprloc_ros.training.presets import load_preset
 from aprloc_ros.training.request import Request
-from aprloc_ros.training.resumption import resume
+from aprloc_ros.training.resumption import claim, resume
 from aprloc_ros.training.stages import normalisation
 from aprloc_ros.training.stages.clock import Clock
 from aprloc_ros.training.stages.coordinates import coordinate_arguments, train_coordinates
@@ -200,6 +200,8 @@ class Build:
         """Stage 5: the map's points and its calibration; the work directory goes."""
         _ = self.regressor, self.feature_field   # all processes train
         if self.fabric.global_rank == 0:
+            if target.is_dir():
+                claim(target)
             write_map(self, target)
             shutil.rmtree(self.work_dir)
         self.fabric.barrier()
@@ -212,7 +214,7 @@ class Build:
 
 def _read(data: Path | Sequence[Path], maps: Path, name: str) -> Capture:
     """All drives as one capture."""
-    paths, images = [data] if isinstance(data, (str, Path)) else data, maps / '.building' / f'{name}-images'
+    paths, images = [data] if isinstance(data, (str, Path)) else data, maps / '.building' / f'{name}.images'
     if len(paths) == 1:
         return read_or_pose(paths[0], maps / '.posed' / name, images)
     try:
@@ -250,5 +252,5 @@ def build(name: str, data: Path | Sequence[Path], preset: str = 'small', map_dir
     except BaseException:
         work.pause()
         raise
-    shutil.rmtree(maps / '.building' / f'{name}-images', ignore_errors=True)
+    shutil.rmtree(maps / '.building' / f'{name}.images', ignore_errors=True)
     return target

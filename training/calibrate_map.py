@@ -24,7 +24,9 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.views import with_lenses
+from aprloc_ros.training.own_frames import check_new, check_own
 from aprloc_ros.training.request import content_hash
+from aprloc_ros.training.resumption import claim
 
 _CHECKED_FRAMES = 40
 
@@ -37,8 +39,10 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     What the map knows stays where another drive, which it was not calibrated on, teaches it nothing better of its refiner.
     Raises AprlocError for poses that contradict their images or the map.
     """
+    claim(directory)
     bundle, capture = load_map(directory, device), read_capture(data)
     own = content_hash(capture) in bundle.manifest.data.hashes
+    (check_own if own else check_new)(bundle, capture)
     trained, unseen = calibration_split(capture.train, capture.name) if own else ((), _in_order((*capture.train, *capture.test)))
     trained, unseen = (with_lenses(frames, bundle.manifest.lenses) for frames in (trained, unseen))
     for note in capture.notes:
@@ -49,11 +53,12 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     say(check_drive(evaluate_map(Localizer(bundle, device), _few(unseen)), bundle.manifest))
     prior = regressor_covariance(bundle, unseen, device)
     manifest = replace(bundle.manifest, covariance=prior,
-                       data=replace(bundle.manifest.data, calibration='' if own else capture.name))
+                       data=bundle.manifest.data.calibrated_on('', '') if own else
+                       bundle.manifest.data.calibrated_on(capture.name, content_hash(capture)))
     asked = questions(unseen, trained, query_camera(manifest))
     draft = replace(bundle, manifest=manifest)
     found = calibrate_refiners(draft, asked, seed, device, say)
-    is_new = not own and capture.name != bundle.manifest.data.calibration
+    is_new = not own and manifest.data.calibration_hash != bundle.manifest.data.calibration_hash
     doubt = _doubt(bundle.manifest, found, prior) if is_new else ''
     if doubt:
         say(f'the map keeps its calibration: {doubt}')

@@ -1,9 +1,7 @@
 """`aprloc extend`: what a later drive adds to a map, without the images that built it."""
 
 import copy
-import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,29 +10,31 @@ from pathlib import Path
 import torch
 
 import aprloc_ros
-from aprloc_ros.catalogue import FILE_NAME
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Drive, Manifest, Provenance
 from aprloc_ros.map_bundle import MapBundle, load_map, save_map
 from aprloc_ros.points import MapPoints
 from aprloc_ros.scoring.evaluation import evaluate_map
-from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.calibration.comparison import with_what_holds
 from aprloc_ros.training.calibration.questions import questions
-from aprloc_ros.training.calibration.refiner_calibration import calibrate_refiners, regressor_covariance, with_refiners
-from aprloc_ros.training.datasets import read_capture
-from aprloc_ros.training.datasets.capture import Capture, Frame, NoPoses, SparsePoints
+from aprloc_ros.training.calibration.refiner_calibration import (
+    RefinerScores,
+    calibrate_refiners,
+    regressor_covariance,
+    with_refiners,
+)
+from aprloc_ros.training.datasets.capture import Capture, Frame, SparsePoints
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.drive_scores import describe_drive, drive_accuracy
 from aprloc_ros.training.foundation import Foundation, find_foundation
 from aprloc_ros.training.images.views import Views, load_views, with_lenses
+from aprloc_ros.training.later_drive import check_belongs, read_drive
 from aprloc_ros.training.memory import Memory, known_drives, rendered_memory
-from aprloc_ros.training.posing.by_map import pose_by_map
-from aprloc_ros.training.posing.sources import is_source
+from aprloc_ros.training.own_frames import check_own
 from aprloc_ros.training.presets import PRESETS
-from aprloc_ros.training.request import content_hash
-from aprloc_ros.training.resumption import resume
+from aprloc_ros.training.request import content_hash, taken_as
+from aprloc_ros.training.resumption import claim, gone_at_the_end, resume
 from aprloc_ros.training.stages.coordinates import train_coordinates
 from aprloc_ros.training.stages.growth import grown
 from aprloc_ros.training.stages.loop import make_fabric, write_atomically
@@ -45,8 +45,6 @@ from aprloc_ros.training.structure.sightings import Sightings
 
 _BOUND = 1.5            # of a map's points, over those of its preset
 _SHARE = 0.5            # of the preset's points that a drive may add
-_CHECKED_FRAMES = 60
-_FEWEST_BELIEVED = 10
 _MOST_LOST = 0.01       # of what the map already knew
 
 
@@ -60,6 +58,7 @@ class Extension:
     work_dir: Path
     device: str
     say: Callable[[str], None]
+    posed_by_map: bool   # what the map answered is then all that is known of the drive's poses
 
     @cached_property
     def _split(self) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
@@ -157,9 +156,17 @@ class Extension:
         unseen, bundle = (*self.memory.unseen, *self.calibration), load_map(draft, self.device)
         asked = questions(unseen, self.memory.trained, manifest.descriptors.camera)
         bundle = replace(bundle, manifest=replace(bundle.manifest, covariance=regressor_covariance(bundle, unseen, self.device),
-                                                  data=replace(manifest.data, calibration='')))
-        found = calibrate_refiners(bundle, asked, manifest.data.seed, self.device, self.say)
-        return with_refiners(bundle, with_what_holds(self.bundle.manifest.refiners, found, bundle.manifest.covariance, self.say))
+                                                  data=manifest.data.calibrated_on('', '')))
+        found = with_what_holds(self.bundle.manifest.refiners, calibrate_refiners(bundle, asked, manifest.data.seed, self.device, self.say),
+                                bundle.manifest.covariance, self.say)
+        return with_refiners(bundle, self._no_surer(found) if self.posed_by_map else found)
+
+    def _no_surer(self, found: dict[str, RefinerScores]) -> dict[str, RefinerScores]:
+        """Refiners that claim no less error than before: of that, the map's own answers to a drive know nothing."""
+        known = self.bundle.manifest.refiners
+        self.say('the poses of the drive are the map\'s own: it claims no less error than before; aprloc calibrate it on a drive with poses')
+        return {name: replace(one, spec=replace(one.spec, covariance=one.spec.covariance.no_surer_than(known[name].covariance)))
+                if name in known else one for name, one in found.items()}
 
 
 def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', say=print) -> MapBundle:
@@ -169,60 +176,35 @@ def extend_map(directory: Path, drives: Sequence[Path], device: str = 'auto', sa
     what it knows. Raises AprlocError, and leaves the map as it was, where drive and map do not belong together, and where the
     map would get worse.
     """
+    claim(directory)
     bundle = load_map(directory, device)
     if bundle.points is None:
         raise AprlocError(f'the map {bundle.manifest.name} has no descriptors, which is what a drive adds to; rebuild it with '
                           'aprloc build')
-    folder = directory.parent / '.building' / f'{directory.name}-extend'
-    captures = [_read(path, bundle, folder / 'drives' / str(number), device, say) for number, path in enumerate(drives)]
-    known, drive = known_drives(bundle.manifest, captures)
-    drive = replace(drive, **{part: with_lenses(getattr(drive, part), bundle.manifest.lenses) for part in ('train', 'test')})
-    work_dir = _prepared(folder / 'work', directory, captures, say)
-    for note in drive.notes:
-        say(note)
-    say(_checked(bundle, drive, device))
-    memory = known or rendered_memory(bundle, work_dir, say)
-    extension = Extension(bundle, drive, memory, work_dir, device, say)
-    extended = extension.finished()
-    extended = replace(extended, manifest=_scored(extension, extended))
-    save_map(directory, extended.manifest, extended.regressor, extended.field, extended.extractor, extended.points,
-             {path.name: path.read_bytes() for path in directory.glob('*.csv')})
-    shutil.rmtree(folder)
+    folder = directory.parent / '.building' / f'{directory.name}.extend'   # no map has a dot in its name
+    with gone_at_the_end(folder):
+        extended = _extended(bundle, drives, folder, device, say)
+        save_map(directory, extended.manifest, extended.regressor, extended.field, extended.extractor, extended.points,
+                 {path.name: path.read_bytes() for path in directory.glob('*.csv')})
     return extended
 
 
-def _read(data: Path, bundle: MapBundle, folder: Path, device: str, say) -> Capture:
-    """The drive, its images extracted into the folder; where they have no poses, the map gives them some."""
-    try:
-        return read_capture(data, folder / 'images')
-    except NoPoses:
-        if not is_source(data):
-            raise
-    folder.mkdir(parents=True, exist_ok=True)
-    return read_capture(pose_by_map(bundle, data, folder / Path(data).name, device, say))
-
-
-def _prepared(work_dir: Path, directory: Path, captures: Sequence[Capture], say) -> Path:
-    """The work directory, with what an interrupted call of the same request left there."""
-    map_hash = hashlib.sha256((directory / FILE_NAME).read_bytes()).hexdigest()
-    resume(work_dir, json.dumps([map_hash, *map(content_hash, captures), aprloc_ros.__version__]), say)
-    return work_dir
-
-
-def _checked(bundle: MapBundle, drive: Capture, device: str) -> str:
-    """What the map says of the drive's poses. AprlocError where they contradict it, or where it knows nothing of the drive."""
-    frames = drive.train
-    few = torch.linspace(0, len(frames) - 1, min(_CHECKED_FRAMES, len(frames))).round().long().tolist()
-    records = evaluate_map(Localizer(bundle, device), [frames[index] for index in few])
-    believed = sum(record.status == 'refined' for record in records)
-    if believed < min(_FEWEST_BELIEVED, len(records) / 2):
-        raise AprlocError(f'no overlap was found between {drive.name} and the map: it believes {believed} of {len(records)} of its '
-                          'answers. It is of another place, or in another light altogether: extend the map by a drive between '
-                          'them first (dusk before night), or build it anew from all drives')
-    text = check_drive(records, bundle.manifest)
-    if text.startswith('WARNING'):
-        raise AprlocError(f'{text.removeprefix("WARNING: ")}: a map learns from poses in its own frame alone')
-    return text
+def _extended(bundle: MapBundle, drives: Sequence[Path], folder: Path, device: str, say) -> MapBundle:
+    captures = [read_drive(path, bundle, folder / 'drives' / str(number), device, say) for number, path in enumerate(drives)]
+    hashes = [content_hash(capture) for capture in captures]
+    for capture in (capture for capture, each in zip(captures, hashes) if each in bundle.manifest.data.hashes):
+        check_own(bundle, capture)
+    known, drive = known_drives(bundle.manifest, captures)
+    drive = replace(drive, **{part: with_lenses(getattr(drive, part), bundle.manifest.lenses) for part in ('train', 'test')})
+    work_dir = folder / 'work'
+    resume(work_dir, json.dumps([bundle.sha256, hashes, *map(taken_as, captures), aprloc_ros.__version__]), say)
+    for note in drive.notes:
+        say(note)
+    say(check_belongs(bundle, drive, device))
+    memory = known or rendered_memory(bundle, work_dir, say)
+    extension = Extension(bundle, drive, memory, work_dir, device, say, drive.root.is_relative_to(folder))
+    extended = extension.finished()
+    return replace(extended, manifest=_scored(extension, extended))
 
 
 def _scored(extension: Extension, extended: MapBundle) -> Manifest:
@@ -232,15 +214,17 @@ def _scored(extension: Extension, extended: MapBundle) -> Manifest:
 
     drive, say = extension.drive, extension.say
     new = score(extended, extension.unseen)
-    say(f'{drive.name}, before: {describe_drive(score(extension.bundle, extension.unseen))}')
-    say(f'{drive.name}, now:    {describe_drive(new)}')
+    called = f'{drive.name} (by the map\'s own poses)' if extension.posed_by_map else drive.name
+    say(f'{called}, before: {describe_drive(score(extension.bundle, extension.unseen))}')
+    say(f'{called}, now:    {describe_drive(new)}')
     before, now = (score(bundle, extension.memory.scored) for bundle in (extension.bundle, extended))
     say(f'{extension.memory.text}, before: {describe_drive(before)}')
     say(f'{extension.memory.text}, now:    {describe_drive(now)}')
     if now['right'] < before['right'] - _MOST_LOST - 1e-9:
         raise AprlocError(f'the map would forget: {now["right"]:.1%} instead of {before["right"]:.1%} of {extension.memory.text} would '
                           f'be right; it stays as it was. Build it anew from all drives, if their images are there')
-    entry = Drive(drive.format, drive.name, len(drive.train), len(drive.test), content_hash(drive), new)
+    entry = Drive(drive.format, drive.name, len(drive.train), len(drive.test), content_hash(drive),
+                  {} if extension.posed_by_map else new)
     data = extended.manifest.data
     return replace(extended.manifest, data=replace(data, drives=(*(data.drives or (_first(data),)), entry)))
 

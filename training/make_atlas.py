@@ -1,6 +1,6 @@
 """`aprloc atlas`: one network learns the places of several maps, and which of them an image shows."""
 
-import shutil
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from aprloc_ros.networks import to_T
 from aprloc_ros.networks.ms_transformer import SIDE, MSTransformer
 from aprloc_ros.training.images.views import Views, common_camera, load_views
 from aprloc_ros.training.own_frames import own_frames
-from aprloc_ros.training.resumption import resume
+from aprloc_ros.training.resumption import gone_at_the_end, resume
 from aprloc_ros.training.stages.loop import make_fabric
 from aprloc_ros.training.stages.scenes import SceneTraining, collect_looks, train_scenes
 
@@ -34,6 +34,17 @@ class Lesson:
     views: Views
     unseen: Views
 
+    @property
+    def images_hash(self) -> str:
+        """Of the images that train."""
+        return hashlib.sha256(self.views.images.numpy().tobytes()).hexdigest()
+
+    @property
+    def content_hash(self) -> str:
+        """Of these and their poses."""
+        poses = self.manifest.scene.pose_to_scene(self.views.T_map_cam)
+        return self.images_hash + hashlib.sha256(poses.numpy().tobytes()).hexdigest()
+
 
 def make_atlas(name: str, sources: Mapping[str, Path], map_dir: Path | None = None, device: str = 'auto', seed: int = 0,
                weights: str = 'imagenet', config: SceneTraining | None = None, say=print) -> Path:
@@ -47,18 +58,18 @@ def make_atlas(name: str, sources: Mapping[str, Path], map_dir: Path | None = No
     maps, config = Path(map_dir or USER_MAPS).expanduser(), config or SceneTraining()
     target, work_dir = check_target(maps / name, ATLAS), maps / f'.{name}.atlas'
     lessons = [read_lesson(find_map(each, map_dir), data, config) for each, data in sources.items()]
-    resume(work_dir, f'{[lesson.manifest.data.content_hash for lesson in lessons]} {config} {seed} {weights}', say)
-    fabric = make_fabric(device)
-    looks = [collect_looks(fabric, lesson.views, lesson.manifest.scene, config, seed, work_dir / f'{index}.pt', weights)
-             for index, lesson in enumerate(lessons)]
-    network = train_scenes(fabric, looks, config, seed, work_dir, weights)
-    places = tuple(_place(network, index, lesson) for index, lesson in enumerate(lessons))
-    for each in places:
-        say(f'{each.map}: {each.accuracy["chosen"]:.1%} of {each.accuracy["frames"]:.0f} images are said to be of it, '
-            f'{each.accuracy["median_m"]:.3f} m / {each.accuracy["median_deg"]:.2f} deg')
-    manifest = AtlasManifest(name, ModelSpec(KIND, {'scenes': len(places), **config.arguments}), places)
-    save_atlas(target, manifest, network)
-    shutil.rmtree(work_dir)
+    _check_different(dict(zip(sources, lessons)))
+    resume(work_dir, f'{[lesson.content_hash for lesson in lessons]} {config} {seed} {weights}', say)
+    with gone_at_the_end(work_dir):
+        fabric = make_fabric(device)
+        looks = [collect_looks(fabric, lesson.views, lesson.manifest.scene, config, seed, work_dir / f'{index}.pt', weights)
+                 for index, lesson in enumerate(lessons)]
+        network = train_scenes(fabric, looks, config, seed, work_dir, weights)
+        places = tuple(_place(network, index, each, lesson) for index, (each, lesson) in enumerate(zip(sources, lessons)))
+        for each in places:
+            say(f'{each.map}: {each.accuracy["chosen"]:.1%} of {each.accuracy["frames"]:.0f} images are said to be of it, '
+                f'{each.accuracy["median_m"]:.3f} m / {each.accuracy["median_deg"]:.2f} deg')
+        save_atlas(target, AtlasManifest(name, ModelSpec(KIND, {'scenes': len(places), **config.arguments}), places), network)
     return target
 
 
@@ -67,6 +78,10 @@ def parse_places(texts: Sequence[str]) -> dict[str, Path]:
     for text in texts:
         if not all(text.partition('=')):
             raise AprlocError(f'{text!r} must be MAP=CAPTURE: the name of a map and the folder that it was built from')
+    names = [text.partition('=')[0] for text in texts]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise AprlocError(f'{twice} is given more than once; each map once, with the capture that it was built from')
     return {name: Path(path) for name, _, path in (text.partition('=') for text in texts)}
 
 
@@ -78,12 +93,21 @@ def read_lesson(directory: Path, data: Path, config: SceneTraining) -> Lesson:
     return Lesson(manifest, load_views(fit, camera), load_views(test or calibration, camera))
 
 
-def _place(network: MSTransformer, index: int, lesson: Lesson) -> Place:
+def _check_different(lessons: Mapping[str, Lesson]) -> None:
+    """AprlocError for maps of the same images, a map under two names say: nothing could tell them apart."""
+    names = {}
+    for name, lesson in lessons.items():
+        other = names.setdefault(lesson.images_hash, name)
+        if other != name:
+            raise AprlocError(f'{other} and {name} are of the same images, and no network can tell them apart; give one of them')
+
+
+def _place(network: MSTransformer, index: int, name: str, lesson: Lesson) -> Place:
     chosen, T_map_cam = answers(network, index, lesson)
     error_m, error_deg = pose_errors(T_map_cam, lesson.unseen.T_map_cam)
     accuracy = {'chosen': (chosen == index).double().mean().item(), 'median_m': error_m.median().item(),
                 'median_deg': error_deg.median().item(), 'frames': float(len(chosen))}
-    return Place(lesson.manifest.name, lesson.manifest.data.content_hash, accuracy)
+    return Place(name, lesson.manifest.data.content_hash, accuracy)
 
 
 @torch.inference_mode()

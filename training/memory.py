@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import torch
 from tqdm import tqdm
 
@@ -14,6 +13,7 @@ from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.drives import joined
+from aprloc_ros.training.datasets.files import save_image
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import with_lenses
@@ -64,7 +64,7 @@ def rendered_memory(bundle: MapBundle, work_dir: Path, say) -> Memory:
         if not path.is_file():
             pixels = renderer.render(poses[view:view + 1], EVEN_EXPOSURE[None])[0].permute(1, 2, 0).numpy()
             partial = path.with_suffix('.partial.png')
-            cv2.imwrite(str(partial), pixels[..., ::-1])
+            save_image(partial, pixels[..., ::-1])
             partial.replace(path)
         frames.append(Frame(path.name, path, poses[view], camera, sequence='rendered', stamp_s=float(view)))
     frames = tuple(frames)

@@ -14,6 +14,7 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.views import with_lenses
 from aprloc_ros.training.presets import PRESETS
+from aprloc_ros.training.resumption import claim
 from aprloc_ros.training.stages.patches import build_patches
 
 _SAME = 1e-5   # of poses, relative: a map keeps its views' in single precision
@@ -25,6 +26,7 @@ def patch_map(directory: Path, data: Path) -> int:
     Gates and covariances stay those of the map without: calibrate it again. Raises AprlocError for another capture than
     the one that the map was built from, and for a map without points.
     """
+    claim(directory)
     bundle, capture = load_map(directory, 'cpu'), read_capture(data)
     if bundle.points is None:
         raise AprlocError(f'the map {bundle.manifest.name} has no descriptors, whose points patches lie on; rebuild it with '

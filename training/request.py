@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import aprloc_ros
 from aprloc_ros.config import to_mapping
@@ -39,14 +40,21 @@ class Request:
 
     def fingerprint(self) -> str:
         """Equal for builds that may continue one another."""
-        return json.dumps([self.name, self.content_hash, _taken_as(self.capture), to_mapping(self.preset), self.seed,
+        return json.dumps([self.name, self.content_hash, taken_as(self.capture), to_mapping(self.preset), self.seed,
                            self.imagenet, aprloc_ros.__version__])
 
 
-def _taken_as(capture: Capture) -> str:
-    """Hash of the cameras, masks and bits that the frames were read with."""
+def taken_as(capture: Capture) -> str:
+    """Hash of what a capture says besides poses and images: cameras, masks, bits, depths and points."""
     digest = hashlib.sha256()
     for frame in (*capture.train, *capture.test):
-        mask = frame.mask and (frame.mask.hides, hashlib.sha256(frame.mask.path.read_bytes()).hexdigest())
-        digest.update(repr((frame.camera, mask, frame.sample_bits)).encode())
+        mask = frame.mask and (frame.mask.hides, _of_file(frame.mask.path))
+        depth = frame.depth_path and (frame.depth_unit_m, _of_file(frame.depth_path))
+        digest.update(repr((frame.camera, mask, frame.sample_bits, depth)).encode())
+    for part in (capture.points.xyz, capture.points.observations) if capture.points else ():
+        digest.update(part.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _of_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

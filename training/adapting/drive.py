@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.training.datasets.capture import Frame
-from aprloc_ros.training.datasets.sizes import has_aspect
+from aprloc_ros.training.posing.lenses import of_the_map
 from aprloc_ros.training.posing.pose import choose
 from aprloc_ros.training.posing.selection import Selection
 from aprloc_ros.training.posing.shots import Shot, Source
@@ -46,16 +45,8 @@ def drive_frames(source: Source, manifest: Manifest, work_dir: Path, say) -> tup
 
 
 def _frame(shot: Shot, folder: Path, manifest: Manifest) -> Frame:
-    camera = shot.optics.camera or _own_camera(shot, manifest.camera)
+    camera = of_the_map(shot, manifest)
     return Frame(shot.name, folder / shot.name, torch.eye(4, dtype=torch.float64), camera, shot.stamp_s, shot.sequence)
-
-
-def _own_camera(shot: Shot, own: Camera) -> Camera:
-    size = shot.optics.width, shot.optics.height
-    if not has_aspect(size, (own.width, own.height)):
-        raise AprlocError(f'{shot.name}: the image is {size[0]}x{size[1]}, not of the aspect of the map\'s camera ({own.width}x'
-                          f'{own.height}); put a camera.yaml of ROS with the images, or record camera_info')
-    return own.resized(*size)
 
 
 def answered(bundle: MapBundle, frames: tuple[Frame, ...], work_dir: Path, device: str) -> tuple[tuple[Frame, ...], Tensor]:

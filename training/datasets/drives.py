@@ -3,10 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.frame_file import read_frame
+
+_SAME = 0.5     # of the smaller one's images: a robot comes by, but never so
+_DIGITS = 6     # of poses that went through a text file
 
 
 def joined(captures: Sequence[Capture]) -> Capture:
@@ -14,7 +18,7 @@ def joined(captures: Sequence[Capture]) -> Capture:
 
     Frames and sequences have their drive's name before their own. Points that single captures bring are left out: no point
     of theirs was seen on two drives, which is what descriptors learn from. Raises AprlocError for a drive that is given
-    twice, and for drives of which one is in metres and another is not.
+    twice, in a copy or a link too, and for drives of which one is in metres and another is not.
     """
     if len(captures) == 1:
         return captures[0]
@@ -25,6 +29,10 @@ def joined(captures: Sequence[Capture]) -> Capture:
     if len(set(units.values())) > 1:
         raise AprlocError('the drives are in different units (' + ', '.join(f'{name}: {unit}' for name, unit in units.items())
                           + '), so not in one frame; pose their images together: aprloc pose')
+    for capture, other in combinations(captures, 2):
+        same = len(_places(capture) & _places(other))
+        if same > _SAME * min(len(each.train) + len(each.test) for each in (capture, other)):
+            raise AprlocError(f'{capture.root} and {other.root} are one drive: {same} of their images have the same poses; each drive once')
     drives = tuple(_named(capture, name) for capture, name in zip(captures, _names(captures)))
     dropped = ('points that single drives bring are not used: they are triangulated anew, across the drives',)
     notes = [f'{drive.name}: {note}' for drive in drives for note in drive.notes]
@@ -52,6 +60,10 @@ def _names(captures: Sequence[Capture]) -> list[str]:
         met[capture.name] += 1
         names.append(capture.name if met[capture.name] == 1 else f'{capture.name}-{met[capture.name]}')
     return names
+
+
+def _places(capture: Capture) -> set[bytes]:
+    return {(frame.T_map_cam.numpy().round(_DIGITS) + 0.0).tobytes() for frame in (*capture.train, *capture.test)}   # no -0
 
 
 def _named(capture: Capture, name: str) -> Capture:

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import cv2
+import numpy as np
 from PIL import Image
 
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, Unwritten
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 SMALLER_COPIES = ('images_2', 'images_4', 'images_8')   # where nerfstudio and LLFF put copies of `images`
@@ -54,8 +56,13 @@ def _spellings(path: Path) -> Iterator[Path]:
 
 
 def visible(folder: Path, pattern: str = '*') -> list[Path]:
-    """What lies in a folder, sorted, without what systems leave there (`._NAME`, `.DS_Store`)."""
-    return [path for path in sorted(folder.glob(pattern)) if not path.name.startswith('.')]
+    """What lies in a folder, sorted, without what systems leave there (`._NAME`, `.DS_Store`) and what is in hidden folders."""
+    return [path for path in sorted(folder.glob(pattern)) if is_seen(path, folder)]
+
+
+def is_seen(path: Path, folder: Path) -> bool:
+    """Whether it lies in the folder, and neither itself nor what it lies in is hidden there."""
+    return path.is_relative_to(folder) and not any(part.startswith('.') for part in path.relative_to(folder).parts)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -80,6 +87,15 @@ def unposed(paths: Iterable[Path], depths: Iterable[Path | None] = ()) -> tuple[
         if not all(is_posed):
             notes.append(f'{is_posed.count(False)} of {len(is_posed)} images in {folder} have no pose and are not used')
     return tuple(notes)
+
+
+def save_image(path: Path, bgr: np.ndarray, *parameters: int) -> None:
+    """Write an image [H, W, 3] or [H, W] uint8 whole, or not at all: OpenCV says nothing where it cannot. Raises Unwritten."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)   # not through a link
+    if not cv2.imwrite(str(path), bgr, parameters):
+        path.unlink(missing_ok=True)
+        raise Unwritten(f'{path}: cannot be written; is the disk full?')
 
 
 def image_size(path: Path) -> tuple[int, int]:

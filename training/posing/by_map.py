@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,24 +15,24 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.similarity import Similarity
+from aprloc_ros.recordings.decoding.encoded_images import read_image
 from aprloc_ros.training.datasets.colmap_model import TIMES_FILE
 from aprloc_ros.training.datasets.frame_file import write_frame
 from aprloc_ros.training.datasets.splits import MIN_FRAMES
-from aprloc_ros.training.posing.lenses import colmap_camera
+from aprloc_ros.training.posing.lenses import colmap_camera, of_the_map
 from aprloc_ros.training.posing.mapping import map_parts
 from aprloc_ros.training.posing.pose import RECORD_FILE, choose, match_shots
 from aprloc_ros.training.posing.posed import camera_poses, transform
 from aprloc_ros.training.posing.selection import Selection
 from aprloc_ros.training.posing.shots import Optics, Shot
 from aprloc_ros.training.posing.sources import open_source
+from aprloc_ros.training.posing.ties import FEWEST, agree, tie, within_reach
 from aprloc_ros.training.posing.workplace import Workplace, fingerprint
 from aprloc_ros.training.structure.colmap import ends_at_once, load_pycolmap
 from aprloc_ros.training.structure.features import extract
 
-_FEWEST_TIES = 4         # believed images of a part that agree about where it lies
-_TIED_SHARE = 0.6        # of its believed images
-_REACH = 0.02            # of the scene's size, or three times the map's own 95 % error: what agrees
+_REACH, _REACH_DEG = 0.02, 2.0   # of the scene's size, or three times the map's own 95 % error: what agrees
+_MOST_BELIEVED = 0.6     # of the images of a part too small to be tied: the map knows them without
 _PRIOR_SD = 0.0005       # of the scene's size, of a believed position
 
 
@@ -44,11 +43,12 @@ class _Believed:
     T_map_cam: dict[str, Tensor]
     reach_m: float   # from where a believed image may be
     sd_m: float
+    reach_deg: float = _REACH_DEG
 
     def agrees(self, name: str, T_map_cam: Tensor) -> bool:
-        """Whether a pose [4, 4] of the image is where the map believes it: the map's own is the better one then."""
+        """Whether a pose [4, 4] of the image is the one that the map believes: the map's own is the better one then."""
         known = self.T_map_cam.get(name)
-        return known is not None and bool((T_map_cam[:3, 3] - known[:3, 3]).norm() < self.reach_m)
+        return known is not None and bool(agree(T_map_cam[None], known[None], self.reach_m, self.reach_deg))
 
 
 def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Callable[[str], None]) -> Path:
@@ -58,16 +58,17 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
     too little of it is left.
     """
     pycolmap, source, record = load_pycolmap(), open_source(data), out / RECORD_FILE
-    if record.is_file() and json.loads(record.read_text())['request'] == fingerprint(source.path, None, 0):
+    request = json.dumps([fingerprint(source.path, None, 0), bundle.sha256])
+    if record.is_file() and json.loads(record.read_text())['request'] == request:
         return out
     say(f'{data} has no poses: asking the map for them')
     shutil.rmtree(out, ignore_errors=True)
-    place = Workplace(out, source.path, None, 0, say)
+    place = Workplace(out, request, say)
     chosen = Selection(**place.remembered('chosen', lambda: asdict(choose(source, None))))
     shots = [_with_camera(shot, bundle) for shot in source.take(chosen.indices, place.images)]
     believed = _believed(bundle, shots, place.images, device)
     say(f'{chosen.text}; the map believes {len(believed.T_map_cam)} of {len(shots)}')
-    if len(believed.T_map_cam) < _FEWEST_TIES:
+    if len(believed.T_map_cam) < FEWEST:
         place.abandon()
         raise AprlocError(f'no overlap was found between {data} and the map: it believes {len(believed.T_map_cam)} of {len(shots)} of '
                           'its answers. It is of another place, or in another light altogether: extend the map by a drive between '
@@ -78,16 +79,13 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
     match_shots(pycolmap, place.database, shots, chosen.is_video, say)
     fixed = set(range(1, 1 + len({shot.optics for shot in shots})))
     parts = map_parts(pycolmap, place.database, place.images, place.folder / 'models', fixed, 0, len(shots))
-    found = dict(believed.T_map_cam)
-    for part in parts:
-        if _tied(pycolmap, part, believed):
-            found |= {name: T for name, T in camera_poses(part).items() if not believed.agrees(name, T)}
+    found = _connected(pycolmap, parts, believed)
     say(_connection(shots, found))
     if len(found) < MIN_FRAMES:
         place.abandon()
         raise AprlocError(f'{data}: only {len(found)} of {len(shots)} images could be connected to the map, it takes {MIN_FRAMES}')
     _write(pycolmap, [shot for shot in shots if shot.name in found], found, place.folder / 'capture', bundle)
-    record = {'request': fingerprint(source.path, None, 0), 'source': str(source.path)}
+    record = {'request': request, 'source': str(source.path)}
     (place.folder / 'capture' / RECORD_FILE).write_text(json.dumps(record, indent=2) + '\n')
     place.finish()
     return place.out
@@ -95,40 +93,62 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
 
 def _with_camera(shot: Shot, bundle: MapBundle) -> Shot:
     """A lens that nobody calibrated is taken for that of the map."""
-    optics = shot.optics
-    camera = bundle.manifest.source(optics.camera, optics.width, optics.height)
-    return replace(shot, optics=Optics(optics.width, optics.height, camera))
+    return replace(shot, optics=Optics(shot.optics.width, shot.optics.height, of_the_map(shot, bundle.manifest)))
 
 
 def _believed(bundle: MapBundle, shots: list[Shot], folder: Path, device: str) -> _Believed:
     localizer, found = Localizer(bundle, device), {}
     for shot in tqdm(shots, desc='asking the map', unit='image', leave=False, mininterval=2.0):
-        image = cv2.cvtColor(cv2.imread(str(folder / shot.name)), cv2.COLOR_BGR2RGB)
-        estimate = localizer.localize(image, shot.optics.camera)
+        estimate = localizer.localize(read_image(folder / shot.name), shot.optics.camera)   # not turned by its EXIF
         if estimate.status == 'refined':
             found[shot.name] = estimate.T_map_cam.double().cpu()
-    unit_m = bundle.manifest.scene.scene_unit_m
-    return _Believed(found, max(_REACH * unit_m, 3 * bundle.manifest.accuracy.get('p95_m', 0.0)), _PRIOR_SD * unit_m)
+    unit_m, accuracy = bundle.manifest.scene.scene_unit_m, bundle.manifest.accuracy
+    return _Believed(found, max(_REACH * unit_m, 3 * accuracy.get('p95_m', 0.0)), _PRIOR_SD * unit_m,
+                     max(_REACH_DEG, 3 * accuracy.get('p95_deg', 0.0)))
 
 
-def _tied(pycolmap, part, believed: _Believed) -> bool:
-    """Bring a part into the map's frame, in place; False where too few believed images agree about where it lies."""
+def _connected(pycolmap, parts: list, believed: _Believed) -> dict[str, Tensor]:
+    """Name -> T_map_cam [4, 4] of what the map believes and nothing contradicts, and of what parts of the drive add to it.
+
+    Of a part that has no place in the map its images are left out, believed or not: answers that do not fit one another are
+    wrong, and so are a few among many that the map does not know.
+    """
+    found, apart = {}, set()
+    for part in parts:
+        names = set(camera_poses(part))
+        tied = _tied(pycolmap, part, believed)
+        known = len(names & believed.T_map_cam.keys())
+        if tied or known >= FEWEST or known < _MOST_BELIEVED * len(names):
+            apart |= names
+        found |= tied
+    return {**{name: T for name, T in believed.T_map_cam.items() if name not in apart}, **found}
+
+
+def _tied(pycolmap, part, believed: _Believed) -> dict[str, Tensor]:
+    """Bring a part into the map's frame, in place -> its poses there; none where too few believed images agree about where it
+    lies. Images so far from these that they do not say where they are are left out.
+    """
+    if not _brought(pycolmap, part, believed):
+        return {}
+    ties = {name: believed.T_map_cam[name][:3, 3] for name, T in camera_poses(part).items() if believed.agrees(name, T)}
+    _adjust(pycolmap, part, ties, believed.sd_m)
+    if not _brought(pycolmap, part, believed):   # COLMAP has moved it by the places alone
+        return {}
     posed = camera_poses(part)
-    names = [name for name in posed if name in believed.T_map_cam]
-    if len(names) < _FEWEST_TIES:
+    near = within_reach(torch.stack([T[:3, 3] for T in posed.values()]), torch.stack(list(ties.values())))
+    return {name: believed.T_map_cam[name] if believed.agrees(name, T) else T
+            for (name, T), is_near in zip(posed.items(), near.tolist()) if is_near}
+
+
+def _brought(pycolmap, part, believed: _Believed) -> bool:
+    posed = {name: T for name, T in camera_poses(part).items() if name in believed.T_map_cam}
+    if len(posed) < FEWEST:
         return False
-    wanted = np.stack([believed.T_map_cam[name][:3, 3].numpy() for name in names])
-    ransac = pycolmap.RANSACOptions(max_error=believed.reach_m, random_seed=0)
-    change = pycolmap.align_reconstruction_to_locations(part, names, wanted, _FEWEST_TIES, ransac)
-    if change is None:
-        return False
-    transform(pycolmap, part, Similarity(change.scale, torch.from_numpy(change.rotation.matrix()),
-                                         torch.from_numpy(np.array(change.translation)), 0.0, ''))
-    agree = [name for name, T in camera_poses(part).items() if believed.agrees(name, T)]
-    if len(agree) < max(_FEWEST_TIES, _TIED_SHARE * len(names)):
-        return False
-    _adjust(pycolmap, part, {name: believed.T_map_cam[name][:3, 3] for name in agree}, believed.sd_m)
-    return True
+    change = tie(torch.stack(list(posed.values())), torch.stack([believed.T_map_cam[name] for name in posed]), believed.reach_m,
+                 believed.reach_deg)
+    if change is not None:
+        transform(pycolmap, part, change)
+    return change is not None
 
 
 def _adjust(pycolmap, part, positions: dict[str, Tensor], sd_m: float) -> None:
@@ -146,9 +166,10 @@ def _adjust(pycolmap, part, positions: dict[str, Tensor], sd_m: float) -> None:
     options = pycolmap.BundleAdjustmentOptions()
     options.ceres.solver_options.num_threads = 1
     options.print_summary = False
+    by_priors = pycolmap.PosePriorBundleAdjustmentOptions()
+    by_priors.alignment_ransac.random_seed = 0
     with ends_at_once():
-        pycolmap.create_pose_prior_bundle_adjuster(options, pycolmap.PosePriorBundleAdjustmentOptions(), config, priors,
-                                                   part).solve()
+        pycolmap.create_pose_prior_bundle_adjuster(options, by_priors, config, priors, part).solve()
 
 
 def _connection(shots: list[Shot], found: dict[str, Tensor]) -> str:

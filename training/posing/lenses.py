@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from aprloc_ros.camera import Camera
+from aprloc_ros.camera import Camera, may_have_taken
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.lens import Lens
+from aprloc_ros.manifest import Manifest
 from aprloc_ros.training.datasets.intrinsics import make_camera, parameter_names
 from aprloc_ros.training.posing.shots import Optics, Shot
 from aprloc_ros.training.structure.colmap import ends_at_once
@@ -25,6 +27,18 @@ def colmap_camera(pycolmap, optics: Optics):
         camera = pycolmap.Camera.create_from_model_name(0, _UNKNOWN_MODEL, focal_px, optics.width, optics.height)
     camera.has_prior_focal_length = bool(optics.camera or optics.focal_px)
     return camera
+
+
+def of_the_map(shot: Shot, manifest: Manifest) -> Camera:
+    """What took an image that goes into a map: without calibration what took the map's drive.
+
+    Raises AprlocError for an image that this cannot have taken.
+    """
+    optics, own = shot.optics, manifest.taken_by or manifest.camera
+    if optics.camera is None and not may_have_taken(own, optics.width, optics.height):
+        raise AprlocError(f'{shot.name}: the image is {optics.width}x{optics.height}, not of the aspect of the map\'s camera '
+                          f'({own.width}x{own.height}); put a camera.yaml of ROS with the images, or record camera_info')
+    return manifest.source(optics.camera, optics.width, optics.height)
 
 
 def calibrated(shots: Iterable[Shot]) -> dict[int, Camera]:

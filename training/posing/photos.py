@@ -1,5 +1,7 @@
 """A folder of images, of one camera or several, as a source."""
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,6 +35,7 @@ class Photos:
         if not self._files:
             raise AprlocError(f'{path}: no image in this folder (looked for {", ".join(IMAGE_SUFFIXES)}); convert others, '
                               f'such as HEIC, to JPEG')
+        self._check_names()
         calibration = path / 'camera.yaml'
         self._camera = read_camera_yaml(calibration) if calibration.is_file() else None
         self._optics_of = {}
@@ -55,7 +58,15 @@ class Photos:
             yield Shot(name, self._optics(file), None, self._sequence(file))
 
     def _name(self, file: Path) -> str:
-        return file.relative_to(self.path).as_posix().replace(' ', '_')   # COLMAP's lists have no names with spaces
+        """As COLMAP's lists can hold it: no white space, no #, no backslash, no bytes that are no letters."""
+        return re.sub(r'[\s#\\]', '_', os.fsencode(file.relative_to(self.path)).decode(errors='backslashreplace'))
+
+    def _check_names(self):
+        met = {}
+        for file in self._files:
+            other = met.setdefault(self._name(file), file)
+            if other is not file:
+                raise AprlocError(f'{other} and {file} would both be called {self._name(file)} in the capture; rename one of them')
 
     def _sequence(self, file: Path) -> str:
         return file.parent.relative_to(self.path).as_posix()

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.map_frame import METRE
 from aprloc_ros.training.datasets.colmap_model import TIMES_FILE
+from aprloc_ros.training.datasets.files import is_seen
 from aprloc_ros.training.datasets.frame_file import write_frame
 from aprloc_ros.training.posing import pairs
 from aprloc_ros.training.posing.lenses import calibrated, colmap_camera, describe, doubts
@@ -42,9 +43,10 @@ def pose(source: Path, out: Path, frames: int | None = None, seed: int = 0, wish
     """
     if frames is not None and frames < 3:
         raise AprlocError(f'--frames {frames} is too few; structure from motion needs at least 3, a map some hundred')
-    check_new(out)
-    opened = open_source(source)
-    place = Workplace(out, opened.path, frames, seed, say)
+    out, opened = check_new(out), open_source(source)
+    if is_seen(out.resolve(), opened.path.resolve()):
+        raise AprlocError(f'{out} lies in {opened.path}, whose images it would be among; choose a folder beside it')
+    place = Workplace(out, fingerprint(opened.path, frames, seed), say)
     try:
         return _pose(opened, place, frames, seed, wishes, say)
     except AprlocError:

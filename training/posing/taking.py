@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.admission import has_16_bits, with_sample_bits
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.choice import read_choice
-from aprloc_ros.training.datasets.files import image_size
+from aprloc_ros.training.datasets.files import image_size, save_image
 from aprloc_ros.training.datasets.mask_files import hidden_pixels, with_masks
 
 MASKS = 'masks'   # beside the folder of images; NAME.jpg.png, black where it hides
+_QUICK = cv2.IMWRITE_PNG_COMPRESSION, 1
 
 
 def take_photos(files: Mapping[str, Path], root: Path, folder: Path) -> tuple[str, ...]:
@@ -30,12 +30,12 @@ def take_photos(files: Mapping[str, Path], root: Path, folder: Path) -> tuple[st
     for frame in frames:
         target = folder / frame.name
         if frame.sample_bits < 16 and has_16_bits(frame.image_path):
-            _write(target, frame.read_image()[..., ::-1])
+            save_image(target, frame.read_image()[..., ::-1], *_QUICK)
         else:
             link(frame.image_path, target)
         if frame.mask:
             hidden = hidden_pixels(frame.mask, (frame.camera.width, frame.camera.height))
-            _write(folder.parent / MASKS / f'{frame.name}.png', np.where(hidden, 0, 255).astype(np.uint8))
+            save_image(folder.parent / MASKS / f'{frame.name}.png', np.where(hidden, 0, 255).astype(np.uint8), *_QUICK)
     return (*deep, *masked)
 
 
@@ -53,10 +53,3 @@ def _frame(name: str, file: Path) -> Frame:
     """A frame whose pose and lens nobody knows yet; the readers of masks and depths of samples look at neither."""
     width, height = image_size(file)
     return Frame(name, file, torch.eye(4, dtype=torch.float64), Camera(width, height, width, width, width / 2, height / 2))
-
-
-def _write(file: Path, image: np.ndarray):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)   # not through a link
-    if not cv2.imwrite(str(file), image, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-        raise AprlocError(f'{file}: cannot be written; is the disk full?')

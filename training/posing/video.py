@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.datasets.files import save_image
 from aprloc_ros.training.posing.shots import LOOKS_HZ, Look, Optics, Shot, reduced
 
 SUFFIXES = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v')
@@ -36,11 +37,10 @@ class Video:
             yield Look(index, index / self._rate_hz, reduced(frame[..., ::-1]))
 
     def take(self, indices: Sequence[int], folder: Path) -> Iterator[Shot]:
-        folder.mkdir(parents=True, exist_ok=True)
         wanted = set(indices)
         for index, frame in self._frames(wanted.__contains__):
             name = f'{index:06d}.jpg'
-            cv2.imwrite(str(folder / name), frame, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+            save_image(folder / name, frame, cv2.IMWRITE_JPEG_QUALITY, _QUALITY)
             yield Shot(name, Optics(frame.shape[1], frame.shape[0]), index / self._rate_hz)
 
     def _opened(self) -> cv2.VideoCapture:

@@ -17,12 +17,12 @@ from aprloc_ros.training.resumption import resume
 class Workplace:
     """A hidden folder beside the capture `out`, which appears only when it is complete."""
 
-    def __init__(self, out: Path, source: Path, frames: int | None, seed: int, say: Callable[[str], None]):
+    def __init__(self, out: Path, request: str, say: Callable[[str], None]):
         self.out, self.is_posed = check_new(out), False
         self.folder = self.out.with_name(f'.{self.out.name}.unfinished')
         self.images, self.database = self.folder / 'capture' / 'images', self.folder / 'database.db'
         self.masks = self.folder / 'capture' / MASKS
-        resume(self.folder, fingerprint(source, frames, seed), say)
+        resume(self.folder, request, say)
 
     def remembered(self, name: str, find: Callable[[], object]):
         """What `find` returned, as JSON, found once."""

@@ -2,6 +2,7 @@
 
 import atexit
 import csv
+import io
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from aprloc_ros.device import resolve_device
+from aprloc_ros.errors import Unwritten
 
 _LOG_EVERY = 20
 
@@ -73,13 +75,18 @@ def average_buffers(fabric: Fabric, model: nn.Module):
 
 
 def write_atomically(path: Path, content):
-    """torch.save that leaves either the old file or the new one, whenever it is killed."""
-    temporary = path.with_suffix('.tmp')
-    with open(temporary, 'wb') as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """torch.save that leaves either the old file or the new one, whenever it is killed. Raises Unwritten."""
+    temporary, buffer = path.with_suffix('.tmp'), io.BytesIO()
+    torch.save(content, buffer)   # into a file it hides that the disk is full
+    try:
+        with open(temporary, 'wb') as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise Unwritten(f'{path}: cannot be written: {error.strerror}') from None
 
 
 class Loop:

@@ -41,6 +41,8 @@ def take_part(pycolmap, folder: Path, stored, pairs: Iterable[tuple[int, int]]):
     """Into the stored database what was found of these pairs of numbers."""
     with pycolmap.Database.open(folder / _DATABASE) as found:
         for pair in pairs:
+            if stored.exists_matches(*pair):   # of a call that was interrupted before their geometry
+                stored.delete_matches(*pair)
             if found.exists_matches(*pair):
                 stored.write_matches(*pair, found.read_matches(*pair))
             stored.write_two_view_geometry(*pair, found.read_two_view_geometry(*pair))

@@ -15,6 +15,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
+from aprloc_ros.training.datasets.files import save_image
 from aprloc_ros.training.structure.colmap import answering_signals, ends_at_once, load_pycolmap
 from aprloc_ros.training.structure.features import extract
 from aprloc_ros.training.structure.lens import calibrate_lenses, check_lens, is_far, moved_px, to_colmap
@@ -114,7 +115,7 @@ def _link_images(frames: tuple[Frame, ...], chosen, directory: Path) -> dict[str
         is_deep = frame.sample_bits < 16
         name = f'{i:06d}{".png" if is_deep else frame.image_path.suffix}'
         if is_deep:
-            cv2.imwrite(str(directory / name), frame.read_image()[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+            save_image(directory / name, frame.read_image()[..., ::-1], cv2.IMWRITE_PNG_COMPRESSION, 1)
         else:
             (directory / name).symlink_to(frame.image_path.absolute())
         index_of[name] = i
