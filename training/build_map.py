@@ -15,15 +15,13 @@ from aprloc_ros.lens import Lens
 from aprloc_ros.map_bundle import check_target
 from aprloc_ros.networks.compact import Compact
 from aprloc_ros.networks.extractor import FINE_STRIDE
-from aprloc_ros.training.datasets import read_capture
-from aprloc_ros.training.datasets.capture import Capture, Frame, NoPoses, SparsePoints
-from aprloc_ros.training.datasets.drives import joined
+from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.finish import write_map
 from aprloc_ros.training.foundation import Foundation, find_foundation
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import Views, common_camera, load_views
-from aprloc_ros.training.posing.unposed import read_or_pose
+from aprloc_ros.training.posing.unposed import read_drives
 from aprloc_ros.training.presets import load_preset
 from aprloc_ros.training.request import Request
 from aprloc_ros.training.resumption import claim, resume
@@ -212,18 +210,6 @@ class Build:
             self.clock.pause()
 
 
-def _read(data: Path | Sequence[Path], maps: Path, name: str) -> Capture:
-    """All drives as one capture."""
-    paths, images = [data] if isinstance(data, (str, Path)) else data, maps / '.building' / f'{name}.images'
-    if len(paths) == 1:
-        return read_or_pose(paths[0], maps / '.posed' / name, images)
-    try:
-        return joined([read_capture(path, images / str(number)) for number, path in enumerate(paths)])
-    except NoPoses as error:
-        raise AprlocError(f'{error}; drives of one map need poses in one frame: pose the images of all in one folder together, '
-                          f'or build from the posed one and add the other with aprloc extend') from None
-
-
 def build(name: str, data: Path | Sequence[Path], preset: str = 'small', map_dir: Path | None = None, config: Path | None = None,
           device: str = 'auto', seed: int = 0, imagenet: str = 'none', until: str = 'map') -> Path:
     """Build (or finish building) a map; returns its directory.
@@ -236,8 +222,8 @@ def build(name: str, data: Path | Sequence[Path], preset: str = 'small', map_dir
     settings = load_preset(preset, config)
     maps = Path(map_dir or USER_MAPS).expanduser()
     target = check_target(maps / name)
-    work_dir = maps / '.building' / name
-    capture = _read(data, maps, name)
+    work_dir, images = maps / '.building' / name, maps / '.building' / f'{name}.images'
+    capture = read_drives([data] if isinstance(data, (str, Path)) else data, maps / '.posed' / name, images)
     work = Build(Request(name, capture, preset, settings, seed, imagenet), work_dir, device)
     work.say(f'{capture.format} capture {capture.name}: {len(work._fit)} frames to fit, {len(work._calibration)} to '
              f'calibrate, {len(capture.test)} held out for the score')
@@ -252,5 +238,5 @@ def build(name: str, data: Path | Sequence[Path], preset: str = 'small', map_dir
     except BaseException:
         work.pause()
         raise
-    shutil.rmtree(maps / '.building' / f'{name}.images', ignore_errors=True)
+    shutil.rmtree(images, ignore_errors=True)
     return target

@@ -1,22 +1,35 @@
-"""A capture to build from, whether its images have poses yet or not."""
+"""What a map is built from, whether its images have poses yet or not."""
 
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, NoPoses
+from aprloc_ros.training.datasets.drives import joined
 from aprloc_ros.training.posing.sources import is_source
 from aprloc_ros.training.posing.workplace import fingerprint
 
 
-def read_or_pose(data: Path, kept: Path, cache_dir: Path, say=print) -> Capture:
-    """The capture in `data`; where its images have no poses, they get them first.
+def read_drives(paths: Sequence[Path], kept: Path, cache_dir: Path) -> Capture:
+    """All drives as one capture; a single one gets poses where it has none.
 
-    kept: folder for the posed capture, found again as long as the images are the same; cache_dir: for a bag's images.
+    kept: folder for the posed capture, found again as long as the images are the same; cache_dir: for bags' images.
     """
+    if len(paths) == 1:
+        return read_or_pose(paths[0], kept, cache_dir)
+    try:
+        return joined([read_capture(path, cache_dir / str(number)) for number, path in enumerate(paths)])
+    except NoPoses as error:
+        raise AprlocError(f'{error}; drives of one map need poses in one frame: pose the images of all in one folder together, '
+                          f'or build from the posed one and add the other with aprloc extend') from None
+
+
+def read_or_pose(data: Path, kept: Path, cache_dir: Path, say=print) -> Capture:
+    """The capture in `data`; where its images have no poses, they get them first. Folders as for read_drives."""
     try:
         return read_capture(data, cache_dir)
     except NoPoses:
