@@ -25,7 +25,7 @@ SPAN = re.compile(r'`((?:aprloc|ros2|relocalize|make|python|torchrun|pip) [^`\n]
 ELSEWHERE = {'bag record', 'security create_keystore', 'security create_enclave', 'security create_permission',
              'launch nav2_bringup', 'run nav2_lifecycle_manager', 'run robot_localization', 'run tf2_tools'}
 OF_THE_ROBOT = '/camera/'   # topics of a driver
-OF_A_GOOD_MAP = {'adapt', 'extend', 'pose'}   # refuse what a build of seconds knows, and images that small
+OF_A_GOOD_MAP = {'adapt', 'extend', 'pose', 'atlas', 'localize'}   # refuse what a build of seconds knows, and images that small
 RUNS_S = 120
 
 
