@@ -8,6 +8,7 @@ import cv2
 import pytest
 import torch
 from court_fixtures import held_out_drive
+from drive_fixtures import COUNT, FRAME, DriveBag, picture, stamp
 
 from aprloc_ros import cli
 from aprloc_ros.catalogue import FILE_NAME
@@ -23,8 +24,10 @@ from aprloc_ros.recordings.bag_messages import (
     tf_message,
 )
 from aprloc_ros.recordings.bags import new_bag
+from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.recordings.trajectory import write_tum
 from aprloc_ros.similarity import Similarity
+from aprloc_ros.training import align_map
 from aprloc_ros.training.place.capture import CAMERA
 
 DEMO = Path(__file__).parent.parent / 'maps/demo'
@@ -109,3 +112,19 @@ def test_images_of_a_capture_without_stamps_are_told_by_their_numbers(drive, map
     assert 'poses fit to 0.0' in capsys.readouterr().out
     assert run('--map-dir', maps, '--data', root, '--to', 'tf') == 1
     assert 'tf: no such file' in capsys.readouterr().err
+
+
+def test_an_image_that_is_cut_off_is_left_out_and_said(tmp_path):
+    whole, cut = cv2.imencode('.png', picture(0))[1].ravel(), 4
+    with DriveBag(tmp_path / 'bag') as bag:
+        bag.mounting()
+        bag.tf()
+        bag.info()
+        for index in range(COUNT):
+            data = whole[:60] if index == cut else whole
+            bag.write('/camera/image_raw/compressed', bag.make('sensor_msgs/msg/CompressedImage', bag.header(stamp(index), FRAME), 'png', data),
+                      stamp(index))
+    with open_recording(tmp_path / 'bag') as recording:
+        photos, _ = align_map._of_bag(recording, 'tf')
+        assert len(list(photos.chosen(torch.arange(COUNT)))) == COUNT - 1
+        assert any(f'1 of {COUNT} images cannot be used' in note for note in recording.notes)

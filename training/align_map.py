@@ -19,6 +19,7 @@ from aprloc_ros.moved_map import move_map
 from aprloc_ros.recordings.bag_images import camera_frame, choose_topics, read_images
 from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIANCE
 from aprloc_ros.recordings.recording import Recording, open_recording
+from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.trajectory import Trajectory
 from aprloc_ros.recordings.truth import TF_WORD, read_tf, read_topic
 from aprloc_ros.training.datasets import bag, read_capture
@@ -64,12 +65,15 @@ def align_map(directory: Path, to: str, data: Path, with_scale: bool, device: st
     bundle = load_map(directory, device)
     with ExitStack() as stack:
         if bag.recognises(data):
-            photos, way = _of_bag(stack.enter_context(open_recording(data)), to)
+            recording = stack.enter_context(open_recording(data))
+            photos, way, notes = *_of_bag(recording, to), recording.notes
         else:
-            photos, way = _of_capture(data, to)
+            photos, way, notes = *_of_capture(data, to), ()
         say(f'{len(photos)} images, {way.source}, ' + ('of a body somewhere on the robot' if way.T_cam_body is None else
                                                        'whose place on the camera is known'))
         T_map_cam, stamps_s = _localised(bundle, photos, way, device, say)
+    for note in notes:
+        say(note)
     T_new_body, _ = way.at(stamps_s)
     found = align(T_map_cam, T_new_body, way.T_cam_body, with_scale, way.source)
     say(found.describe())
@@ -146,9 +150,16 @@ def _of_bag(recording: Recording, to: str) -> tuple[_Photos, _Way]:
     stamps_s = [image.stamp_ns / 1e9 for image in images]
 
     def read(indices: set[int]) -> Iterator[_Photo]:
+        skipped = Skipped('images', len(indices))
         for image in read_images(recording, topics):
             if image.index in indices:
-                yield _Photo(image.stamp_ns / 1e9, image.pixels(), image.camera())
+                try:
+                    photo = _Photo(image.stamp_ns / 1e9, image.pixels(), image.camera())
+                except AprlocError as error:
+                    skipped.add('image', f'{image.where}: {error}')
+                else:
+                    yield photo
+        recording.note(skipped.summary())
 
     return _Photos(stamps_s, read), _way_of_bag(recording, to, camera_frame(recording, topics), stamps_s)
 
