@@ -16,8 +16,9 @@ from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.device import place, resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.manifest import Manifest, ModelSpec
-from aprloc_ros.map_bundle import MapBundle, check_target, load_model, pack_weights, replace_directory
+from aprloc_ros.map_bundle import MapBundle, check_target, load_model, pack_weights
 from aprloc_ros.networks.ms_transformer import MSTransformer
+from aprloc_ros.whole_files import replace_directory
 
 KIND = 'ms_transformer'
 _WEIGHTS = 'network.safetensors'

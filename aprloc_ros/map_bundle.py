@@ -1,8 +1,6 @@
 """A map on disk: `map.yaml` and the weights of two networks. Save, verify, load; no code from a map runs."""
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +13,14 @@ from torch import Tensor, nn
 
 from aprloc_ros.catalogue import ATLAS, FILE_NAME, MAP, Kind
 from aprloc_ros.device import place, resolve_device
-from aprloc_ros.errors import AprlocError, Unwritten
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields import build_field
 from aprloc_ros.manifest import Manifest, ModelSpec, manifest_text, read_manifest
 from aprloc_ros.networks import CoordinateRegressor, build_regressor
 from aprloc_ros.networks.extractor import build_extractor
 from aprloc_ros.points import MapPoints, move_packed, pack_points, unpack_points
 from aprloc_ros.similarity import Similarity
+from aprloc_ros.whole_files import replace_directory, replace_file
 
 REGRESSOR_FILE = 'regressor.safetensors'
 FIELD_FILE = 'field.safetensors'
@@ -170,29 +169,9 @@ def save_regressor(directory: Path, manifest: Manifest, regressor: nn.Module) ->
     replace_directory(target, {**contents, FILE_NAME: manifest_text(manifest).encode()})
 
 
-def replace_directory(target: Path, contents: Mapping[str, bytes]) -> Path:
-    """Write files by name to a directory, all or nothing, in place of what is there."""
-    partial, old = target.with_name(f'.{target.name}.partial'), target.with_name(f'.{target.name}.old')
-    try:
-        shutil.rmtree(partial, ignore_errors=True)  # of an interrupted save
-        _write_directory(partial, contents)
-        _swap_in(partial, target, old)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise Unwritten(f'{target}: cannot be written: {error.strerror}') from None
-    return target
-
-
 def save_manifest(directory: Path, manifest: Manifest) -> None:
     """Give a map another manifest of the same weights, all or nothing."""
-    partial = directory / f'.{FILE_NAME}.partial'
-    try:
-        _write(partial, manifest_text(manifest).encode())
-        os.replace(partial, directory / FILE_NAME)
-        _sync(directory)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise Unwritten(f'{directory}: cannot write {FILE_NAME}: {error.strerror}') from None
+    replace_file(directory / FILE_NAME, manifest_text(manifest).encode())
 
 
 def _with_hashes(manifest: Manifest, hashes: Mapping[str, str]) -> Manifest:
@@ -217,39 +196,3 @@ def pack_weights(model: nn.Module) -> bytes:
             tensor = half if torch.isfinite(half).all() else tensor.float()
         weights[name] = tensor.clone()
     return safetensors.torch.save(weights)
-
-
-def _write_directory(directory: Path, contents: dict[str, bytes]) -> None:
-    directory.mkdir(parents=True)
-    for name, content in contents.items():
-        _write(directory / name, content)
-    _sync(directory)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open('wb') as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _swap_in(partial: Path, target: Path, old: Path) -> None:
-    try:
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(target, old)
-        os.rename(partial, target)
-    except BaseException:   # Ctrl-C too
-        if old.exists() and not target.exists():
-            os.rename(old, target)
-        raise
-    _sync(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -34,6 +34,20 @@ def _seed(text: str) -> int:
     return value
 
 
+def count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is less than 1')
+    return value
+
+
+def gamma(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 10:
+        raise argparse.ArgumentTypeError(f'{text} is outside 0.1 to 10')
+    return value
+
+
 def rate(text: str) -> float:
     value = float(text)
     if not 0 < value <= 100:

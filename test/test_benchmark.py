@@ -161,3 +161,17 @@ def test_contradictions_are_a_row_each(tmp_path, capsys, monkeypatch):
     assert all(table[name][0] == 'no' and table[name][1].startswith('poses: ') for name in HARMLESS)
     for name, (_, text) in few.items():
         assert table[name][0] == 'yes' and text in table[name][1]
+
+
+@pytest.mark.parametrize('words', [
+    ['refine', 'demo', '--data', '.', '--every', '0'], ['priors', 'demo', '--data', '.', '--work', '.', '--every-slow', '-1'],
+    ['pose', '--data', '.', '--work', '.', '--frames', '-3'], ['adapt', 'demo', '--data', '.', '--work', '.', '--gamma', 'nan']])
+def test_numbers_out_of_range_are_refused_in_a_line(words, capsys):
+    with pytest.raises(SystemExit):
+        main(['benchmark', *words])
+    assert words[-1] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_images_that_are_not_there_are_named(tmp_path, capsys):
+    assert main(['benchmark', 'pose', '--data', str(tmp_path / 'nowhere'), '--work', str(tmp_path / 'work')]) == 1
+    assert 'nowhere' in capsys.readouterr().err.splitlines()[-1]

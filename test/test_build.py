@@ -162,7 +162,7 @@ def test_a_build_stopped_after_a_stage_goes_on(wall, settings, finished, tmp_pat
 
 KILLED = '''
 import os, signal, sys, torch
-from aprloc_ros import map_bundle
+from aprloc_ros import whole_files
 from aprloc_ros.cli import main
 from aprloc_ros.training.stages.loop import Loop
 torch.set_num_threads(1)
@@ -178,7 +178,7 @@ def steps(self):
         yield step
 Loop.__iter__ = steps
 if moment == 'save':
-    map_bundle._swap_in = die
+    whole_files._swap_in = die
 main(command)
 '''
 

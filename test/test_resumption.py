@@ -10,7 +10,7 @@ import pytest
 from tiny_capture import write_wall
 from tiny_map import save_tiny_map
 
-from aprloc_ros import map_bundle
+from aprloc_ros import whole_files
 from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError, Unwritten
 from aprloc_ros.map_bundle import load_map, save_map
@@ -95,7 +95,7 @@ def test_a_map_that_cannot_be_replaced_is_there_again(directory, monkeypatch, er
         if source.name == '.tiny.partial':
             raise error
         rename(source, target)
-    monkeypatch.setattr(map_bundle.os, 'rename', failing)
+    monkeypatch.setattr(whole_files.os, 'rename', failing)
     with pytest.raises((Unwritten, KeyboardInterrupt)):
         save_map(directory, bundle.manifest, bundle.regressor, bundle.field)
     assert contents(directory) == before

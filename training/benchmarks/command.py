@@ -12,6 +12,7 @@ from aprloc_ros.fields.views import render_view
 from aprloc_ros.histogram import BINS
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
+from aprloc_ros.options import count, gamma
 from aprloc_ros.refiners import REFINERS
 from aprloc_ros.training.benchmarks.ablation import benchmark_ablation
 from aprloc_ros.training.benchmarks.adapt import benchmark_adapt
@@ -129,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     film.add_argument('name')
     film.add_argument('--bag', type=Path, required=True, help='with truth, as of aprloc bag')
     film.add_argument('--out', type=Path, required=True, metavar='FILE.webp|FILE.gif')
-    film.add_argument('--every', type=int, default=2, metavar='N', help='show every Nth frame (default: 2)')
+    film.add_argument('--every', type=count, default=2, metavar='N', help='show every Nth frame (default: 2)')
     film.add_argument('--map-dir', type=Path)
 
     def of_a_map(name, run):
@@ -141,9 +142,9 @@ def _parser() -> argparse.ArgumentParser:
 
     def of_frames(name, run, work=None, slow=None):
         sub = of_a_map(name, run)
-        sub.add_argument('--every', type=int, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
+        sub.add_argument('--every', type=count, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
         if slow:
-            sub.add_argument('--every-slow', type=int, default=10, metavar='N', help=f'the same for {slow}')
+            sub.add_argument('--every-slow', type=count, default=10, metavar='N', help=f'the same for {slow}')
         if work:
             sub.add_argument('--work', type=Path, required=True, help=work)
         return sub
@@ -173,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     adapt.add_argument('--methods', nargs='+', choices=tuple(METHODS), help='default: all')
     adapt.add_argument('--regressor', type=Path, metavar='FILE.yaml',
                        help="settings of a build: their regressor, trained on the map's field, is taught in place of the map's own")
-    adapt.add_argument('--gamma', type=float, default=1.0, metavar='G', help='power of all colours: above 1 is darker (default: 1)')
+    adapt.add_argument('--gamma', type=gamma, default=1.0, metavar='G', help='power of all colours: above 1 is darker (default: 1)')
     atlas = command('atlas', benchmark_atlas)
     atlas.add_argument('places', nargs='+', metavar='MAP=CAPTURE', help='as of aprloc atlas')
     atlas.add_argument('--map-dir', type=Path)
@@ -181,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     command('contradictions', benchmark_contradictions).add_argument('--data', type=Path, required=True)
     pose = command('pose', benchmark_pose)
     pose.add_argument('--data', type=Path, nargs='+', required=True, help='captures, or folders of images without poses')
-    pose.add_argument('--frames', type=int, default=300, metavar='N', help='at most so many of each, evenly (default: 300)')
+    pose.add_argument('--frames', type=count, default=300, metavar='N', help='at most so many of each, evenly (default: 300)')
     pose.add_argument('--by', nargs='+', choices=('aprloc', 'colmap'), default=['aprloc', 'colmap'],
                       help="whose structure from motion: ours, pycolmap's defaults (default: both)")
     pose.add_argument('--work', type=Path, required=True, help='folder for what is found')

@@ -56,7 +56,9 @@ def _task(data: Path, most: int, work: Path) -> _Task:
     try:
         capture = read_capture(data)
     except AprlocError:
-        files, poses = find_images(Path(data)), {}
+        files, poses = find_images(Path(data)) if Path(data).is_dir() else [], {}
+        if not files:
+            raise
     else:
         poses = {frame.image_path: frame.T_map_cam for frame in (*capture.train, *capture.test)}
         files = sorted({*poses, *beside(poses)}, key=lambda file: natural_key(str(file)))
