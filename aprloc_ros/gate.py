@@ -86,7 +86,7 @@ class Gate:
     prior: SignalScore              # is the prior credible: is this the place at all?
     accept: float = field(metadata=_SHARE)
     keep: float = field(metadata=_SHARE)
-    frames: int = field(metadata=_COUNT)      # questions on held-out frames behind it
+    frames: int = field(metadata=_COUNT)      # held-out frames behind it
     negatives: int = field(metadata=_COUNT)   # images of no place behind it
     supported: bool                           # whether they are enough for what the thresholds promise
     risks: tuple[Risk, ...] = ()              # of refined poses; the first threshold is `accept`

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from aprloc_ros.covariance import HessianCovariance, Tier
-from aprloc_ros.training.calibration.tiers import FEWEST, FEWEST_IN_A_TIER, tiers
+from aprloc_ros.training.calibration.tiers import FEWEST, tiers
 
 INSIDE = stats.chi2(6).ppf(0.95)
 
@@ -38,7 +38,7 @@ def test_right_covariances_are_hardly_widened():
     assert len(found) == 4 and all(1 <= tier.widening < 1.2 for tier in found)
 
 
-@pytest.mark.parametrize('count, expected', [(5, 1), (2 * FEWEST_IN_A_TIER - 1, 1), (2 * FEWEST_IN_A_TIER, 2), (400, 4)])
+@pytest.mark.parametrize('count, expected', [(5, 1), (2 * FEWEST - 1, 1), (2 * FEWEST, 2), (400, 4)])
 def test_few_frames_give_few_tiers(count, expected):
     found = tiers(torch.linspace(1, 3, count), torch.linspace(0, 30, count))
     assert len(found) == expected and found[-1].most_inflation == pytest.approx(3)
@@ -57,11 +57,3 @@ def test_the_tier_of_a_query_widens_its_whole_covariance():
     for score, factor in ((1.0, 1.0), (0.5, 1.5), (0.0, 1.5)):
         torch.testing.assert_close(found.covariance(H, prior, score), factor ** 2 * plain.covariance(H, prior, score))
         assert found.largest_scale(score) == pytest.approx(factor * plain.largest_scale(score))
-
-
-def test_no_single_frame_makes_a_tier_as_wide_as_it_is():
-    squared = torch.full((FEWEST_IN_A_TIER,), 12.0)
-    inflations = torch.ones(FEWEST_IN_A_TIER)
-    usual, = tiers(inflations, squared)
-    squared[7] = 1e4
-    assert tiers(inflations, squared) == (usual,)

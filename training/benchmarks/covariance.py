@@ -103,7 +103,7 @@ def _trials(bundle: MapBundle, refiner: str, options) -> _Answers:
 
 def _claims(fitted: HessianCovariance, known: Passed, asked: Passed, prior: Tensor) -> dict[str, Tensor]:
     """What each kind of covariance says of the answers to `asked`, [N, 6, 6], with what it was taught by `known`."""
-    whole = [(t, score) for t, score in known if t.ordinary]
+    whole = [(t, score) for t, score in known if not t.trained and not t.left_out]
     constant = prior_covariance(_residuals(whole)).expand(len(asked), 6, 6)
     before = replace(fit_hessian_covariance(_residuals(whole), torch.stack([t.refined.hessian for t, _ in whole]), prior,
                                     torch.tensor([score for _, score in whole], dtype=torch.float64)), tiers=())

@@ -106,7 +106,7 @@ def _claims(passed: Passed, covariance: HessianCovariance, prior: Tensor) -> Ten
 
 def _correlation_s(passed: Passed, xi: Tensor, covariance: HessianCovariance, prior: Tensor) -> float:
     """Of the answers of the whole map to frames that trained nothing, as a robot would get them."""
-    rows = torch.tensor([t.ordinary for t, _ in passed])
+    rows = torch.tensor([not t.trained and not t.left_out for t, _ in passed])
     factor = torch.linalg.cholesky(_claims(passed, covariance, prior)[rows])
     whitened = torch.linalg.solve_triangular(factor, xi[rows][..., None], upper=False)[..., 0]
     drives, seconds = zip(*(t.taken for (t, _), row in zip(passed, rows.tolist(), strict=True) if row)) if rows.any() else ((), ())

@@ -11,9 +11,8 @@ from aprloc_ros.training.calibration.neighbourhoods import VIEWS_LEFT_OUT
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.images.views import Views, load_views
 
-_MOST_UNSEEN = 100    # frames that trained nothing
-_MOST_TRAINED = 100   # that trained the map, their own view left out
-_KNOWN, _SPOILT = 'trained', 'spoilt'
+_MOST_UNSEEN = 200    # questions on frames that trained nothing
+_MOST_TRAINED = 100   # on frames that trained the map, their own view left out
 
 
 @dataclass(frozen=True)
@@ -24,33 +23,28 @@ class Questions:
     views: Views       # theirs, as small as the map's descriptors take them
     left_out: Tensor   # [N] int64; at least 1 for a frame that trained: its own view
     trained: Tensor    # [N] bool
-    spoilt: Tensor     # [N] bool: asked by an image that something befell (images.misfortunes)
     taken: tuple[tuple[str, float], ...]   # drive and seconds of each; NaN where it is not known when
 
     @staticmethod
     def of_whole_map(frames: tuple[Frame, ...], camera: Camera) -> 'Questions':
         """Each frame as a robot would ask it."""
         return Questions(frames, load_views(frames, camera), torch.zeros(len(frames), dtype=torch.int64),
-                         *torch.zeros(2, len(frames), dtype=torch.bool), _times(frames))
+                         torch.zeros(len(frames), dtype=torch.bool), _times(frames))
 
 
 def questions(unseen: tuple[Frame, ...], trained: tuple[Frame, ...], camera: Camera) -> Questions:
     """Of frames that were held out of the map's training, and of frames that were not; any may be empty.
 
-    Every unseen frame is asked of the whole map, as it was taken and spoilt, and, where they are few enough, of the map without
-    a neighbourhood, of sizes that take turns: a single drive thus shows how errors grow with the distance from what was mapped,
-    and with what befalls an image.
+    Every unseen frame is asked of the whole map and, where they are few enough, of the map without a neighbourhood, of
+    sizes that take turns: a single drive thus shows how errors grow with the distance from what was mapped.
     """
     nearby = VIEWS_LEFT_OUT[1:]
-    chosen = _evenly(unseen, _MOST_UNSEEN)
-    whole = [(frame, 0, '') for frame in chosen]
-    spoilt = [(frame, 0, _SPOILT) for frame in chosen]
-    without = [(frame, nearby[i % len(nearby)], '') for i, frame in enumerate(chosen)]
-    own = [(frame, max(1, VIEWS_LEFT_OUT[i % len(VIEWS_LEFT_OUT)]), _KNOWN) for i, frame in enumerate(_evenly(trained, _MOST_TRAINED))]
-    asked = sorted((*whole, *spoilt, *without, *own), key=lambda question: taken(question[0]))
-    frames, left_out, what = zip(*asked)
-    return Questions(frames, load_views(frames, camera), torch.tensor(left_out),
-                     *(torch.tensor([each == kind for each in what]) for kind in (_KNOWN, _SPOILT)), _times(frames))
+    whole = [(frame, 0, False) for frame in _evenly(unseen, _MOST_UNSEEN // 2)]
+    without = [(frame, nearby[i % len(nearby)], False) for i, frame in enumerate(_evenly(unseen, _MOST_UNSEEN // 2))]
+    own = [(frame, max(1, VIEWS_LEFT_OUT[i % len(VIEWS_LEFT_OUT)]), True) for i, frame in enumerate(_evenly(trained, _MOST_TRAINED))]
+    asked = sorted((*whole, *without, *own), key=lambda question: taken(question[0]))
+    frames, left_out, known = zip(*asked)
+    return Questions(frames, load_views(frames, camera), torch.tensor(left_out), torch.tensor(known), _times(frames))
 
 
 def _evenly(frames: tuple[Frame, ...], most: int) -> list[Frame]:

@@ -1,7 +1,6 @@
 """What frames that were held out of a map say about its refiners: a gate, a covariance, and which one is the best."""
 
 from dataclasses import dataclass, replace
-from itertools import count
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from aprloc_ros.training.calibration.neighbourhoods import without_neighbourhood
 from aprloc_ros.training.calibration.questions import Questions
 from aprloc_ros.training.calibration.trials import Answered, Trial, try_frame, try_negatives
 from aprloc_ros.training.datasets.capture import Frame
-from aprloc_ros.training.images.misfortunes import spoil
 from aprloc_ros.training.images.negatives import PER_FRAME
 
 
@@ -76,12 +74,11 @@ def ask(bundle: MapBundle, name: str, asked: Questions, seed: int, device: str, 
     def answer_small(image: Tensor) -> Answered:
         return answer(whole, (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy(), asked.views.camera)
 
-    trials, misfortunes = [], count()
+    trials = []
     for index, (frame, T_truth, left_out) in enumerate(zip(asked.frames, asked.views.T_map_cam, asked.left_out.tolist(), strict=True)):
         localizer = Localizer(without_neighbourhood(bundle, T_truth, left_out), device, name) if left_out else whole
-        spoilt, image = bool(asked.spoilt[index]), frame.read_image()
-        said = answer(localizer, spoil(image, next(misfortunes)) if spoilt else image, frame.camera)
-        trials.append(try_frame(said, index, T_truth, '', left_out, bool(asked.trained[index]), asked.taken[index], spoilt))
+        said = answer(localizer, frame.read_image(), frame.camera)
+        trials.append(try_frame(said, index, T_truth, '', left_out, bool(asked.trained[index]), asked.taken[index]))
     plain = [trial.frame for trial in trials if trial.ordinary]
     images = asked.views.images[plain].float() / 255
     return trials + (try_negatives(answer_small, images, plain, torch.Generator().manual_seed(seed), per_frame) if per_frame else [])

@@ -32,12 +32,11 @@ class Trial:
     left_out: int = 0            # so many of its views were not among these
     trained: bool = False        # whether the frame had its part in the map's training
     taken: tuple[str, float] = ('', math.nan)   # drive and seconds
-    spoilt: bool = False         # whether something befell the image
 
     @property
     def ordinary(self) -> bool:
-        """An image as it was taken, asked of the whole map."""
-        return not (self.negative or self.left_out or self.spoilt)
+        """An image of the place, asked of the whole map, as a robot asks."""
+        return not (self.negative or self.left_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +61,12 @@ Answered = tuple[Tensor, float | None, Refined, float]
 
 
 def try_frame(said: Answered, frame: int, T_truth: Tensor | None, negative: str = '', left_out: int = 0,
-              trained: bool = False, taken: tuple[str, float] = ('', math.nan), spoilt: bool = False) -> Trial:
+              trained: bool = False, taken: tuple[str, float] = ('', math.nan)) -> Trial:
     """What became of an image; on the CPU, wherever the refiner works."""
     T_prior, prior_score, refined, remoteness = said
     refined = replace(refined, T_map_cam=refined.T_map_cam.double().cpu(), hessian=refined.hessian.double().cpu())
     return Trial(frame, negative, T_prior.double().cpu(), prior_score, refined,
-                 None if T_truth is None else T_truth.double().cpu(), remoteness, left_out, trained, taken, spoilt)
+                 None if T_truth is None else T_truth.double().cpu(), remoteness, left_out, trained, taken)
 
 
 def try_negatives(answer: Callable[[Tensor], Answered], images: Tensor, frames: list[int], generator: torch.Generator,
