@@ -21,7 +21,7 @@ def replace_directory(target: Path, contents: Mapping[str, bytes]) -> Path:
     return target
 
 
-def replace_file(target: Path, content: bytes) -> None:
+def replace_file(target: Path, content: bytes | memoryview) -> None:
     """Write a file, all or nothing, in place of the one that is there."""
     partial = target.with_name(f'.{target.name}.partial')
     try:
@@ -40,7 +40,7 @@ def _write_directory(directory: Path, contents: dict[str, bytes]) -> None:
     _sync(directory)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes | memoryview) -> None:
     with path.open('wb') as file:
         file.write(content)
         file.flush()

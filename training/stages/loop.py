@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from aprloc_ros.device import resolve_device
-from aprloc_ros.errors import Unwritten
+from aprloc_ros.whole_files import replace_file
 
 _LOG_EVERY = 20
 
@@ -76,17 +76,9 @@ def average_buffers(fabric: Fabric, model: nn.Module):
 
 def write_atomically(path: Path, content):
     """torch.save that leaves either the old file or the new one, whenever it is killed. Raises Unwritten."""
-    temporary, buffer = path.with_suffix('.tmp'), io.BytesIO()
+    buffer = io.BytesIO()
     torch.save(content, buffer)   # into a file it hides that the disk is full
-    try:
-        with open(temporary, 'wb') as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise Unwritten(f'{path}: cannot be written: {error.strerror}') from None
+    replace_file(path, buffer.getbuffer())
 
 
 class Loop:
