@@ -30,7 +30,7 @@ def replace_file(target: Path, content: bytes | memoryview) -> None:
         _sync(target.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise Unwritten(f'{target.parent}: cannot write {target.name}: {error.strerror}') from None
+        raise Unwritten(f'{target}: cannot be written: {error.strerror}') from None
 
 
 def _write_directory(directory: Path, contents: dict[str, bytes]) -> None:
