@@ -1,6 +1,7 @@
 """What several commands of `aprloc` take."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -23,40 +24,29 @@ def refiner(parser: argparse.ArgumentParser) -> None:
                         help="nre, align, nefes_pose, nefes_apr, photometric or none (default: the map's own)")
 
 
+def between(kind: type, low: float, high: float) -> Callable[[str], float]:
+    """What argparse reads a number by that lies from low to high."""
+    def read(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f'{text} is outside {low} to {high}')
+        return value
+    read.__name__ = kind.__name__   # argparse says it of what is no number
+    return read
+
+
+_seed = between(int, 0, 2 ** 31 - 1)   # COLMAP takes a negative one for none
+domain = between(int, 0, 232)
+count = between(int, 1, 10 ** 6)
+gamma = between(float, 0.1, 10)
+
+
 def seed(parser: argparse.ArgumentParser, text: str = 'of every random choice') -> None:
     parser.add_argument('--seed', type=_seed, default=0, help=f'{text} (default: 0)')
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2 ** 31:   # COLMAP takes a negative one for none
-        raise argparse.ArgumentTypeError(f'{text} is outside 0 to {2 ** 31 - 1}')
-    return value
-
-
-def count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{text} is less than 1')
-    return value
-
-
-def gamma(text: str) -> float:
-    value = float(text)
-    if not 0.1 <= value <= 10:
-        raise argparse.ArgumentTypeError(f'{text} is outside 0.1 to 10')
-    return value
 
 
 def rate(text: str) -> float:
     value = float(text)
     if not 0 < value <= 100:
         raise argparse.ArgumentTypeError(f'{text} is outside 0 to 100')
-    return value
-
-
-def domain(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 232:
-        raise argparse.ArgumentTypeError(f'{text} is outside 0 to 232')
     return value

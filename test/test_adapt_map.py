@@ -20,6 +20,7 @@ from aprloc_ros.moved_map import move_map
 from aprloc_ros.scoring.evaluation import make_record
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import adapt_map as adapting
+from aprloc_ros.training import later_drive
 from aprloc_ros.training.adapt_map import adapt_map
 from aprloc_ros.training.adapting import drive
 from aprloc_ros.training.adapting.exam import exam_split
@@ -122,7 +123,7 @@ def test_poses_in_another_frame_decide_nothing(directory, images, oracle, wall, 
     def contradicted(localizer, frames):
         return [make_record(frame.name, 0.0, frame.T_map_cam, se3_exp(torch.full((6,), 0.1 * index, dtype=torch.float64)), 1.0, 'refined',
                             torch.eye(6).double(), 1.0) for index, frame in enumerate(frames)]
-    monkeypatch.setattr(adapting, 'evaluate_map', contradicted)
+    monkeypatch.setattr(later_drive, 'evaluate_map', contradicted)
     files = contents(directory)
     with pytest.raises(AprlocError, match='--check .*wall: drive: .* are far from the poses of the drive.*frame of the map'):
         adapt_map(directory, images, check=wall, device='cpu')
@@ -157,15 +158,19 @@ def test_a_regressor_that_is_not_better_is_refused(directory, images, oracle, mo
     assert contents(directory) == files and 'before' in said[-1]
 
 
-def test_an_interrupted_adaptation_goes_on(directory, images, oracle, monkeypatch):
-    files, said = contents(directory), []
-
+def interrupt(monkeypatch, directory, images):
+    """An adaptation, when it begins to train."""
     def interrupted(*arguments):
         raise KeyboardInterrupt
     with monkeypatch.context() as patched:
         patched.setattr(adapting, 'adapt_regressor', interrupted)
         with pytest.raises(KeyboardInterrupt):
             adapt_map(directory, images, device='cpu')
+
+
+def test_an_interrupted_adaptation_goes_on(directory, images, oracle, monkeypatch):
+    files, said = contents(directory), []
+    interrupt(monkeypatch, directory, images)
     assert contents(directory) == files and oracle.asked == TRAIN
     adapt_map(directory, images, device='cpu', say=said.append)
     assert 'continuing the interrupted run' in said[0] and oracle.asked == TRAIN and load_map(directory, 'cpu').manifest.lessons
@@ -173,12 +178,7 @@ def test_an_interrupted_adaptation_goes_on(directory, images, oracle, monkeypatc
 
 def test_a_map_that_was_moved_meanwhile_is_asked_again(directory, images, oracle, monkeypatch):
     """The answers of the interrupted run are in a frame that the map has left."""
-    def interrupted(*arguments):
-        raise KeyboardInterrupt
-    with monkeypatch.context() as patched:
-        patched.setattr(adapting, 'adapt_regressor', interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            adapt_map(directory, images, device='cpu')
+    interrupt(monkeypatch, directory, images)
     move_map(directory, Similarity(1.0, torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64), 0.0, ''))
     said = []
     adapt_map(directory, images, device='cpu', say=said.append)

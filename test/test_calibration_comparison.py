@@ -71,7 +71,7 @@ def test_another_drive_of_the_same_name_has_to_be_better_too(tiny_map, tmp_path,
     bundle = load_map(directory, 'cpu')
     save_manifest(directory, replace(bundle.manifest, data=bundle.manifest.data.calibrated_on('drive', content_hash(same))))
     monkeypatch.setattr(calibrate_map, '_doubt', lambda *rest: doubts.append(1) or 'no better')
-    for name, answer in (('check_poses', SimpleNamespace(text='')), ('check_drive', ''), ('evaluate_map', []), ('calibrate_refiners', {}),
+    for name, answer in (('check_poses', SimpleNamespace(text='')), ('check_drive', ''), ('ask_some', []), ('calibrate_refiners', {}),
                          ('regressor_covariance', bundle.manifest.covariance), ('questions', None)):
         monkeypatch.setattr(calibrate_map, name, lambda *rest, answer=answer: answer)
     calibrate_map.calibrate_map(directory, (same if again == 'same' else other).root, device='cpu', say=[].append)

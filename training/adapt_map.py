@@ -10,11 +10,9 @@ from tqdm import tqdm
 from aprloc_ros.covariance import prior_covariance
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.histogram import BINS
-from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Lesson, Manifest
 from aprloc_ros.map_bundle import MapBundle, load_map, save_regressor
 from aprloc_ros.refiners import fine_features
-from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.adapting.drive import FEWEST, answered, drive_frames
 from aprloc_ros.training.adapting.exam import Exam, Mark, exam_split, passed, sit
@@ -23,6 +21,7 @@ from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import Views, load_views, with_lenses
+from aprloc_ros.training.later_drive import MOST_FAR, ask_some
 from aprloc_ros.training.own_frames import check_new, check_own
 from aprloc_ros.training.posing.sources import open_source
 from aprloc_ros.training.posing.workplace import fingerprint
@@ -40,7 +39,6 @@ from aprloc_ros.training.stages.matching import (
 _RENDERED_SIDE = 60        # pixels: of views that the field renders to be rehearsed or examined
 _REMEMBERED = 60           # of the map's own views that examine
 _FORGETTING = 0.1          # by what share the regressor may be worse on these
-_CHECKED, _MOST_FAR = 40, 0.2   # frames of a check that the map is asked, and what share of its answers may contradict them
 _BELIEVED = 0.25           # share of the drive's images: of fewer believed answers it is no drive of this place
 
 
@@ -99,8 +97,7 @@ def _checked(check: Path, bundle: MapBundle, device: str, say) -> tuple[Frame, .
     (check_own if own else check_new)(bundle, capture)
     frames = calibration_split(capture.train, capture.name)[1] if own else (*capture.train, *capture.test)
     frames = with_lenses(frames, bundle.manifest.lenses)
-    few = torch.linspace(0, len(frames) - 1, min(_CHECKED, len(frames))).round().long().tolist()
-    text = check_drive(evaluate_map(Localizer(bundle, device), [frames[index] for index in few]), bundle.manifest, _MOST_FAR)
+    text = check_drive(ask_some(bundle, frames, device), bundle.manifest, MOST_FAR)
     if text.startswith('WARNING'):
         raise AprlocError(f'--check {check}: {text.removeprefix("WARNING: ")}: it takes poses in the frame of the map')
     say(f'check: {text.removeprefix("drive: ")}')

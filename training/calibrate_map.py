@@ -5,11 +5,9 @@ from pathlib import Path
 
 import torch
 
-from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle, load_map, save_manifest
 from aprloc_ros.refiners import query_camera
-from aprloc_ros.scoring.evaluation import evaluate_map
 from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.calibration.comparison import why_no_better
 from aprloc_ros.training.calibration.questions import questions, taken
@@ -24,11 +22,10 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.views import with_lenses
+from aprloc_ros.training.later_drive import ask_some
 from aprloc_ros.training.own_frames import check_new, check_own
 from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.resumption import claim
-
-_CHECKED_FRAMES = 40
 
 
 def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'auto', say=print) -> MapBundle:
@@ -50,7 +47,7 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     say(f'{capture.format} capture {capture.name}: {len(unseen)} frames to calibrate on'
         + (f', and {len(trained)} that trained the map' if own else ''))
     say(check_poses(unseen, unseen, capture.mounts).text)
-    say(check_drive(evaluate_map(Localizer(bundle, device), _few(unseen)), bundle.manifest))
+    say(check_drive(ask_some(bundle, unseen, device), bundle.manifest))
     prior = regressor_covariance(bundle, unseen, device)
     manifest = replace(bundle.manifest, covariance=prior,
                        data=bundle.manifest.data.calibrated_on('', '') if own else
@@ -78,11 +75,6 @@ def _doubt(manifest: Manifest, found: dict[str, RefinerScores], prior: torch.Ten
     if known is None or new is None or not known.gate.risks or new.spec.gate.supported > known.gate.supported:
         return ''
     return why_no_better(new.trials, prior, known, manifest.covariance)
-
-
-def _few(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    chosen = torch.linspace(0, len(frames) - 1, min(_CHECKED_FRAMES, len(frames))).round().long()
-    return tuple(frames[index] for index in chosen.tolist())
 
 
 def _in_order(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:

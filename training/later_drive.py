@@ -7,17 +7,17 @@ import torch
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.scoring.evaluation import evaluate_map
+from aprloc_ros.scoring.evaluation import FrameRecord, evaluate_map
 from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.datasets import read_capture
-from aprloc_ros.training.datasets.capture import Capture, NoPoses
+from aprloc_ros.training.datasets.capture import Capture, Frame, NoPoses
 from aprloc_ros.training.own_frames import check_new
 from aprloc_ros.training.posing.by_map import pose_by_map
 from aprloc_ros.training.posing.sources import is_source
 
-_CHECKED_FRAMES = 60
+_ASKED = 60
 _FEWEST_BELIEVED = 10
-_MOST_FAR = 0.2         # share of the believed answers that may contradict the drive's poses
+MOST_FAR = 0.2   # share of the believed answers that may contradict the drive's poses
 
 
 def read_drive(data: Path, bundle: MapBundle, folder: Path, device: str, say) -> Capture:
@@ -31,22 +31,26 @@ def read_drive(data: Path, bundle: MapBundle, folder: Path, device: str, say) ->
     return read_capture(pose_by_map(bundle, data, folder / Path(data).resolve().name, device, say))
 
 
+def ask_some(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> list[FrameRecord]:
+    """The map's answers to some of the frames, evenly chosen."""
+    chosen = torch.linspace(0, len(frames) - 1, min(_ASKED, len(frames))).round().long().tolist()
+    return evaluate_map(Localizer(bundle, device), [frames[index] for index in chosen])
+
+
 def check_belongs(bundle: MapBundle, drive: Capture, device: str) -> str:
     """What the map says of the drive's poses.
 
     Raises AprlocError where they contradict it, where it knows nothing of the drive, and where the drive taught it already: a copy
     in another folder or format, whose images would calibrate what they have trained.
     """
-    frames = drive.train
     check_new(bundle, drive)
-    few = torch.linspace(0, len(frames) - 1, min(_CHECKED_FRAMES, len(frames))).round().long().tolist()
-    records = evaluate_map(Localizer(bundle, device), [frames[index] for index in few])
+    records = ask_some(bundle, drive.train, device)
     believed = sum(record.status == 'refined' for record in records)
     if believed < min(_FEWEST_BELIEVED, len(records) / 2):
         raise AprlocError(f'no overlap was found between {drive.name} and the map: it believes {believed} of {len(records)} of its '
                           'answers. It is of another place, or in another light altogether: extend the map by a drive between '
                           'them first (dusk before night), or build it anew from all drives')
-    text = check_drive(records, bundle.manifest, _MOST_FAR)
+    text = check_drive(records, bundle.manifest, MOST_FAR)
     if text.startswith('WARNING'):
         raise AprlocError(f'{text.removeprefix("WARNING: ")}: a map learns from poses in its own frame alone')
     return text

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.posing.polish import polished
 from aprloc_ros.training.posing.turning import only_turned
-from aprloc_ros.training.structure.colmap import answering_signals
+from aprloc_ros.training.structure.colmap import answering_signals, repeatable
 
 _FEW_FEATURES = 150
 _TURNED = 0.95       # share of the pairs whose images differ by a turn, or show a plane
@@ -70,16 +70,11 @@ def _cameras(pycolmap, database: Path) -> list:
 
 
 def _options(pycolmap, cameras: list, fixed: set[int], seed: int):
-    """Sampling by a seed, sums in a fixed order: the same on any machine's number of cores.
-
-    COLMAP's limits in pixels suit photographs. In a small image they are wide angles, and where much of it is far away, points
+    """COLMAP's limits in pixels suit photographs. In a small image they are wide angles, and where much of it is far away, points
     and images come in that belong elsewhere; with narrow ones fewer inliers and less parallax can be trusted.
     """
-    options = pycolmap.IncrementalPipelineOptions()
+    options = repeatable(pycolmap, seed)
     mapper, points = options.mapper, options.triangulation
-    for part in (options, mapper, points):
-        part.random_seed = seed
-    options.num_threads = mapper.num_threads = 1
     options.min_model_size = _FEWEST
     options.constant_cameras = fixed
     error_px = max(reach_px(camera.width, camera.height) for camera in cameras)

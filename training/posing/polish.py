@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from aprloc_ros.training.structure.colmap import answering_signals, ends_at_once
+from aprloc_ros.training.structure.colmap import answering_signals, ends_at_once, repeatable
 
 _ITERATIONS = 50   # as COLMAP's mapper does
 
@@ -14,11 +14,8 @@ def polished(pycolmap, reconstruction, database: Path, root: Path, work_dir: Pat
     off the larger half of the errors, which bends lens and poses; where all have their place, that can be undone.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
-    options = pycolmap.IncrementalPipelineOptions()
-    for part in (options, options.mapper, options.triangulation):
-        part.random_seed = seed
-    options.num_threads = options.mapper.num_threads = 1
-    found = answering_signals(pycolmap.triangulate_points, reconstruction, database, root, work_dir, clear_points=True, options=options)
+    found = answering_signals(pycolmap.triangulate_points, reconstruction, database, root, work_dir, clear_points=True,
+                              options=repeatable(pycolmap, seed))
     config = pycolmap.BundleAdjustmentConfig()
     for number in found.reg_image_ids():
         config.add_image(number)

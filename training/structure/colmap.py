@@ -19,6 +19,15 @@ def load_pycolmap():
     return pycolmap
 
 
+def repeatable(pycolmap, seed: int):
+    """Options of the mapper and of what triangulates: sampling by a seed, sums in a fixed order, the same on any number of cores."""
+    options = pycolmap.IncrementalPipelineOptions()
+    for part in (options, options.mapper, options.triangulation):
+        part.random_seed = seed
+    options.num_threads = options.mapper.num_threads = 1
+    return options
+
+
 def answering_signals(call: Callable, *arguments, **options):
     """What a call of pycolmap returns that takes a cancellation token; Ctrl-C ends it within its present image or pair.
 
