@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aprloc_ros.refinement.lens_evidence import LensEvidence
+from aprloc_ros.refinement.lens_evidence import BIAS, LensEvidence
 
 _OFF = 2e-3          # usual error of a calibration: of the focal length, relative, and of the centre, in focal lengths
 _OWN_OFF = 0.0       # of the camera that the map was built with: what it is off by is in its calibrated covariances
 _ANYTHING = 0.03     # of a camera in another mode
 _OTHER_MODE = 0.1    # how often a camera is declared wrongly, before any image: to believe it too soon is the worse fault
-_BIAS = 1.5e-3       # of what images say, however many: standard deviation
 _FIRST = 0.5         # share of the first image's information that is believed: single images have heavy tails
 _INDEPENDENT = 0.25  # of the others', whose neighbours have said part of it
 _MEMORY = 20         # images: a camera may change its mode on the way
@@ -72,7 +71,7 @@ class LensWatch:
         information, axes = np.linalg.eigh(self._information)
         information = np.maximum(information, _LEAST_INFORMATION)
         said = axes.T @ self._weighted / information
-        noise = 1 / information + _BIAS ** 2
+        noise = 1 / information + BIAS ** 2
         logs, moments = [], []
         for spread, share in ((self._usual, 1 - _OTHER_MODE), (_ANYTHING, _OTHER_MODE)):
             total = noise + spread ** 2
@@ -98,4 +97,4 @@ def _consensus(offsets: np.ndarray, information: np.ndarray) -> np.ndarray:
 
 def _with_bias(information: np.ndarray) -> np.ndarray:
     """What is left of it when all images may be wrong alike."""
-    return information @ np.linalg.inv(np.eye(3) + _BIAS ** 2 * information)
+    return information @ np.linalg.inv(np.eye(3) + BIAS ** 2 * information)

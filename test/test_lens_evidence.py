@@ -10,7 +10,7 @@ from aprloc_ros.camera import is_same_view
 from aprloc_ros.geometry import invert, se3_log
 from aprloc_ros.lens_watch import LensWatch
 from aprloc_ros.refinement import lens_evidence, nre
-from aprloc_ros.refinement.lens_evidence import LensEvidence, _Pace, offset_camera
+from aprloc_ros.refinement.lens_evidence import BIAS, LensEvidence, _Pace, offset_camera
 from aprloc_ros.refinement.nre import NreRefiner
 from aprloc_ros.refinement.refined import Budget
 
@@ -40,6 +40,19 @@ def test_matches_lead_to_a_camera_that_is_far_off_where_features_alone_end_elsew
     assert (seen_by(offsets.tolist())[0].lens.offsets - offsets).abs().max() > 0.03
 
 
+@pytest.mark.parametrize('noise', [1e-4, 3e-3])
+@pytest.mark.parametrize('offset, against', [(2.4, False), (2.5, True)])   # chi-square's 6 is 2.449 standard deviations
+def test_a_word_speaks_against_a_camera_beyond_its_noise_and_its_bias(noise, offset, against):
+    total = (noise ** 2 + BIAS ** 2) ** 0.5
+    said = torch.tensor([0.0, offset * total, 0.0], dtype=torch.float64)
+    assert LensEvidence(said, torch.eye(3).double() / noise ** 2, torch.ones(6, 3).double()).speaks_against is against
+
+
+def test_a_word_that_is_not_finite_speaks_against_nothing():
+    nothing = torch.full((3,), torch.nan).double()
+    assert not LensEvidence(nothing, torch.full((3, 3), torch.nan).double(), torch.ones(6, 3).double()).speaks_against
+
+
 def test_steps_that_shrink_by_one_share_go_on_to_where_they_end():
     """x + (1 - share) (end - x) is a search whose end is known: three steps reach it, at any share."""
     end, start = torch.arange(1.0, 10.0).double(), torch.zeros(9).double()
@@ -58,14 +71,14 @@ def test_a_step_that_turns_stays_as_it_is():
 
 def test_a_step_to_what_can_be_no_camera_is_not_taken(monkeypatch):
     """A first step beyond a focal length of zero, as few and odd matches ask for: no search, and no use of what it says."""
-    linearised, steps = lens_evidence._linearised, []
+    linearised, steps = lens_evidence.first_step, []
 
     def astray(*arguments):
         found = linearised(*arguments)
         steps.append(found)
         step = torch.cat([torch.zeros(6), torch.tensor([-1.3, 0.0, 0.0])]).to(found.step)
         return replace(found, step=step, offsets=step[6:], information=1e6 * torch.eye(3, dtype=torch.float64))
-    monkeypatch.setattr(lens_evidence, '_linearised', astray)
+    monkeypatch.setattr(lens_evidence, 'first_step', astray)
     monkeypatch.setattr(nre, 'guess_lens', lambda *_: None)
     found, T = seen_by(NOTHING)
     assert len(steps) == 1 and not found.lens.is_usable

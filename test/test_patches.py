@@ -101,6 +101,17 @@ def test_what_the_camera_is_off_by_is_found(camera, offsets):
         assert (moved - found.lens.shift @ true).norm() < 0.4 * moved.norm() + 5e-3
 
 
+def test_a_right_camera_costs_one_linear_step_and_a_wrong_one_asks_the_features():
+    asked = []
+
+    def guess():
+        asked.append(True)
+    for true, count in ((0.0, 0), (0.02, 1)):
+        image = photograph(T_TRUE, offset_camera(CAMERA, torch.tensor([true, 0.0, 0.0])))
+        patch_metric(T_TRUE, PATCHES, ROWS, Luminance(image, CAMERA), 200, lambda done: done < 30, guess)
+        assert len(asked) == count
+
+
 def test_patches_are_kept():
     packed = pack_patches(PATCHES, ORIGIN)
     found = unpack_patches(packed, ORIGIN, len(PATCHES), 'there')

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,13 +27,18 @@ class Aligned:
     hessian: Tensor     # [6, 6] float64, of half the robust sum of squared whitened residuals, in xi of T @ exp(xi)
     likeness: Tensor    # [M] cosines of the descriptors and features of the points in view
     iterations: int
-    lens: LensEvidence
+    look_at_lens: Callable[[], LensEvidence]
+
+    @cached_property
+    def lens(self) -> LensEvidence:
+        """What the image says of its camera; sought when somebody asks."""
+        return self.look_at_lens()
 
 
 @torch.no_grad()
 def feature_metric(T_map_cam: Tensor, xyz: Tensor, descriptors: Tensor, feature_map: Tensor, camera: Camera,
                    loss: str = 'barron', allows: Callable[[int], bool] = lambda done: done < _ITERATIONS,
-                   guess: LensGuess | None = None) -> Aligned:
+                   guess: Callable[[], LensGuess | None] = lambda: None) -> Aligned:
     """The search from one pose; it stays where it was if nothing is to be gained.
 
     T_map_cam [4, 4] where the search begins; xyz [N, 3], descriptors [N, C]; feature_map [C, H, W] of an image of the
@@ -51,5 +57,9 @@ def feature_metric(T_map_cam: Tensor, xyz: Tensor, descriptors: Tensor, feature_
                                levenberg.LevenbergSettings(kernel=LOSSES[loss], tolerance_m=levenberg.nearness_m(xyz, T_map_cam)), allows)
     hessian, _ = levenberg.normal_equations(found.residuals, weights, found.variance, channels, LOSSES[loss])
     likeness = 1 - found.residuals.squared[found.residuals.seen] / 2
-    lens = lens_evidence(found.residuals, residuals_at, grid, found.T_map_cam[0], weights, found.variance, LOSSES[loss], guess)
-    return Aligned(found.T_map_cam[0].cpu(), hessian[0].cpu(), likeness.cpu(), found.iterations, lens)
+
+    @torch.no_grad()
+    def look_at_lens() -> LensEvidence:
+        return lens_evidence(found.residuals, residuals_at, grid, found.T_map_cam[0], weights, found.variance, LOSSES[loss],
+                             guess())
+    return Aligned(found.T_map_cam[0].cpu(), hessian[0].cpu(), likeness.cpu(), found.iterations, look_at_lens)

@@ -16,6 +16,7 @@ from aprloc_ros.geometry import se3_exp
 from aprloc_ros.refinement.lens_matches import LensGuess
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, normal_equations, robust_cost
 
+BIAS = 1.5e-3        # of what images say of a camera, however many: standard deviation
 _SUSPICIOUS = 6.0    # squared distance of a first step from zero: only then are more steps made
 _STEPS = 20          # at most
 _NEAR = 5e-4         # a step within it ends them: features know no more, and their stretched steps would go on about the end
@@ -57,6 +58,12 @@ class LensEvidence:
         """Finite, and of a camera that can be: an offset below -1 would turn the focal length round."""
         return _can_be(self.offsets) and bool(torch.isfinite(self.information).all())
 
+    @property
+    def speaks_against(self) -> bool:
+        """Whether the declared camera is not what it asks for, by more than the noise and the bias of such a word."""
+        with_bias = torch.eye(3).to(self.information) + BIAS ** 2 * self.information
+        return (self.offsets @ self.information @ _solve(with_bias, self.offsets)).item() >= _SUSPICIOUS
+
 
 def _can_be(offsets: Tensor) -> bool:
     return bool(torch.isfinite(offsets).all()) and offsets.abs().max().item() <= _FARTHEST
@@ -96,14 +103,14 @@ def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Seen, T
     """At the best pose T_map_cam [4, 4] of a search on the grid, with the residuals there; weights [1, N], variance [1];
     stretch: of the steps; near: the last of them.
 
-    One linear step, which costs a fraction of a millisecond; several where that one leads away from zero, and from a guess
-    that is far from where they end: of two minima the lower one counts.
+    One linear step; several where that one speaks against the declared camera, and from a guess that is far from where they
+    end: of two minima the lower one counts.
     """
-    def linearised(residuals: Residuals, grid: Seen) -> _Linearised:
-        found = _linearised(residuals, grid, weights, variance, kernel)
+    def linearised(residuals: Residuals, grid: Seen) -> FirstStep:
+        found = first_step(residuals, grid, weights, variance, kernel)
         return replace(found, step=stretch * found.step)
 
-    def search(offsets: Tensor, T_map_cam: Tensor, pace: _Pace, known: Tensor | None = None) -> _Linearised | None:
+    def search(offsets: Tensor, T_map_cam: Tensor, pace: _Pace, known: Tensor | None = None) -> FirstStep | None:
         for _ in range(_STEPS):
             if not _can_be(offsets) or known is not None and _same(offsets, known):
                 return None
@@ -116,7 +123,7 @@ def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Seen, T
         return replace(found, offsets=offsets) if _can_be(offsets) else None
 
     found = first = linearised(residuals, grid)
-    if first.offsets @ first.information @ first.offsets >= _SUSPICIOUS:
+    if first.speaks_against:
         found = search(first.step[6:].cpu(), T_map_cam @ se3_exp(first.step[:6]), _Pace(first.step)) or first
     if guess is None or _same(guess.offsets, found.offsets):
         return found
@@ -129,12 +136,16 @@ def _same(offsets: Tensor, others: Tensor) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Linearised(LensEvidence):
-    step: Tensor   # [9]: of the pose and the offsets together
+class FirstStep(LensEvidence):
+    """The evidence as it is where the residuals are."""
+
+    step: Tensor      # [9]: of the pose and the offsets together
     cost: float
+    hessian: Tensor   # [6, 6] of the pose alone, see levenberg.normal_equations; on the residuals' device
 
 
-def _linearised(residuals: Residuals, grid: Seen, weights: Tensor, variance: Tensor, kernel: Kernel) -> _Linearised:
+def first_step(residuals: Residuals, grid: Seen, weights: Tensor, variance: Tensor, kernel: Kernel) -> FirstStep:
+    """As `lens_evidence`, by one linear step: a fraction of a millisecond."""
     both = replace(residuals, jacobian=torch.cat([residuals.jacobian, _of_offsets(residuals.jacobian, grid.camera)], -1))
     hessian, gradient = normal_equations(both, weights, variance, grid.channels, kernel)
     H, g = hessian[0], gradient[0]
@@ -143,7 +154,7 @@ def _linearised(residuals: Residuals, grid: Seen, weights: Tensor, variance: Ten
     offsets = -_solve(information, g[6:] + shift.T @ g[:6])
     step = -_solve(H + _DAMPING * torch.diag(H.diagonal()), g)
     cost = robust_cost(residuals, weights, variance, grid.channels, kernel).item()
-    return _Linearised(offsets.cpu(), information.cpu(), shift.cpu(), step, cost)
+    return FirstStep(offsets.cpu(), information.cpu(), shift.cpu(), step, cost, H[:6, :6])
 
 
 def _solve(A: Tensor, b: Tensor) -> Tensor:

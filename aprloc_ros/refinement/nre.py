@@ -1,6 +1,7 @@
 """The neural reprojection error's pose estimator: from no pose at all to the final one, coarse to fine (NRE section 5)."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -118,12 +119,11 @@ class NreRefiner:
         if len(rows) < FEWEST:
             return
         start, index = _to_map(trace.fine), torch.from_numpy(rows)
-        told = trace.fine_maps.gains.max(1) > 0
-        guess = guess_lens(trace.fine_maps.best[told], trace.xyz[trace.rows[told]], trace.fine_camera, trace.fine)
         before, most = trace.iterations, self.settings.metric_iterations
         trace.final = feature_metric(start.to(fine.device), torch.from_numpy(trace.xyz[rows]).to(fine.device),
                                      fine[index.to(fine.device)], feature_map, query.camera,
-                                     allows=lambda done: done < most and watch.allows(before + done), guess=guess)
+                                     allows=lambda done: done < most and watch.allows(before + done),
+                                     guess=partial(_guess_by_matches, trace))
         trace.iterations += trace.final.iterations
         trace.note(trace.final.T_map_cam, None, watch)
 
@@ -135,13 +135,18 @@ class NreRefiner:
         rows, before = np.isin(patches.point.numpy(), trace.chosen.numpy()).nonzero()[0], trace.iterations
         trace.sharp = patch_metric(trace.final.T_map_cam, patches, rows, query.native, self.settings.patches,
                                    allows=lambda done: done < most and watch.allows(before + done),
-                                   guess=_guess_of(trace.final))
+                                   guess=lambda: _guess_by_features(trace.final))
         if trace.sharp is not None:
             trace.iterations += trace.sharp.iterations
             trace.note(trace.sharp.T_map_cam, None, watch)
 
 
-def _guess_of(final: Aligned) -> LensGuess | None:
+def _guess_by_matches(trace: NreTrace) -> LensGuess | None:
+    told = trace.fine_maps.gains.max(1) > 0
+    return guess_lens(trace.fine_maps.best[told], trace.xyz[trace.rows[told]], trace.fine_camera, trace.fine)
+
+
+def _guess_by_features(final: Aligned) -> LensGuess | None:
     """What the features say of the camera, and the pose that goes with it."""
     lens = final.lens
     if not (lens.has_shift and lens.is_usable):
