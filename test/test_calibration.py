@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from aprloc_ros.map_bundle import load_map
 from aprloc_ros.refinement.refined import Refined, kept
 from aprloc_ros.scoring.uncertainty import score_covariances
 from aprloc_ros.training.calibration.from_trials import calibrate
+from aprloc_ros.training.calibration.questions import Questions
 from aprloc_ros.training.calibration.refiner_calibration import RefinerScores, with_refiners
 from aprloc_ros.training.calibration.trials import Trial, outcomes, try_frame, try_negatives
 
@@ -151,9 +153,14 @@ def test_negatives_are_tried_with_the_numbers_of_their_frames():
     assert {trial.frame for trial in trials[3:]} == set(range(10, 16))
 
 
+def test_all_questions_about_an_image_bear_its_number():
+    frames = tuple(SimpleNamespace(image_path=Path(name)) for name in ('a.png', 'a.png', 'b.png', 'a.png', 'c.png'))
+    assert Questions(frames, None, torch.zeros(5), torch.zeros(5), ()).images == [0, 0, 2, 0, 4]
+
+
 def test_frames_that_trained_count_for_the_covariance_alone(world):
     calibration, trials, _ = world
-    more = [replace(trial, trained=True, left_out=1) for trial in World(7).trials(40, per_frame=0)]
+    more = [replace(trial, frame=1000 + trial.frame, trained=True, left_out=1) for trial in World(7).trials(40, per_frame=0)]
     both = calibrate([*trials, *more], PRIOR)
     assert replace(both.gate, risks=()) == replace(calibration.gate, risks=()) and both.covariance.frames > calibration.covariance.frames + 30
     assert 'of 80 held-out frames' in both.describe([*trials, *more])

@@ -76,8 +76,9 @@ def test_allowed_violations_hold_the_share_nine_times_of_ten():
     assert [allowed_violations(n, 0.02) for n in (114, 193, 194)] == [0, 0, 1]
 
 
-def threshold(scores, wanted, harmful, negative):
-    return choose_threshold(torch.tensor(scores, dtype=torch.float64), torch.tensor(wanted), torch.tensor(harmful), negative)
+def threshold(scores, wanted, harmful, negative, frame=None):
+    return choose_threshold(torch.tensor(scores, dtype=torch.float64), torch.tensor(wanted), torch.tensor(harmful), negative,
+                            torch.tensor(frame or range(len(scores))))
 
 
 def test_the_threshold_lies_amid_the_gap():
@@ -89,6 +90,15 @@ def test_harm_raises_the_threshold_above_it():
     scores = [0.9, 0.8, 0.7, 0.6, 0.5]
     assert 0.7 < threshold(scores, [True] * 5, [False, False, True, False, False], [''] * 5) < 0.8
     assert threshold(scores, [True] * 5, [True] + [False] * 4, [''] * 5) == 1.0
+
+
+def test_two_answers_to_an_image_are_one_witness():
+    """One harmful image of 194 is allowed, of 193 none, however often each is asked; and two harmful answers to it are one."""
+    for count, bound in ((194, 0.0), (193, 0.5)):
+        scores = [0.9, 0.8] * (count - 1) + [0.5, 0.4]
+        chosen = threshold(scores, [True] * len(scores), [False] * (2 * count - 2) + [True] * 2, [''] * len(scores),
+                           [image for image in range(count) for _ in range(2)])
+        assert (chosen > 0.5) == (bound > 0)
 
 
 def test_a_symmetric_front_is_no_image_of_no_place():

@@ -155,6 +155,11 @@ def test_what_the_frames_do_not_support_is_said():
     assert risky().promising(0.01) == replace(risky(), keep=1.0) and 'older version' in risky().promise(0.01)
 
 
+def test_an_image_that_is_asked_twice_is_one_witness():
+    scores, wrong = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5]), torch.tensor([False, False, True, True, False])
+    assert risks(scores, wrong, torch.tensor([0, 0, 1, 1, 2]), 0.4) == (Risk(0.4, 3, 1), Risk(pytest.approx(0.6), 2, 1), Risk(pytest.approx(0.7), 1, 0))
+
+
 def test_a_first_pose_is_kept_only_where_so_few_were_wrong():
     gate = replace(risky(Risk(0.2, 1000, 0)), kept_risks=(Risk(0.5, 60, 4), Risk(0.7, 50, 1), Risk(0.9, 20, 0)))
     assert [gate.promising(share).keep for share in (0.2, 0.1, 0.01)] == [0.5, 0.7, 1.0]
@@ -168,7 +173,7 @@ def test_the_bound_holds_on_answers_to_come():
     for _ in range(100):
         scores, new = (torch.rand(count, generator=generator, dtype=torch.float64) for count in (300, 4000))
         wrong, new_wrong = (torch.rand(len(s), generator=generator) < 0.1 * (1 - s) ** 3 for s in (scores, new))
-        gate = risky(*risks(scores, wrong, 0.0)).promising(0.03)
+        gate = risky(*risks(scores, wrong, torch.arange(300), 0.0)).promising(0.03)
         passed = new > gate.accept
         broken += (new_wrong & passed).sum() > 0.03 * passed.sum()
     assert broken <= 15

@@ -10,7 +10,7 @@ from aprloc_ros.covariance import HessianCovariance, residuals
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.gate import MAX_WRONG_SHARE, Gate, Judgement, Risk
 from aprloc_ros.geometry import pose_errors
-from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
+from aprloc_ros.scoring.uncertainty import FEWEST_FRAMES, FIVE_SIGMA, squared_mahalanobis
 from aprloc_ros.training.calibration.correlation import correlation_time_s
 from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
 from aprloc_ros.training.calibration.gate_fit import fit_gate
@@ -74,14 +74,21 @@ def _covariance(passed: Passed, prior: Tensor) -> HessianCovariance:
     found = fit_hessian_covariance(xi, torch.stack([t.refined.hessian for t, _ in passed]), prior,
                                    torch.tensor([score for _, score in passed], dtype=torch.float64),
                                    torch.tensor([t.remoteness for t, _ in passed], dtype=torch.float64))
-    return replace(found, correlation_s=_correlation_s(passed, xi, found, prior))
+    count = len(_frames(passed).unique())
+    return replace(found, frames=count, supported=found.supported and count >= FEWEST_FRAMES,
+                   correlation_s=_correlation_s(passed, xi, found, prior))
 
 
 def _risks(passed: Passed, gate: Gate, covariance: HessianCovariance | None, prior: Tensor) -> tuple[Risk, ...]:
     """Of the refined poses that the gate lets through; without a covariance, wrong are those that are much too far off."""
     claims = None if covariance is None else _claims(passed, covariance, prior)
     wrong = _wrong([t.refined.T_map_cam for t, _ in passed], [t.T_truth for t, _ in passed], claims)
-    return risks(torch.tensor([score for _, score in passed], dtype=torch.float64), wrong, gate.accept)
+    return risks(torch.tensor([score for _, score in passed], dtype=torch.float64), wrong, _frames(passed), gate.accept)
+
+
+def _frames(passed: Passed) -> Tensor:
+    """[N] numbers of the images."""
+    return torch.tensor([t.frame for t, _ in passed])
 
 
 def _residuals(passed: Passed) -> Tensor:
@@ -96,7 +103,7 @@ def _kept_risks(unseen: list[Trial], gate: Gate, prior: Tensor) -> tuple[Risk, .
     if not kept:
         return ()
     wrong = _wrong([t.T_prior for t, _ in kept], [t.T_truth for t, _ in kept], prior)
-    return risks(torch.tensor([score for _, score in kept], dtype=torch.float64), wrong, gate.keep)
+    return risks(torch.tensor([score for _, score in kept], dtype=torch.float64), wrong, _frames(kept), gate.keep)
 
 
 def _claims(passed: Passed, covariance: HessianCovariance, prior: Tensor) -> Tensor:

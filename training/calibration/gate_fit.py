@@ -31,16 +31,16 @@ def fit_gate(found: Outcomes) -> Gate:
     rows = torch.ones_like(answered)
     prior_score = _left_out_scores(found, found.credible, rows)
     prior = fit_signal_score(found.signals, found.credible)
-    counts = int(genuine.sum()), int((~genuine).sum())
+    counts = _images(found.frame[genuine]), int((~genuine).sum())
     if not found.good.any():
-        keep = choose_threshold(prior_score, found.credible, torch.zeros_like(rows), found.negative)
+        keep = choose_threshold(prior_score, found.credible, torch.zeros_like(rows), found.negative, found.frame)
         return Gate(SignalScore((), (), (), 0.0), prior, 1.0, keep, *counts, False)
     refined_score = torch.where(answered, _left_out_scores(found, found.good, answered), 0.0)
-    accept = choose_threshold(refined_score, genuine & answered, found.harmful & answered, found.negative)
+    accept = choose_threshold(refined_score, genuine & answered, found.harmful & answered, found.negative, found.frame)
     refined = refined_score > accept
     # A negative that passed as refined has passed, whatever its prior's score.
     keep = choose_threshold(torch.where(refined & ~genuine, 1.0, prior_score), found.credible, torch.zeros_like(rows),
-                            found.negative)
+                            found.negative, found.frame)
     model = fit_signal_score(_chosen(found.signals, answered), found.good[answered])
     return Gate(model, prior, accept, keep, *counts, _supported(found, refined))
 
@@ -59,11 +59,11 @@ def allowed_violations(count: int, share: float) -> int:
     return allowed
 
 
-def choose_threshold(score: Tensor, wanted: Tensor, harmful: Tensor, negative: list[str]) -> float:
+def choose_threshold(score: Tensor, wanted: Tensor, harmful: Tensor, negative: list[str], frame: Tensor) -> float:
     """The threshold above which most `wanted` frames lie while both bounds hold; the least leaky of equals, then the middle.
 
-    score [N]; wanted, harmful [N] bool, of genuine frames; negative [N] kinds, '' for genuine. 1, which nothing exceeds,
-    if the bounds allow no other.
+    score [N]; wanted, harmful [N] bool, of genuine frames; negative [N] kinds, '' for genuine; frame [N] numbers of the
+    images: each counts once, as harmful if any answer to it is. 1, which nothing exceeds, if the bounds allow no other.
     """
     kinds = {kind: torch.tensor([other == kind for other in negative]) for kind in sorted(set(negative))}
     genuine = kinds.pop('', torch.zeros_like(wanted))
@@ -73,7 +73,7 @@ def choose_threshold(score: Tensor, wanted: Tensor, harmful: Tensor, negative: l
     for candidate in candidates.tolist():
         passed = score > candidate
         leaks = [(int((passed & kind).sum()), int(kind.sum())) for kind in kinds.values()]
-        if int((passed & harmful).sum()) > allowed_violations(int((passed & genuine).sum()), MOST_HARMFUL) \
+        if _images(frame[passed & harmful]) > allowed_violations(_images(frame[passed & genuine]), MOST_HARMFUL) \
                 or any(leaked > allowed_violations(count, MOST_LEAKED) for leaked, count in leaks):
             continue
         rank = int((passed & wanted).sum()), -sum(leaked for leaked, _ in leaks)
@@ -143,5 +143,10 @@ def _chosen(signals: list[dict[str, float]], rows: Tensor) -> list[dict[str, flo
 
 def _supported(found: Outcomes, refined: Tensor) -> bool:
     """Whether there are frames enough, and negatives of all kinds together, to show that the bounds hold."""
-    return (binomial_cdf(0, int((refined & found.genuine).sum()), MOST_HARMFUL) <= _RISK
+    return (binomial_cdf(0, _images(found.frame[refined & found.genuine]), MOST_HARMFUL) <= _RISK
             and binomial_cdf(0, int((~found.genuine).sum()), MOST_LEAKED) <= _RISK)
+
+
+def _images(frame: Tensor) -> int:
+    """How many these numbers [N] are of."""
+    return len(frame.unique())

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from aprloc_ros.training.calibration.neighbourhoods import VIEWS_LEFT_OUT
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.images.views import Views, load_views
 
-_MOST_UNSEEN = 200    # questions on frames that trained nothing
+_MOST_WHOLE = 150     # frames that trained nothing, asked of the whole map
+_MOST_WITHOUT = 100   # of these, asked again without a neighbourhood
 _MOST_TRAINED = 100   # on frames that trained the map, their own view left out
 
 
@@ -24,6 +26,12 @@ class Questions:
     left_out: Tensor   # [N] int64; at least 1 for a frame that trained: its own view
     trained: Tensor    # [N] bool
     taken: tuple[tuple[str, float], ...]   # drive and seconds of each; NaN where it is not known when
+
+    @property
+    def images(self) -> list[int]:
+        """Of each question the first one that is about the same image."""
+        first: dict[Path, int] = {}
+        return [first.setdefault(frame.image_path, index) for index, frame in enumerate(self.frames)]
 
     @staticmethod
     def of_whole_map(frames: tuple[Frame, ...], camera: Camera) -> 'Questions':
@@ -39,8 +47,8 @@ def questions(unseen: tuple[Frame, ...], trained: tuple[Frame, ...], camera: Cam
     sizes that take turns: a single drive thus shows how errors grow with the distance from what was mapped.
     """
     nearby = VIEWS_LEFT_OUT[1:]
-    whole = [(frame, 0, False) for frame in _evenly(unseen, _MOST_UNSEEN // 2)]
-    without = [(frame, nearby[i % len(nearby)], False) for i, frame in enumerate(_evenly(unseen, _MOST_UNSEEN // 2))]
+    whole = [(frame, 0, False) for frame in _evenly(unseen, _MOST_WHOLE)]
+    without = [(frame, nearby[i % len(nearby)], False) for i, frame in enumerate(_evenly(unseen, _MOST_WITHOUT))]
     own = [(frame, max(1, VIEWS_LEFT_OUT[i % len(VIEWS_LEFT_OUT)]), True) for i, frame in enumerate(_evenly(trained, _MOST_TRAINED))]
     asked = sorted((*whole, *without, *own), key=lambda question: taken(question[0]))
     frames, left_out, known = zip(*asked)

@@ -75,10 +75,11 @@ def ask(bundle: MapBundle, name: str, asked: Questions, seed: int, device: str, 
         return answer(whole, (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy(), asked.views.camera)
 
     trials = []
-    for index, (frame, T_truth, left_out) in enumerate(zip(asked.frames, asked.views.T_map_cam, asked.left_out.tolist(), strict=True)):
+    for index, (image, frame, T_truth, left_out) in enumerate(zip(asked.images, asked.frames, asked.views.T_map_cam,
+                                                                  asked.left_out.tolist(), strict=True)):
         localizer = Localizer(without_neighbourhood(bundle, T_truth, left_out), device, name) if left_out else whole
         said = answer(localizer, frame.read_image(), frame.camera)
-        trials.append(try_frame(said, index, T_truth, '', left_out, bool(asked.trained[index]), asked.taken[index]))
+        trials.append(try_frame(said, image, T_truth, '', left_out, bool(asked.trained[index]), asked.taken[index]))
     plain = [trial.frame for trial in trials if trial.ordinary]
     images = asked.views.images[plain].float() / 255
     return trials + (try_negatives(answer_small, images, plain, torch.Generator().manual_seed(seed), per_frame) if per_frame else [])

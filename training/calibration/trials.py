@@ -22,7 +22,7 @@ _CREDIBLE = 22.458               # squared Mahalanobis distance of a prior: 99.9
 class Trial:
     """One query, answered."""
 
-    frame: int                   # number of the image it is, or was made from
+    frame: int                   # number of the image it is, or was made from; the same for all that is asked about one
     negative: str                # '' for the image itself, else its kind of NEGATIVES
     T_prior: Tensor              # [4, 4] float64
     prior_score: float | None
