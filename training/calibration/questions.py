@@ -12,7 +12,7 @@ from aprloc_ros.training.calibration.neighbourhoods import VIEWS_LEFT_OUT
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.images.views import Views, load_views
 
-_MOST_WHOLE = 150     # frames that trained nothing, asked of the whole map
+_MOST_WHOLE = 240     # frames that trained nothing, asked of the whole map: 230 without a fault bear that 1 % are wrong at most
 _MOST_WITHOUT = 100   # of these, asked again without a neighbourhood
 _MOST_TRAINED = 100   # on frames that trained the map, their own view left out
 
