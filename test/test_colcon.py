@@ -37,7 +37,7 @@ def build(colcon, workspace, *options):
 @pytest.mark.parametrize('options', [(), ('--symlink-install',), ('--merge-install',)], ids=' '.join)
 def test_a_sourced_workspace_has_the_commands_and_finds_the_demo(colcon, tmp_path, options):
     copy_sources(tmp_path / 'src/aprloc_ros')
-    aprloc, relocalize, version, demo = build(colcon, tmp_path, *options)
+    aprloc, relocalize, version, _, demo = build(colcon, tmp_path, *options)
     prefix = tmp_path / 'install' / ('' if '--merge-install' in options else 'aprloc_ros')
     assert (aprloc, relocalize) == (f'{prefix}/lib/aprloc_ros/aprloc', f'{prefix}/lib/aprloc_ros/relocalize')
     assert version == f'aprloc {__version__}'

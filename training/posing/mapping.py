@@ -20,6 +20,7 @@ _REACH = 0.003       # of the longer side
 _WIDER = 3.0         # times that, for a pose or point that is only being found: COLMAP's ratio
 _PARALLAX_DEG = 0.5  # of a point; COLMAP's 1.5 leaves a view to the horizon without any
 _INLIERS, _FIRST_INLIERS = 15, 50   # COLMAP's half
+_ROUGH = 1e-4        # share of the cost by which a step must lower it while images come in; the last adjustment is exact
 _GROWTH = 1.2        # of a model between two adjustments of all of it; with COLMAP's 1.1 there are twice as many
 
 
@@ -86,6 +87,7 @@ def _options(pycolmap, cameras: list, fixed: set[int], seed: int):
     mapper.filter_min_tri_angle = points.min_angle = _PARALLAX_DEG
     mapper.abs_pose_min_num_inliers, mapper.init_min_num_inliers = _INLIERS, _FIRST_INLIERS
     options.ba_global_frames_ratio = options.ba_global_points_ratio = _GROWTH
+    options.ba_global_function_tolerance = options.ba_local_function_tolerance = _ROUGH
     mapper.ba_global_ignore_redundant_points3D = True
     return options
 
