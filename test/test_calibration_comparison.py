@@ -96,8 +96,8 @@ def test_what_a_map_knew_holds_on_a_few_frames_of_the_same_world_and_not_where_e
     assert not still_holds(drive(), PRIOR, replace(known, gate=replace(known.gate, accept=0)))  # and what is of no place
 
 
-def test_a_later_drive_of_few_frames_leaves_what_is_supported_and_of_many_does_not(known):
-    supported, unsupported = (replace(known, gate=replace(known.gate, supported=enough)) for enough in (True, False))
+def test_a_later_drive_of_few_frames_leaves_what_more_frames_say_and_of_many_does_not(known):
+    poorer = replace(known, gate=replace(known.gate, frames=11))
     trials, said = World(8).trials(12), []
     new = calibrate(trials, PRIOR)
     few = RefinerScores(RefinerSpec(new.gate, new.covariance), trials, 0.0, 0.0, 1.0, '')
@@ -105,6 +105,6 @@ def test_a_later_drive_of_few_frames_leaves_what_is_supported_and_of_many_does_n
 
     def spec(had, found):
         return with_what_holds({'nre': had}, {'nre': found}, PRIOR, said.append)['nre'].spec
-    assert not new.gate.supported and spec(supported, few) is supported and 'nre: the drive has too few frames' in said.pop()
-    assert spec(supported, many) is many.spec and spec(unsupported, few) is few.spec
+    assert not new.gate.supported and spec(known, few) is known and 'nre: the drive has too few frames' in said.pop()
+    assert spec(known, many) is many.spec and spec(poorer, few) is few.spec
     assert with_what_holds({}, {'nre': few}, PRIOR, said.append) == {'nre': few}

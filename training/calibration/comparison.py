@@ -51,8 +51,10 @@ def with_what_holds(known: Mapping[str, RefinerSpec], found: dict[str, RefinerSc
     kept = {}
     for name, scores in found.items():
         old = known.get(name)
-        if old and old.gate.supported and not scores.spec.gate.supported and still_holds(scores.trials, prior, old):
-            say(f'refiner {name}: the drive has too few frames for a calibration of its own; that of before holds on them, and stays')
+        new = scores.spec.gate
+        if old and old.gate.frames > new.frames and not new.supported and still_holds(scores.trials, prior, old):
+            say(f'refiner {name}: the drive has too few frames for a calibration of its own ({new.frames}); that of before '
+                f'({old.gate.frames}) holds on them, and stays')
             kept[name] = replace(scores, spec=old)
     return {**found, **kept}
 

@@ -57,8 +57,10 @@ def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
         nothing = torch.zeros(0, 6, dtype=torch.float64)
         return Calibration(gate, fit_hessian_covariance(nothing, nothing[..., None], prior_covariance, nothing[:, 0]),
                            judgements)
-    draft = replace(gate, risks=_risks(passed, gate, None, prior_covariance))
-    covariance = _covariance(published(trials, draft, prior_covariance), prior_covariance)
+    covariance = None
+    for _ in range(2):   # what is much too far off for the first one raises the threshold, and is claimed of no more
+        believed = published(trials, replace(gate, risks=_risks(passed, gate, covariance, prior_covariance)), prior_covariance)
+        covariance = _covariance(believed, prior_covariance)
     return Calibration(replace(gate, risks=_risks(passed, gate, covariance, prior_covariance)), covariance, judgements)
 
 
