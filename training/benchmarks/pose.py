@@ -109,7 +109,7 @@ def errors_after_similarity(ours: Tensor, true: Tensor) -> tuple[float, float]:
 
 
 def _ours(task: _Task, out: Path) -> dict[str, Tensor]:
-    pose(task.images, out, say=lambda text: None)
+    pose(task.images, out, frames=task.count, say=lambda text: None)   # all of them: it would choose fewer of a long video
     return camera_poses(load_pycolmap().Reconstruction(out / 'sparse' / '0'))
 
 
