@@ -17,9 +17,11 @@ from aprloc_ros.training import adapt_map
 from aprloc_ros.training.benchmarks import adapt as benchmark_adapt
 from aprloc_ros.training.benchmarks import budget as benchmark_budget
 from aprloc_ros.training.benchmarks import camera as benchmark_camera
+from aprloc_ros.training.benchmarks import days as benchmark_days
 from aprloc_ros.training.benchmarks import refine as benchmark_refine
 from aprloc_ros.training.benchmarks.nefes import VARIANTS
 from aprloc_ros.training.benchmarks.refine import displaced
+from aprloc_ros.training.benchmarks.sift import SIFT
 from aprloc_ros.training.stages.adaptation import METHODS, AdaptationTraining
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -74,20 +76,21 @@ def test_camera_prints_a_row_for_each_mode(wall, capsys, monkeypatch):
     assert cells[:3] == ['declared', 'as it is', 'focal length x 0.99'] and len(cells) == 9
 
 
-def test_days_print_a_row_for_each_method_in_each_light(wall, tmp_path, capsys):
+def test_days_print_a_row_for_each_light_and_a_column_for_each_method(wall, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark_days, 'pretrained_xfeat', lambda: SIFT)
     output, _ = first_cells(capsys, 'days', 'wall', '--data', wall[0], '--map-dir', wall[1], '--days', wall[0],
                             '--every', 2, '--work', tmp_path)
     rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in output.splitlines() if line.startswith('| ')]
     header, own, other, relit_header, *relit = rows
-    assert header[3:] == relit_header[3:] == ['nre', 'align', 'regressor alone', 'SIFT']
+    assert header[3:] == relit_header[3:] == ['nre', 'align', 'regressor alone', 'SIFT', 'XFeat (pretrained) + PnP']
     assert [own[1], other[1]] == ['its own', wall[0].name] and len(relit) == 10
     for method, cell in itertools.chain.from_iterable(zip(header[3:], row[3:], strict=True) for row in (own, other, *relit)):
         shares, wrong, median, *held = cell.split('; ')
-        assert len(held) == (method != 'SIFT' and not cell.endswith('-'))
+        assert len(held) == (method in header[3:6] and not cell.endswith('-'))
         answered, right_near, right = map(int, shares[:-2].split(' / '))
         assert right_near <= right <= answered <= 100
         assert (wrong == median == '-') == (answered == 0)
-    assert all(row[5].startswith('100 /') for row in relit)
+    assert all(row[5].startswith('100 /') and row[6] == row[7] for row in relit)
 
 
 def test_nefes_prints_a_row_for_each_variant(wall, tmp_path, capsys):

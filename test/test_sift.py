@@ -7,8 +7,9 @@ import torch
 from nre_fixtures import CAMERA, cloud, truth
 
 from aprloc_ros.geometry import invert, pose_errors
+from aprloc_ros.training.benchmarks.feature_map import FeatureMap, solve_pnp
 from aprloc_ros.training.benchmarks.nre import damages
-from aprloc_ros.training.benchmarks.sift import SiftMap, solve_pnp
+from aprloc_ros.training.benchmarks.sift import SIFT
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.place import write_capture
 from aprloc_ros.training.structure.triangulation import triangulate
@@ -56,7 +57,7 @@ def test_damages_do_what_they_say(photograph):
 def test_sift_localises_in_the_court(tmp_path):
     write_capture(tmp_path / 'court', 0, print)
     capture = read_capture(tmp_path / 'court')
-    sift = SiftMap(capture.train, triangulate(capture.train, tmp_path / 'colmap', 360).points)
+    sift = FeatureMap(SIFT, capture.train, triangulate(capture.train, tmp_path / 'colmap', 360).points)
     errors = []
     for frame in capture.test[::10]:
         T = sift.localize(frame.read_image(), frame.camera)

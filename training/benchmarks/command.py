@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     covariance = of_frames('covariance', benchmark_covariance, work='folder that keeps the answers, for another look at them')
     covariance.add_argument('--refiner', choices=REFINERS[1:], help='default: that of the map')
     of_frames('nre', benchmark_nre, work='folder for the SIFT map')
-    days = of_frames('days', benchmark_days, work='folder for the SIFT map')
+    days = of_frames('days', benchmark_days, work='folder for the triangulated points')
     days.add_argument('--days', type=Path, nargs='+', default=[], metavar='DIR', help='captures of other days')
     for sub in (of_frames('nefes', benchmark_nefes, work=checkpoints, slow='nefes_pose'),
                 of_frames('descriptors', benchmark_descriptors, work=checkpoints)):

@@ -1,6 +1,6 @@
 """`aprloc benchmark days`: a map on another day than its own, and in another light: what is answered, and what wrongly."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.scoring.evaluation import RECALL_BOUNDS
 from aprloc_ros.scoring.uncertainty import held_share, squared_mahalanobis
+from aprloc_ros.training.benchmarks.feature_map import FeatureMap, LocalFeatures
 from aprloc_ros.training.benchmarks.relighting import Relighting, relightings
-from aprloc_ros.training.benchmarks.sift import SiftMap
+from aprloc_ros.training.benchmarks.sift import SIFT
+from aprloc_ros.training.benchmarks.xfeat import pretrained_xfeat
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.hardware import describe_hardware
@@ -45,28 +47,35 @@ Method = Callable[[np.ndarray, Camera], Answer | None]
 
 
 def benchmark_days(options):
-    """Queries of other days, and the held-out images relit: answered, right, and wrong, by the map and by SIFT."""
+    """Queries of other days, and the held-out images relit: answered, right, and wrong, by the map and by local features."""
     bundle, capture = load_map(find_map(options.name, options.map_dir), options.device), read_capture(options.data)
     held_out = capture.test[::options.every]
-    sift = _first_drive(capture, options.work)
+    feature_maps = _first_drive(capture, _local_features(), options.work)
     print(f'{options.name}, held-out images of {capture.name} and other days, on {describe_hardware(resolve_device(options.device))}')
     print(f'each: answered / right in {" / in ".join(_BOUNDS)}, of all; wrong, of the answered; median cm / deg of '
           'the answered, and how many of them the 95 % ellipsoid holds\n')
-    methods = list(_methods(bundle, sift, options.device))
+    methods = list(_methods(bundle, feature_maps, options.device))
     _header('day of the query', methods)
     for name, frames in {'its own': held_out, **{path.name: _drive(path)[::options.every] for path in options.days}}.items():
-        _row(options.name, name, bundle, sift, frames, options.device)
+        _row(options.name, name, bundle, feature_maps, frames, options.device)
     print()
     _header('held-out images, relit', methods)
     for name, relight in relightings().items():
-        _row(options.name, name, bundle, sift, held_out, options.device, relight)
+        _row(options.name, name, bundle, feature_maps, held_out, options.device, relight)
 
 
-def _first_drive(capture: Capture, work: Path) -> SiftMap:
-    """A map of the training images of the first drive alone."""
+def _local_features() -> dict[str, LocalFeatures]:
+    """By the name of their column."""
+    xfeat = pretrained_xfeat()
+    return {'SIFT': SIFT, **({'XFeat (pretrained) + PnP': xfeat} if xfeat else {})}
+
+
+def _first_drive(capture: Capture, features: Mapping[str, LocalFeatures], work: Path) -> dict[str, FeatureMap]:
+    """Maps of the training images of the first drive alone, all of the same points."""
     frames = tuple(frame for frame in capture.train if frame.sequence == capture.train[0].sequence)
     found = triangulate(frames, work / 'colmap', PRESETS['small'].max_sift_frames)
-    return SiftMap(with_lenses(frames, found.lenses), found.points)
+    frames = with_lenses(frames, found.lenses)
+    return {name: FeatureMap(of, frames, found.points) for name, of in features.items()}
 
 
 def _drive(path: Path) -> tuple[Frame, ...]:
@@ -75,30 +84,33 @@ def _drive(path: Path) -> tuple[Frame, ...]:
     return tuple(sorted(capture.train + capture.test, key=lambda frame: (frame.sequence, frame.stamp_s or 0.0, frame.name)))
 
 
-def _methods(bundle: MapBundle, sift: SiftMap, device: str) -> dict[str, Method]:
+def _methods(bundle: MapBundle, feature_maps: Mapping[str, FeatureMap], device: str) -> dict[str, Method]:
     def of(localizer: Localizer) -> Method:
         def ask(image, camera):
             estimate = localizer.localize(image, camera)
             return None if estimate.status == 'rejected' else Answer(estimate.T_map_cam, estimate.covariance)
         return ask
 
-    def ask_sift(image, camera):
-        T_map_cam = sift.localize(image, camera)
-        return None if T_map_cam is None else Answer(T_map_cam, None)
+    def of_features(known: FeatureMap) -> Method:
+        def ask(image, camera):
+            T_map_cam = known.localize(image, camera)
+            return None if T_map_cam is None else Answer(T_map_cam, None)
+        return ask
     refiners = [name for name in _REFINERS if name in bundle.manifest.refiners]
     return {**{name: of(Localizer(bundle, device, name)) for name in refiners},
-            'regressor alone': of(Localizer(bundle, device, 'none')), 'SIFT': ask_sift}
+            'regressor alone': of(Localizer(bundle, device, 'none')),
+            **{name: of_features(known) for name, known in feature_maps.items()}}
 
 
 def _header(images: str, methods: Sequence[str]):
     print(f'| day of the map | {images} | frames | {" | ".join(methods)} |\n|' + '---|' * (3 + len(methods)))
 
 
-def _row(of_map: str, light: str, bundle: MapBundle, sift: SiftMap, frames: Sequence[Frame], device: str,
+def _row(of_map: str, light: str, bundle: MapBundle, feature_maps: Mapping[str, FeatureMap], frames: Sequence[Frame], device: str,
          relight: Relighting = lambda image, rng: image):
     """A cell for each method; every image is relit by chance of its own."""
     frames = with_lenses(tuple(frames), bundle.manifest.lenses)
-    methods = _methods(bundle, sift, device)
+    methods = _methods(bundle, feature_maps, device)
     found: dict[str, list[Answer | None]] = {name: [] for name in methods}
     for index, frame in enumerate(tqdm(frames, desc=light, leave=False, mininterval=2.0)):
         image = relight(frame.read_image(), np.random.default_rng(index))

@@ -23,7 +23,8 @@ from aprloc_ros.refinement.refined import Budget, Query, Stopwatch, make_query
 from aprloc_ros.refinement.reprojection import estimate_from_matches
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.evaluation import PoseScores, score_errors
-from aprloc_ros.training.benchmarks.sift import SiftMap
+from aprloc_ros.training.benchmarks.feature_map import FeatureMap
+from aprloc_ros.training.benchmarks.sift import SIFT
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
@@ -67,10 +68,10 @@ def benchmark_nre(options):
     _compare_damage(bench, _sift_map(capture, options.work), PRESETS[bundle.manifest.build.preset].descriptors.blur_px)
 
 
-def _sift_map(capture, work: Path) -> SiftMap:
+def _sift_map(capture, work: Path) -> FeatureMap:
     fit, _ = calibration_split(capture.train, capture.name)
     found = triangulate(fit, work / 'colmap', PRESETS['small'].max_sift_frames)
-    return SiftMap(with_lenses(fit, found.lenses), found.points)
+    return FeatureMap(SIFT, with_lenses(fit, found.lenses), found.points)
 
 
 def _scores(poses: list[Tensor | None], frames: tuple[Frame, ...]) -> PoseScores:
@@ -213,7 +214,7 @@ def damages(blur_px: float) -> dict[str, Damage]:
             'half covered': covered(0.5), 'noise of 10 %': noisy}
 
 
-def _compare_damage(bench: _Bench, sift: SiftMap, blur_px: float):
+def _compare_damage(bench: _Bench, sift: FeatureMap, blur_px: float):
     print('\n| images | NRE: median cm / deg | 5cm5deg | 25cm2deg | SIFT: median cm / deg | 5cm5deg | 25cm2deg '
           '| SIFT p50 ms |\n|' + '---|' * 8)
     for name, damage in damages(blur_px).items():

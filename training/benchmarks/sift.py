@@ -1,75 +1,25 @@
-"""The bar: structure-based localisation with SIFT, a ratio test and PnP on the same triangulated points."""
-
-from dataclasses import dataclass
+"""SIFT, the features of the bar: RootSIFT descriptors and a ratio test."""
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from tqdm import tqdm
 
-from aprloc_ros.camera import Camera, warp_image
-from aprloc_ros.geometry import invert
-from aprloc_ros.training.datasets.capture import Frame, SparsePoints
-from aprloc_ros.training.structure.vlad import Vocabulary
+from aprloc_ros.training.benchmarks.feature_map import LocalFeatures
 
-_FEATURES = 2048
-_SAME_PX = 2.0       # a keypoint this near to a point's projection is that point
+_MOST = 2048
 _RATIO = 0.8
 _RIVALS = 20         # nearest descriptors among which another point is looked for
-_VIEWS = 10
-_RANSAC_PX, _RANSAC_ROUNDS = 4.0, 1000
-_FEWEST = 6
 
 
-@dataclass(frozen=True, eq=False)
-class _View:
-    points: np.ndarray        # [N] index into the map's points
-    descriptors: np.ndarray   # [N, 128] RootSIFT
-
-
-class SiftMap:
-    """Keypoints of the training views that lie on triangulated points, and a VLAD of each view to retrieve it."""
-
-    def __init__(self, frames: tuple[Frame, ...], tracks: SparsePoints):
-        self._xyz, self._views, found = tracks.xyz.numpy(), [], []
-        for index in tqdm(tracks.observations[:, 0].unique().tolist(), desc='SIFT map', leave=False, mininterval=2.0):
-            frame, points = frames[index], tracks.observations[tracks.observations[:, 0] == index, 1]
-            keypoints, descriptors = extract(frame.read_image(), frame.camera)
-            T = invert(frame.T_map_cam)
-            projected, inside = frame.camera.without_distortion().project(tracks.xyz[points] @ T[:3, :3].T + T[:3, 3])
-            distance = np.linalg.norm(projected.numpy()[:, None] - keypoints[None], axis=2)
-            nearest = distance.argmin(1)
-            same = inside.numpy() & (distance[np.arange(len(nearest)), nearest] < _SAME_PX)
-            self._views.append(_View(points.numpy()[same], descriptors[nearest[same]]))
-            found.append(descriptors)
-        self._vocabulary = Vocabulary(np.concatenate(found))
-        self._vlads = np.stack([self._vocabulary.vlad(descriptors) for descriptors in found])
-
-    def localize(self, image: np.ndarray, camera: Camera) -> Tensor | None:
-        """T_map_cam [4, 4] of an image [H, W, 3] uint8 RGB, or None."""
-        keypoints, descriptors = extract(image, camera)
-        if len(keypoints) < _FEWEST:
-            return None
-        views = np.argsort(-(self._vlads @ self._vocabulary.vlad(descriptors)))[:_VIEWS]
-        points = np.concatenate([self._views[v].points for v in views])
-        matched = _match(descriptors, np.concatenate([self._views[v].descriptors for v in views]), points)
-        query = np.flatnonzero(matched >= 0)
-        return solve_pnp(self._xyz[matched[query]], keypoints[query], camera.matrix, _RANSAC_PX, _RANSAC_ROUNDS,
-                         cv2.SOLVEPNP_P3P)
-
-
-def extract(image: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints [N, 2] in the rectified image and RootSIFT descriptors [N, 128]."""
-    rectified = warp_image(image, camera, camera.without_distortion())
-    keypoints, descriptors = cv2.SIFT_create(_FEATURES).detectAndCompute(cv2.cvtColor(rectified, cv2.COLOR_RGB2GRAY), None)
+def extract(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints [N, 2] of an image [H, W, 3] uint8 RGB and RootSIFT descriptors [N, 128]."""
+    keypoints, descriptors = cv2.SIFT_create(_MOST).detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
     if not keypoints:
         return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
     descriptors = np.sqrt(descriptors / descriptors.sum(1, keepdims=True).clip(1e-9))
     return np.array([k.pt for k in keypoints], np.float64), descriptors
 
 
-def _match(query: np.ndarray, known: np.ndarray, points: np.ndarray) -> np.ndarray:
+def match(query: np.ndarray, known: np.ndarray, points: np.ndarray) -> np.ndarray:
     """For each query descriptor the point it matches, or -1: the nearest must beat the nearest of another point."""
     if len(known) < 2:
         return np.full(len(query), -1)
@@ -82,21 +32,4 @@ def _match(query: np.ndarray, known: np.ndarray, points: np.ndarray) -> np.ndarr
     return np.where(first < _RATIO * second, best, -1)
 
 
-def solve_pnp(xyz: np.ndarray, pixels: np.ndarray, intrinsics: np.ndarray, threshold_px: float, rounds: int,
-              method: int) -> Tensor | None:
-    """RANSAC of OpenCV and Levenberg-Marquardt on its inliers: points [N, 3], pixels [N, 2] -> T_map_cam, or None."""
-    if len(xyz) < _FEWEST:
-        return None
-    cv2.setRNGSeed(0)
-    try:
-        ok, rotation, translation, inliers = cv2.solvePnPRansac(
-            xyz, pixels, intrinsics, None, iterationsCount=rounds, reprojectionError=threshold_px, flags=method)
-    except cv2.error:   # degenerate samples
-        return None
-    if not ok or inliers is None or len(inliers) < _FEWEST:
-        return None
-    rows = inliers[:, 0]
-    rotation, translation = cv2.solvePnPRefineLM(xyz[rows], pixels[rows], intrinsics, None, rotation, translation)
-    T = np.eye(4)
-    T[:3, :3], T[:3, 3] = cv2.Rodrigues(rotation)[0], translation[:, 0]
-    return invert(torch.from_numpy(T))
+SIFT = LocalFeatures(extract, match)

@@ -1,4 +1,4 @@
-"""VLAD of SIFT: which images show the same place (Jegou et al., CVPR 2010; normalised by word as Arandjelovic and Zisserman)."""
+"""VLAD of local features: which images show the same place (Jegou et al., CVPR 2010; normalised by word as Arandjelovic and Zisserman)."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ _SAMPLES = 20_000
 
 
 class Vocabulary:
-    """Words learned from descriptors [N, 128] RootSIFT float32, of at least 32 rows; repeatable."""
+    """Words learned from descriptors [N, D] float32, of at least 32 rows; repeatable."""
 
     def __init__(self, descriptors: np.ndarray):
         chosen = np.random.default_rng(0).permutation(len(descriptors))[:_SAMPLES]
@@ -19,7 +19,7 @@ class Vocabulary:
         _, _, self._words = cv2.kmeans(descriptors[chosen], _WORDS, None, criteria, 1, cv2.KMEANS_PP_CENTERS)
 
     def vlad(self, descriptors: np.ndarray) -> np.ndarray:
-        """Descriptors [N, 128] of one image -> [4096], of length 1 unless there are none."""
+        """Descriptors [N, D] of one image -> [32 * D], of length 1 unless there are none."""
         word = np.argmax(descriptors @ self._words.T - (self._words ** 2).sum(1) / 2, 1)
         counted = (word == np.arange(_WORDS)[:, None]).astype(np.float32)   # [W, N]
         sums = counted @ descriptors - counted.sum(1, keepdims=True) * self._words
