@@ -93,17 +93,20 @@ class Gate:
     kept_risks: tuple[Risk, ...] = ()         # of priors of frames whose refined pose is not believed; from `keep` on
 
     def risk(self, max_wrong_share: float) -> Risk | None:
-        """The lowest threshold above which no more than this share is wrong with CONFIDENCE; the surest where none is so sure.
+        """The lowest threshold above which no more than this share is wrong with CONFIDENCE. Where none is so sure, the lowest above
+        which no more of the calibration's were; the surest where even that is nowhere so.
 
         None: the map is of an older version and cannot tell.
         """
         sure = [risk for risk in self.risks if risk.confidence(max_wrong_share) >= CONFIDENCE]
-        return sure[0] if sure else max(self.risks, key=lambda risk: risk.confidence(max_wrong_share), default=None)
+        within = [risk for risk in self.risks if risk.answered and risk.wrong <= max_wrong_share * risk.answered]
+        surest = sorted(self.risks, key=lambda risk: -risk.confidence(max_wrong_share))
+        return next(iter([*sure, *within, *surest]), None)
 
     def promising(self, max_wrong_share: float) -> 'Gate':
         """The gate that lets no more through than that allows, as far as the calibration can tell.
 
-        Of refined poses the surest where none is so sure, for they are what a map is for. Of priors none then: most are
+        Of refined poses as many as `risk` says where none is so sure, for they are what a map is for. Of priors none then: most are
         metres off, and those of images that the refiner failed on are the worst.
         """
         risk = self.risk(max_wrong_share)

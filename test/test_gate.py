@@ -149,6 +149,12 @@ def test_a_smaller_share_of_wrong_poses_costs_answers():
     assert 'confidence 99%' in gate.promise(0.01) and '50% of those' in gate.promise(0.01)
 
 
+def test_where_nothing_is_sure_most_is_answered_of_which_no_more_was_wrong():
+    gate = risky(Risk(0.2, 240, 3), Risk(0.3, 230, 1), Risk(0.9, 137, 0))
+    assert [gate.promising(share).accept for share in (0.03, 0.01, 0.004)] == [0.2, 0.3, 0.9]
+    assert 'confidence 67%: too few calibration frames for more' in gate.promise(0.01)
+
+
 def test_what_the_frames_do_not_support_is_said():
     gate = risky(Risk(0.2, 100, 3), Risk(0.6, 50, 0))
     assert gate.promising(0.001).accept == 0.6 and 'too few' in gate.promise(0.001)
