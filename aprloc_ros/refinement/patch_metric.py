@@ -84,7 +84,8 @@ def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: L
     """The search from one pose [4, 4]; None where too little of the image is like the patches, or only far away.
 
     rows: of the patches that may be in view, neighbours side by side; most: how many of them are looked at; allows: whether
-    another iteration may follow that many; guess: of what the camera is off by.
+    another iteration may follow that many; guess: of what the camera is off by, asked for where the patches
+    themselves speak against it.
     """
     start = T_map_cam.double().cpu()
     if len(rows) < _FEWEST:
