@@ -12,7 +12,7 @@ ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geo
        'tf2_ros', 'visualization_msgs'}
 ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters',
              'inputs', 'frames', 'geopose', 'rate', 'initial_pose', 'services',
-             'tf_output', 'display', 'announcement', 'publication', 'stream', 'node', 'executable', 'player'}
+             'tf_output', 'display', 'announcement', 'publication', 'stream', 'transitions', 'node', 'executable', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
               'scene', 'points', 'patches', 'similarity'}
 JUDGED = FOUNDATION | {'refinement', 'gate', 'geodesy', 'map_frame', 'manifest'}
@@ -68,7 +68,7 @@ MAY_IMPORT = {
     # The node.
     'worker': set(), 'announcement': {'frames'},
     'parameters': {'errors', 'camera_info', 'catalogue', 'config', 'gate', 'motion', 'tracker'},
-    'messages': MESSAGES, 'services': set(), 'clocks': set(), 'listener': set(), 'launch_checks': {'errors'},
+    'messages': MESSAGES, 'services': set(), 'transitions': set(), 'clocks': set(), 'listener': set(), 'launch_checks': {'errors'},
     'frame_order': {'stamp_order'},
     'initial_pose': MESSAGES,
     'transforms': MESSAGES,
@@ -84,7 +84,7 @@ MAY_IMPORT = {
     'stream': MESSAGES | {'announcement', 'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
                           'parameters', 'publication', 'rate', 'services', 'tracker', 'transforms', 'worker'},
     'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'geopose', 'localizer', 'map_frame', 'map_bundle', 'odometry', 'pace',
-                        'parameters', 'refinement', 'services', 'stream', 'transforms'},
+                        'parameters', 'refinement', 'services', 'stream', 'transforms', 'transitions'},
     'executable': {'errors', 'node', 'starter'},
     'relocalize': {'executable'},
 }

@@ -7,6 +7,7 @@ two to five seconds for get_state. No bond, since bond_timeout is 0.
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -14,7 +15,10 @@ import yaml
 pytest.importorskip('rclpy', reason='ROS is not installed')
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy._rclpy_pybind11 import RCLError
 from ros_peer import assert_answers, running_nodes
+
+from aprloc_ros.ros.transitions import refuse_impossible_transitions
 
 CONFIG = Path(__file__).parent.parent / 'config/nav2_localization.yaml'
 LEADS_TO = {Transition.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE,
@@ -73,6 +77,17 @@ def test_a_node_that_starts_itself_is_a_failure_that_the_manager_sees(run, peer)
     peer.wait_until_active()
     assert not changes(peer, STARTUP)[0]   # hence autostart: false in the file
     assert_answers(peer)                   # and it goes on
+
+
+def test_a_transition_that_rclpy_ends_of_is_a_failure():
+    """Jazzy's raises out of its executor, and the node was gone."""
+    def impossible(request, response):
+        raise RCLError('Transition is not registered')
+    said, service = [], SimpleNamespace(callback=impossible)
+    refuse_impossible_transitions(SimpleNamespace(_service_change_state=service,
+                                                  get_logger=lambda: SimpleNamespace(error=said.append)))
+    assert not service.callback(ChangeState.Request(transition=Transition(id=1)), ChangeState.Response(success=True)).success
+    assert 'no transition 1 from here' in said.pop()
 
 
 def test_the_file_for_nav2_has_a_manager_for_the_node():

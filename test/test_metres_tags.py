@@ -85,6 +85,12 @@ def test_tags_of_two_sizes_one_tag_and_none():
         measure_tags(images, math.nan, None)
 
 
+def test_an_opencv_that_reads_no_tags_is_named(monkeypatch):
+    monkeypatch.setattr(cv2, 'aruco', None)
+    with pytest.raises(AprlocError, match='OpenCV 4.7 or newer, this is'):
+        find_tags(with_cameras(posed(None, walk(3))), lambda index: np.zeros((240, 320, 3), np.uint8))
+
+
 def test_a_tag_in_two_views_is_too_little():
     T = walk(2)
     with pytest.raises(AprlocError, match='well enough in 3 images'):

@@ -13,7 +13,7 @@ JAZZY = 'ros-rclpy==7.1.6'
 # What only builds, measures or installs maps and this package; all other tests run.
 ELSEWHERE = (
     'test_augmentation', 'test_benchmark*', 'test_build', 'test_calibration*', 'test_colcon', 'test_datasets*', 'test_depths',
-    'test_descriptors', 'test_docs', 'test_loop', 'test_losses', 'test_masks', 'test_multiprocess', 'test_nefes*',
+    'test_descriptors', 'test_docs', 'test_loop', 'test_losses', 'test_masks', 'test_metres_tags', 'test_multiprocess', 'test_nefes*',
     'test_normalisation', 'test_oldest', 'test_package', 'test_place', 'test_presets', 'test_refine_flops', 'test_sift',
     'test_synthesis', 'test_triangulation', 'test_views')
 

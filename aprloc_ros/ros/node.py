@@ -31,6 +31,7 @@ from aprloc_ros.ros.parameters import NodeParameters, check_changes, declare_par
 from aprloc_ros.ros.services import Services
 from aprloc_ros.ros.stream import FrameStream
 from aprloc_ros.ros.transforms import TfLookup, make_broadcaster, make_extrinsics, make_lookup
+from aprloc_ros.ros.transitions import refuse_impossible_transitions
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -55,6 +56,7 @@ class RelocalizeNode(LifecycleNode):
         self._display: Display | None = None
         self._timer, self._send_transform, self._geopose, self._said = None, None, None, set()
         self._lookup: TfLookup | None = None
+        refuse_impossible_transitions(self)
         Services(self, lambda: self._stream)
         self._report_every(self.get_parameter('diagnostics_period_s').value)
         self.add_on_set_parameters_callback(self._on_parameters)

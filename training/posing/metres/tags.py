@@ -103,6 +103,8 @@ def find_tags(posed: Posed, read: Callable[[int], np.ndarray]) -> tuple[str, dic
 
 
 def _detector(name: str):
+    if not hasattr(getattr(cv2, 'aruco', None), 'ArucoDetector'):
+        raise AprlocError(f'tags are read by OpenCV 4.7 or newer, this is {cv2.__version__}: pip install "opencv-python-headless>=4.7,<5"')
     settings = cv2.aruco.DetectorParameters()
     settings.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
     return cv2.aruco.ArucoDetector(cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, f'DICT_{name}')), settings)
