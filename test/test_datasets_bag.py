@@ -12,6 +12,7 @@ pytest.importorskip('rosbags')
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from aprloc_ros.recordings.bag_images import choose_topics, read_images
 from aprloc_ros.recordings.recording import open_recording
 
 COUNT = 24
@@ -245,6 +246,22 @@ def test_compressed_images_are_kept_as_they_are(tmp_path, suffix, exact):
     frame = capture.train[3]
     expected = cv2.imencode(suffix, cv2.cvtColor(picture(index_of(frame)), cv2.COLOR_RGB2BGR))[1].tobytes()
     assert frame.image_path.read_bytes() == expected
+
+
+def test_compressed_images_of_16_bits_are_those_that_a_node_sees(tmp_path):
+    """Which takes each by itself to 8 bits, so that a dark one is brighter than among the others."""
+    with BagWriter(tmp_path / 'drive') as bag:
+        for index in range(COUNT):
+            deep = picture(index)[..., ::-1].astype(np.uint16) * (index + 1)
+            data = cv2.imencode('.png', deep)[1].ravel()
+            bag.write('/cam/image_raw/compressed', bag.make(
+                'sensor_msgs/msg/CompressedImage', bag.header(stamp(index), 'cam_optical'), 'rgb16; png compressed bgr16', data), stamp(index))
+        bag.info()
+        bag.poses('/pose', 'PoseStamped')
+    with open_recording(tmp_path / 'drive') as recording:
+        seen = {image.stamp_ns: image.pixels() for image in read_images(recording, choose_topics(recording))}
+    for frame in check(tmp_path / 'drive', tmp_path, False).train:
+        np.testing.assert_array_equal(frame.read_image(), seen[stamp(index_of(frame))])
 
 
 def grey(index: int) -> np.ndarray:

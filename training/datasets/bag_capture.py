@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, camera_frame, choose_topics, read_images
-from aprloc_ros.recordings.decoding import jpeg
+from aprloc_ros.recordings.decoding import jpeg, png
 from aprloc_ros.recordings.decoding.image_messages import bayer_pattern
 from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
@@ -105,12 +105,12 @@ def _frame(image: BagImage, T_map_cam: Tensor, folder: Path) -> Frame:
 
 def write_image(message, pixels: np.ndarray, stem: Path) -> Path:
     """Write the image once: as it came where that is a file which shows the pixels, else as PNG. Returns the file."""
-    if hasattr(message, 'encoding') or bayer_pattern(message):
+    came = b'' if hasattr(message, 'encoding') else memoryview(message.data).tobytes()
+    if not came or bayer_pattern(message) or png.has_16_bits(came):   # of which a node takes each by itself to 8 bits
         suffix, bgr = '.png', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         content = cv2.imencode(suffix, bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
     else:
-        content = memoryview(message.data).tobytes()
-        suffix = '.jpg' if content.startswith(jpeg.START) else '.png'
+        content, suffix = came, '.jpg' if came.startswith(jpeg.START) else '.png'
     file = stem.with_name(stem.name + suffix)
     if not file.is_file() or file.stat().st_size != len(content):
         stem.parent.mkdir(parents=True, exist_ok=True)
