@@ -77,6 +77,26 @@ def test_the_newest_camera_info_counts(tmp_path):
     assert [image.camera() == other for image in read(path)] == [False] * 6 + [True] * 4
 
 
+@pytest.mark.parametrize('late_ns', [-20_000_000, 20_000_000, 250_000_000], ids=['before', 'after', 'long after'])
+def test_the_camera_info_of_an_images_stamp_is_its_own(tmp_path, late_ns):
+    """A camera that zooms: drivers publish the image first, or its camera_info."""
+    zoomed = [Camera(64, 48, 60.0 + index, 61.0 + index, 30.0, 24.0) for index in range(COUNT)]
+
+    def infos(bag):
+        for index, camera in enumerate(zoomed):
+            bag.info(camera=camera, time_ns=stamp(index), recorded_ns=stamp(index) + late_ns)
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), infos)
+    assert [image.camera() for image in read(path)] == zoomed
+
+
+def test_the_only_camera_info_may_be_of_another_camera(tmp_path):
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images('/color/image_raw'),
+                    lambda bag: bag.info('/depth/camera_info', frame='depth_optical'))
+    with pytest.raises(AprlocError, match=r"/depth/camera_info, is of the frame 'depth_optical', .*'camera_optical'.*--camera-info"):
+        read(path)
+    assert read(path, camera_info='/depth/camera_info')[0].camera() == CAMERA
+
+
 def test_several_topics_need_a_choice(tmp_path):
     left, right = CAMERA, CAMERA.resized(32, 24)
     path = make_bag(
