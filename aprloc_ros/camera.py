@@ -43,7 +43,7 @@ class Camera:
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
         if not np.isfinite(numbers).all() or self.fx <= 0 or self.fy <= 0:
             raise AprlocError(f'camera intrinsics must be finite with positive focal lengths, not '
-                              f'fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy}')
+                              f'fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy}, distortion {list(self.distortion)}')
 
     @property
     def matrix(self) -> np.ndarray:
