@@ -453,8 +453,9 @@ def test_a_tum_file_may_be_of_the_body(tmp_path):
         w, x, y, z = quaternion(base(T)[:3, :3])
         lines.append(f'{stamp(index) / 1e9:.9f} ' + ' '.join(f'{value:.9f}' for value in [*base(T)[:3, 3], x, y, z, w]))
     (tmp_path / 'drive' / 'slam.tum').write_text('\n'.join(lines))
-    (tmp_path / 'drive' / 'capture.yaml').write_text('pose_frame: base_link\n')
-    check(tmp_path / 'drive', tmp_path)
+    for frame in ('base_link', '/base_link'):
+        (tmp_path / 'drive' / 'capture.yaml').write_text(f'pose_frame: {frame}\n')
+        check(tmp_path / 'drive', tmp_path)
 
 
 def cut(file):
@@ -493,6 +494,37 @@ def test_a_damaged_ros1_bag_is_mended_by_rosbag(tmp_path):
         bag.images()
     cut(file)
     said_by_every_reader(file, f'rosbag reindex {file}', tmp_path)
+
+
+def test_a_ros1_recording_that_never_ended_is_mended_by_rosbag(tmp_path):
+    with BagWriter(tmp_path / 'drive.bag', ros1=True) as bag:
+        bag.images()
+    file = (tmp_path / 'drive.bag').rename(tmp_path / 'drive.bag.active')
+    for path in (file, tmp_path):
+        said_by_every_reader(path, f'rosbag reindex {file} && mv {file} {tmp_path / "drive.bag"}', tmp_path)
+
+
+def test_parts_of_a_recording_without_metadata_are_joined_by_ros2(tmp_path):
+    drive()(tmp_path / 'drive')
+    file = next((tmp_path / 'drive').glob('*.mcap'))
+    (tmp_path / 'drive' / 'metadata.yaml').unlink()
+    file.with_name('drive_1.mcap').write_bytes(file.read_bytes())
+    said_by_every_reader(tmp_path / 'drive', f'ros2 bag reindex {tmp_path / "drive"}', tmp_path)
+
+
+def test_images_that_name_no_frame_are_told_where_a_transform_needs_it(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images(frame='')
+        bag.info()
+        bag.mounting()
+        bag.tf()
+    refused(tmp_path / 'drive', 'no poses', 'the frame_id of the images (which is empty)', cache_dir=tmp_path)
+    with BagWriter(tmp_path / 'other') as bag:
+        bag.images(frame='')
+        bag.info()
+        bag.mounting()
+        bag.poses('/odom', 'Odometry', base, 'base_link')
+    refused(tmp_path / 'other', 'base_link', 'frame_id is empty', cache_dir=tmp_path)
 
 
 def said_by_every_reader(bag, advice: str, tmp_path):

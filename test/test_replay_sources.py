@@ -165,7 +165,8 @@ def test_odometry_of_another_frame_is_not_taken_unasked(tmp_path):
 
 def test_truth_of_a_named_body(tmp_path):
     path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.mounting(), poses('/mocap', base_pose))
-    assert_is_truth(truth_of(path, frame='base_link'))
+    for frame in ('base_link', '/base_link'):
+        assert_is_truth(truth_of(path, frame=frame))
     with pytest.raises(AprlocError, match="of 'rig', but no /tf_static leads from there.*--truth-frame"):
         truth_of(path, frame='rig')
 

@@ -98,7 +98,7 @@ def _localise(recording: Recording, topics: ImageTopics, localizer: Localizer, r
 
 def _robot(recording: Recording, tree: TfTree, options: ReplayOptions, frame_id: str, map_frame: str) -> Robot:
     """The base, where TF connects it with the camera, and its odometry, where there is some; else the camera itself."""
-    base = options.base_frame
+    base = options.base_frame.strip('/')
     if not tree.connects(base, frame_id):
         if options.odom:
             raise AprlocError(f'{options.odom} tells how {base!r} moves, but no /tf_static leads from there to the image '

@@ -57,7 +57,7 @@ def camera_poses(recording: Recording, choice: Choice, stamps_s: Tensor, camera_
     if tree.moves(root, camera_frame):
         return CameraPoses(*tree.lookup(root, camera_frame, stamps_s, MAX_GAP_S))
     raise NoPoses(f'{recording.path}: no poses: record a PoseStamped, PoseWithCovarianceStamped or Odometry topic, or '
-                  f'/tf that moves {camera_frame!r}, or write {tum_files(recording.path)[0]} '
+                  f'/tf that moves {camera_frame or "the frame_id of the images (which is empty)"}, or write {tum_files(recording.path)[0]} '
                   f'("stamp tx ty tz qx qy qz qw"), or find them from the images: aprloc pose {recording.path} --out CAPTURE')
 
 
@@ -107,6 +107,9 @@ def _of_body(recording: Recording, source: str, poses: CameraPoses, body: str, s
     if body == camera_frame:
         return CameraPoses(poses.T_map_cam, poses.known, _mounts(read_tf(recording, STATIC), body, camera_frame))
     tree = read_tf(recording)
+    if not camera_frame:
+        raise AprlocError(f'{recording.path}: {source} gives the pose of {body}, but the images do not say in which frame they were '
+                          f'taken (their frame_id is empty): set it in the camera driver')
     if not tree.connects(body, camera_frame):
         raise AprlocError(f'{recording.path}: {source} gives the pose of {body}, but no /tf_static leads from there to the '
                           f'image frame {camera_frame!r}; record /tf_static, or write pose_frame into capture.yaml')
