@@ -12,6 +12,7 @@ from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIA
 from aprloc_ros.recordings.recording import Recording
 from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.truth import read_tf, read_topic
+from aprloc_ros.training.datasets.bag_topics import key_in_file
 from aprloc_ros.training.datasets.capture import NoPoses
 from aprloc_ros.training.datasets.choice import Choice
 from aprloc_ros.training.datasets.files import visible
@@ -59,11 +60,6 @@ def camera_poses(recording: Recording, choice: Choice, stamps_s: Tensor, camera_
     raise NoPoses(f'{recording.path}: no poses: record a PoseStamped, PoseWithCovarianceStamped or Odometry topic, or '
                   f'/tf that moves {camera_frame or "the frame_id of the images (which is empty)"}, or write {tum_files(recording.path)[0]} '
                   f'("stamp tx ty tz qx qy qz qw"), or find them from the images: aprloc pose {recording.path} --out CAPTURE')
-
-
-def key_in_file(key: str) -> str:
-    """How to make a choice, in words that follow `choose one with`."""
-    return f'"{key}: <one of them>" in capture.yaml beside the bag'
 
 
 def tum_files(bag: Path) -> list[Path]:
