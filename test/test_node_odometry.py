@@ -84,3 +84,16 @@ def test_camera_info_on_another_topic_is_told_so(run, peer):
     assert peer.values()['last rejection'].startswith(
         'camera_info: none has arrived: no camera_info yet on /elsewhere: nobody publishes it; '
         'sensor_msgs/msg/CameraInfo is on /camera_info; publish it, or set')
+
+
+def test_camera_info_of_another_frame_than_the_images_is_told_once(run, peer):
+    log = run()
+    peer.wait_until_active()
+    other = camera_info_message(CAMERA)
+    other.header.frame_id = 'right'
+    peer.publish('camera_info', other)
+    for _ in range(2):
+        stamp = next_stamp()
+        peer.publish('image', image_message(line_pixels(1.0), stamp, frame_id='left'))
+        peer.wait_for(lambda: sum(frame_counts(peer)[1:]) >= 1, 'what became of the image')
+    assert log.read_text().count("the images are of the frame 'left', camera_info of 'right': another camera's?") == 1

@@ -195,7 +195,7 @@ class FrameStream:
         """Answer the frame and publish the pose, if it is believed -> what a diagnostic says of it."""
         setup, header = self._setup, frame.image.header
         with rejecting('camera_info'):
-            info = self._inputs.camera_info(stamp_ns(header.stamp))
+            info = self._inputs.camera_info(header)
         start_s = time.perf_counter()
         picture = read_picture(frame.image, info, setup)
         decoded_s = time.perf_counter()
