@@ -92,6 +92,8 @@ def test_stamps_follow_the_capture_or_the_rate():
     assert frame_stamps_ns([0.0, 0.5], 10) == [1_000_000_000, 1_500_000_000]       # zero is "unknown" in ROS
     assert frame_stamps_ns([None, None], 4) == [1_000_000_000, 1_250_000_000]
     assert frame_stamps_ns([3.0, 2.0], 4) == [1_000_000_000, 1_250_000_000]        # two sequences, each its own clock
+    for foreign in (1.7e18, 1.7e12, -5.0):   # in nanoseconds, in milliseconds, before the beginning
+        assert frame_stamps_ns([foreign, foreign + 1000], 4) == [1_000_000_000, 1_250_000_000]
     with pytest.raises(AprlocError, match='rate -1 Hz'):
         frame_stamps_ns([None], -1)
 

@@ -21,6 +21,8 @@ from aprloc_ros.recordings.bag_messages import BagWriter, camera_info_message, h
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.recordings.recording import open_recording
 
+_LAST_S = 2 ** 31 - 1   # of builtin_interfaces/Time
+
 
 @dataclass(frozen=True)
 class BagFrame:
@@ -42,13 +44,14 @@ class RawMessage:
 
 
 def frame_stamps_ns(stamps_s: list[float | None], rate_hz: float) -> list[int]:
-    """Strictly increasing stamps for frames: the capture's own clock where it has one, else one frame each 1/rate_hz.
+    """Strictly increasing stamps for frames: the capture's own clock where it has one in seconds, else one frame each 1/rate_hz.
 
     A clock that starts at zero is moved to one second, since ROS reads a stamp of zero as "unknown".
     """
     if not 0 < rate_hz <= 1000:
         raise AprlocError(f'rate {rate_hz} Hz is outside 0 to 1000')
-    known = None not in stamps_s and all(a < b for a, b in itertools.pairwise(stamps_s))
+    known = (None not in stamps_s and all(a < b for a, b in itertools.pairwise(stamps_s))
+             and all(0 <= stamp_s < _LAST_S for stamp_s in stamps_s))
     times_s = stamps_s if known else [index / rate_hz for index in range(len(stamps_s))]
     shift_s = 1.0 if times_s and times_s[0] <= 0 else 0.0
     return [round((time_s + shift_s) * 1e9) for time_s in times_s]
