@@ -1,5 +1,7 @@
 """Bags of ROS 2 (mcap, sqlite3) and ROS 1, written by rosbags."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -233,6 +235,11 @@ def test_tum_file_beside_the_bag(tmp_path, place):
         lines.append(f'{stamp(index) / 1e9:.9f} ' + ' '.join(f'{value:.9f}' for value in [*T[:3, 3], x, y, z, w]))
     (tmp_path / place).write_text('\n'.join(lines))
     check(tmp_path / 'drive', tmp_path)
+    (tmp_path / 'drive' / 'another.tum').write_text(lines[0])
+    if place == 'drive/groundtruth.txt':
+        check(tmp_path / 'drive', tmp_path)
+    else:
+        refused(tmp_path / 'drive', '2 trajectories', 'another.tum', Path(place).name, 'groundtruth.txt', cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize('suffix, exact', [('.png', True), ('.jpg', False)])

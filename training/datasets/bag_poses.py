@@ -71,7 +71,12 @@ def tum_files(bag: Path) -> list[Path]:
 
 
 def _tum_file(bag: Path) -> Path | None:
-    return next((file for file in tum_files(bag) if file.is_file()), None)
+    """AprlocError where there are several, of which none is called the truth."""
+    found = [file for file in tum_files(bag) if file.is_file()]
+    if len(found) > 1 and found[0] != tum_files(bag)[0]:
+        raise AprlocError(f'{bag}: {len(found)} trajectories ({", ".join(map(str, found))}): call that of this drive {tum_files(bag)[0].name}, '
+                          'or move the others away')
+    return found[0] if found else None
 
 
 def _trajectories(recording: Recording, types: tuple[str, ...], images: int) -> list[str]:
