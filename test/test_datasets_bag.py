@@ -563,4 +563,5 @@ def test_images_without_pose_are_counted(tmp_path):
         bag.info()
         bag.poses('/pose', 'PoseStamped', indices=range(4, COUNT))
     notes = read_capture(tmp_path / 'drive', tmp_path / 'cache').notes
-    assert notes[0].startswith(f'4 of {COUNT} images of /cam/image_raw have no pose')
+    assert notes[0] == 'poses from /pose, taken as those of the camera (cam_optical)'   # unsaid by the messages
+    assert notes[1].startswith(f'4 of {COUNT} images of /cam/image_raw have no pose')

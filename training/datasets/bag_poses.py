@@ -51,12 +51,12 @@ def camera_poses(recording: Recording, choice: Choice, stamps_s: Tensor, camera_
     tree = read_tf(recording)
     *_, root = tree.ancestors(camera_frame)
     if tree.moves('map', camera_frame):
-        return CameraPoses(*tree.lookup('map', camera_frame, stamps_s, MAX_GAP_S))
+        return _of_tf(recording, tree, 'map', camera_frame, stamps_s)
     if odometry:
         topic = recording.only(odometry, 'topics with odometry', key_in_file('pose_topic'))
         return _from_topic(recording, topic, choice, stamps_s, camera_frame)
     if tree.moves(root, camera_frame):
-        return CameraPoses(*tree.lookup(root, camera_frame, stamps_s, MAX_GAP_S))
+        return _of_tf(recording, tree, root, camera_frame, stamps_s)
     raise NoPoses(f'{recording.path}: no poses: record a PoseStamped, PoseWithCovarianceStamped or Odometry topic, or '
                   f'/tf that moves {camera_frame or "the frame_id of the images (which is empty)"}, or write {tum_files(recording.path)[0]} '
                   f'("stamp tx ty tz qx qy qz qw"), or find them from the images: aprloc pose {recording.path} --out CAPTURE')
@@ -83,6 +83,11 @@ def _trajectories(recording: Recording, types: tuple[str, ...], images: int) -> 
     return [topic for topic, count in recording.counts(*types).items() if count >= max(2, MIN_POSE_SHARE * images)]
 
 
+def _of_tf(recording: Recording, tree: TfTree, root: str, camera_frame: str, stamps_s: Tensor) -> CameraPoses:
+    recording.note(f'poses from TF, of {camera_frame} in {root}')
+    return CameraPoses(*tree.lookup(root, camera_frame, stamps_s, MAX_GAP_S))
+
+
 def _from_topic(recording: Recording, topic: str, choice: Choice, stamps_s: Tensor, camera_frame: str) -> CameraPoses:
     """A pose is of the camera's optical frame unless child_frame_id or capture.yaml names another one."""
     trajectory, child = read_topic(recording, topic)
@@ -106,7 +111,10 @@ def _of_body(recording: Recording, source: str, poses: CameraPoses, body: str, s
              camera_frame: str) -> CameraPoses:
     """The camera's poses from those of the body that carries it."""
     if body == camera_frame:
-        return CameraPoses(poses.T_map_cam, poses.known, _mounts(read_tf(recording, STATIC), body, camera_frame))
+        mounts = _mounts(read_tf(recording, STATIC), body, camera_frame)
+        recording.note(f'poses from {source}, taken as those of the camera' + (f' ({camera_frame})' if camera_frame else ''))
+        return CameraPoses(poses.T_map_cam, poses.known, mounts)
+    recording.note(f'poses from {source}, of {body}')
     tree = read_tf(recording)
     if not camera_frame:
         raise AprlocError(f'{recording.path}: {source} gives the pose of {body}, but the images do not say in which frame they were '
