@@ -56,6 +56,12 @@ def test_stamps_of_arrival_in_a_burst_make_no_velocity():
     assert (there[:3, 3] - on_a_circle(10.05)[:3, 3]).norm() < 0.05
 
 
+def test_frames_may_have_a_leading_slash_as_tf_had_it_once():
+    buffer = OdometryBuffer('base_link')
+    buffer.add(odometry(10.0, on_a_circle(10.0), '/odom', '/base_link'))
+    assert buffer.at(time_message(10 * 10**9)).frame_id == 'odom'
+
+
 def test_odometry_without_stamps_says_so():
     buffer = OdometryBuffer('base_link')
     with pytest.raises(AprlocError, match='odom: the stamp is zero'):

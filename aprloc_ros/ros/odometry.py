@@ -56,7 +56,8 @@ class OdometryBuffer:
 
     def add(self, message: Odometry) -> None:
         """Messages that come late are dropped. Raises AprlocError for another frame's pose, one that is no pose, or no stamp."""
-        if message.child_frame_id != self._base_frame:
+        frame_id = message.header.frame_id.strip('/')
+        if message.child_frame_id.strip('/') != self._base_frame:
             raise AprlocError(f'odom is of {message.child_frame_id[:80]!r}, not of the base_frame {self._base_frame!r}')
         pose_message = message.pose.pose
         T_odom_base = rigid_transform(pose_message.position, pose_message.orientation, 'odom')
@@ -67,9 +68,9 @@ class OdometryBuffer:
         if refusal:
             return
         with self._lock:
-            if self._poses and (now_ns <= self._poses[-1][0] or message.header.frame_id != self._frame_id):
+            if self._poses and (now_ns <= self._poses[-1][0] or frame_id != self._frame_id):
                 self._poses.clear()  # the clock was set back, or another odometry took over
-            self._frame_id = message.header.frame_id
+            self._frame_id = frame_id
             self._poses.append((now_ns, T_odom_base))
 
     def forget(self) -> None:
