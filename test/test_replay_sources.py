@@ -178,6 +178,16 @@ def test_truth_from_tf(tmp_path, storage):
     assert_is_truth(truth_of(path, source='tf'))
 
 
+def test_a_mount_that_is_sent_once_a_second_holds_in_between(tmp_path):
+    """As static_transform_publisher of ROS 1 does, on /tf."""
+    first, *_, last = fixtures.truth_stamps()
+
+    def mounting(bag):
+        for time_ns in (first, last):
+            bag.transform('/tf', 'base_link', FRAME, fixtures.T_BASE_CAM, time_ns)
+    assert_is_truth(truth_of(make_bag(tmp_path, 'ros1', lambda bag: bag.images(), mounting, lambda bag: bag.tf())))
+
+
 def test_truth_from_a_tum_file(tmp_path):
     path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.mounting())
     of_camera = fixtures.write_tum_file(tmp_path / 'camera.tum', even_camera_pose)
