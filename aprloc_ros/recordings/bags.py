@@ -7,7 +7,6 @@ Such a bag holds `image` (sensor_msgs/Image, rgb8), `camera_info` (sensor_msgs/C
 import contextlib
 import itertools
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +72,17 @@ def new_bag(path: Path, replaces: bool = False) -> Iterator[BagWriter]:
     path = Path(path)
     if path.exists() and not (replaces and (path / 'metadata.yaml').is_file()):
         raise AprlocError(f'{path} exists already; remove it or choose another name')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.bag', dir=path.parent) as unfinished:
-        part = Path(unfinished) / path.name
-        with BagWriter(part) as writer:
+    unfinished = path.with_name(f'.{path.name}.partial')
+    shutil.rmtree(unfinished, ignore_errors=True)   # of one that was killed
+    unfinished.mkdir(parents=True)
+    try:
+        with BagWriter(unfinished / path.name) as writer:
             yield writer
         if path.exists():
             shutil.rmtree(path)
-        part.rename(path)
+        (unfinished / path.name).rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_bag(path: Path, frames: Iterable[BagFrame], map_frame: str = 'map',
