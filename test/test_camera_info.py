@@ -204,7 +204,11 @@ def test_the_camera_of_an_image_is_scaled_to_it_or_refused(tmp_path):
             read_camera(numbers, 640, 480)
 
 
-@pytest.mark.parametrize('text', ['', '[1, 2]', 'image_width: 3', 'a: {', '\0', '\udcff'])
+REST = 'camera_matrix: {data: [500, 0, 320, 0, 501, 240, 0, 0, 1]}\ndistortion_coefficients: {data: [0.1, 0, 0, 0, 0]}\n'
+
+
+@pytest.mark.parametrize('text', ['', '[1, 2]', 'image_width: 3', 'a: {', '\0', '\udcff', f'image_width: 640\n{REST}',
+                                  f'image_width: wide\nimage_height: 480\n{REST}', f'image_width: .inf\nimage_height: 480\n{REST}'])
 def test_a_file_that_is_no_calibration_says_so(tmp_path, text):
     (tmp_path / 'camera.yaml').write_bytes(text.encode('utf-8', 'surrogateescape'))
     with pytest.raises(AprlocError, match='camera.yaml: needs image_width') as caught:
