@@ -48,7 +48,7 @@ class Camera:
     @property
     def matrix(self) -> np.ndarray:
         """Intrinsic matrix, [3, 3] float64."""
-        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], np.float64)
 
     @property
     def is_distorted(self) -> bool:

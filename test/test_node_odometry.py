@@ -62,6 +62,21 @@ def test_odometry_of_another_body_is_told_in_the_diagnostics(run, peer):
     peer.wait_for(told, 'the reason')
 
 
+def test_odometry_in_the_frame_of_the_map_moves_nothing(run, peer):
+    """Somebody's answer, perhaps our own, and a transform from the map to itself."""
+    run(RECORD_TF)
+    peer.wait_until_active()
+    reason = "no transform is published: odom is in 'map', the frame of the map itself; give odometry in a frame of its own"
+
+    def told():
+        odometry = set_stamp(Odometry(child_frame_id='base_link'), next_stamp())
+        odometry.header.frame_id = 'map'
+        peer.publish('odom', odometry)
+        assert_answers(peer)
+        return any(status.message == reason for status in peer.diagnostics)
+    peer.wait_for(told, 'the reason')
+
+
 def test_a_camera_that_publishes_compressed_images_alone_is_told_so(run, peer):
     run()   # the peer publishes on image and on image/compressed
     peer.wait_until_active()

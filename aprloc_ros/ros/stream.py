@@ -223,6 +223,8 @@ class FrameStream:
             return None
         try:
             odometry = self._setup.odometry.at(stamp)
+            if odometry.frame_id == self._setup.map_frame:
+                raise AprlocError(f'odom is in {odometry.frame_id!r}, the frame of the map itself; give odometry in a frame of its own')
         except AprlocError as error:
             self._odometry_problem = str(error)
             return None
