@@ -37,7 +37,7 @@ class BagSource:
                 refusal = order.refusal(image.stamp_ns)
                 if refusal:
                     skipped.add('stamp', f'{image.where}: {refusal}')
-                elif last_ns is None or image.stamp_ns - last_ns > 0.9e9 / LOOKS_HZ:
+                elif last_ns is None or abs(image.stamp_ns - last_ns) > 0.9e9 / LOOKS_HZ:   # a clock may be set back
                     last_ns = image.stamp_ns
                     try:
                         yield Look(image.index, image.stamp_ns / 1e9, reduced(image.pixels()))
