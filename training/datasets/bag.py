@@ -37,4 +37,5 @@ def _bag(path: Path) -> Path | None:
     files = bag_files(path) if path.is_dir() else []
     if len(files) == 1:
         return files[0]
-    return path if files and not image_files(path) else None   # which of them, its reader asks
+    has_images = image_files(path) or image_files(path / 'images')
+    return path if files and not has_images else None   # which of them, its reader asks
