@@ -63,8 +63,7 @@ def measure_tags(posed: Posed, side_m: float, read: Callable[[int], np.ndarray])
     it, robustly; corners of one view err together, so that errors of the views' poses count too (robust_fit). Raises
     AprlocError where there are none, too few views of each, or tags that disagree on the side.
     """
-    if not 0.001 <= side_m <= 10:
-        raise AprlocError(f'the side of the tags is {side_m} m; it must be 0.001 to 10 m')
+    check_side(side_m)
     dictionary, seen = find_tags(posed, read)
     fits = {tag: _fitted(sightings, posed.T_map_cam) for tag, sightings in seen.items() if len(sightings) >= _FEWEST_VIEWS}
     sides = {tag: fit for tag, fit in fits.items() if fit is not None}
@@ -83,6 +82,12 @@ def measure_tags(posed: Posed, side_m: float, read: Callable[[int], np.ndarray])
     text = (f'tags of {dictionary}: {_list(tags)} of {1000 * side_m:g} mm in {sum(len(seen[tag]) for tag in tags)} images; scale '
             f'known to {100 * scale_sd:.2f} %' + ('; a single tag: a wrong side would not be noticed' if len(tags) == 1 else ''))
     return Measured(upright(scale, up_of_cameras(posed.T_map_cam)[0], scale_sd, f'tags of {1000 * side_m:g} mm'), math.inf, text)
+
+
+def check_side(side_m: float) -> None:
+    """AprlocError for what no tag measures."""
+    if not 0.001 <= side_m <= 10:
+        raise AprlocError(f'the side of the tags is {side_m} m; it must be 0.001 to 10 m')
 
 
 def find_tags(posed: Posed, read: Callable[[int], np.ndarray]) -> tuple[str, dict[int, list[Sighting]]]:
