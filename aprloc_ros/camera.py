@@ -43,12 +43,12 @@ class Camera:
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
         if not np.isfinite(numbers).all() or self.fx <= 0 or self.fy <= 0:
             raise AprlocError(f'camera intrinsics must be finite with positive focal lengths, not '
-                              f'fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy}')
+                              f'fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy}, distortion {list(self.distortion)}')
 
     @property
     def matrix(self) -> np.ndarray:
         """Intrinsic matrix, [3, 3] float64."""
-        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], np.float64)
 
     @property
     def is_distorted(self) -> bool:

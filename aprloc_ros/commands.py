@@ -59,7 +59,8 @@ def localize(options: argparse.Namespace) -> int:
                                ('std of position', f'{length}, camera axes', std[:3]),
                                ('std of rotation', 'deg, camera axes', std[3:].rad2deg())):
         print(f'{name:16}', *(f'{value:10.4f}' for value in values.tolist()), f' {unit}')
-    print(f'{"status":16} {estimate.status}, score {estimate.score:.3f}, {estimate.timings_ms["total"]:.1f} ms')
+    print(f'{"status":16} {estimate.status}, score {estimate.score:.3f}, {estimate.timings_ms["total"]:.1f} ms'
+          + (f'; {estimate.reason}: {estimate.text}' if estimate.text else ''))
     return 0
 
 
@@ -174,16 +175,23 @@ def maps(options: argparse.Namespace) -> int:
 
 def read_camera(text: str, width: int, height: int):
     """'fx,fy,cx,cy' in pixels -> a pinhole Camera of that size; or the name of a calibration file of ROS, of any size."""
-    from aprloc_ros.camera import Camera
+    from aprloc_ros.camera import Camera, may_have_taken
+    from aprloc_ros.intrinsics import check_intrinsics
     from aprloc_ros.recordings.camera_info import read_camera_yaml
 
     if Path(text).suffix in ('.yaml', '.yml'):
-        return read_camera_yaml(Path(text))
+        camera = read_camera_yaml(Path(text))
+        if not may_have_taken(camera, width, height):
+            raise AprlocError(f'--camera {text} is of {camera.width}x{camera.height}, the image {width}x{height}, of another aspect; '
+                              f'give the calibration of the mode that it was taken in')
+        return camera.resized(width, height)
     try:
         fx, fy, cx, cy = (float(part) for part in text.split(','))
     except ValueError:
         raise AprlocError(f'--camera {text!r} must be four numbers fx,fy,cx,cy in pixels, or a camera.yaml of ROS') from None
-    return Camera(width, height, fx, fy, cx, cy)
+    camera = Camera(width, height, fx, fy, cx, cy)
+    check_intrinsics(camera, '--camera')
+    return camera
 
 
 def _localizer(options: argparse.Namespace):

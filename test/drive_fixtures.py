@@ -102,13 +102,13 @@ class DriveBag:
             message = self.make('sensor_msgs/msg/CompressedImage', self.header(stamp(index), FRAME), suffix[1:], data)
             self.write(topic, message, stamp(index))
 
-    def info(self, topic='/camera/camera_info', camera=CAMERA, time_ns=START_NS, model='plumb_bob'):
+    def info(self, topic='/camera/camera_info', camera=CAMERA, time_ns=START_NS, model='plumb_bob', recorded_ns=None, frame=FRAME):
         roi = self.make('sensor_msgs/msg/RegionOfInterest', 0, 0, 0, 0, False)
         k = camera.matrix
-        message = self.make('sensor_msgs/msg/CameraInfo', self.header(time_ns, FRAME), camera.height, camera.width,
+        message = self.make('sensor_msgs/msg/CameraInfo', self.header(time_ns, frame), camera.height, camera.width,
                             model, np.array(camera.distortion or (0.0,) * 5), k.ravel(), np.eye(3).ravel(),
                             np.hstack([k, np.zeros((3, 1))]).ravel(), 0, 0, roi)
-        self.write(topic, message, time_ns)
+        self.write(topic, message, recorded_ns or time_ns)
 
     def parts(self, T, position):
         x, y, z, w = map(float, Rotation.from_matrix(T[:3, :3]).as_quat())

@@ -12,6 +12,7 @@ from drive_fixtures import COUNT, FRAME, DriveBag, picture, stamp
 
 from aprloc_ros import cli
 from aprloc_ros.catalogue import FILE_NAME
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import GL_FROM_CV, invert, pose_errors, so3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import read_manifest
@@ -128,3 +129,18 @@ def test_an_image_that_is_cut_off_is_left_out_and_said(tmp_path):
         photos, _ = align_map._of_bag(recording, 'tf')
         assert len(list(photos.chosen(torch.arange(COUNT)))) == COUNT - 1
         assert any(f'1 of {COUNT} images cannot be used' in note for note in recording.notes)
+
+
+def test_capture_yaml_chooses_among_the_images_of_a_bag(tmp_path):
+    with DriveBag(tmp_path / 'bag') as made:
+        for name in ('left', 'right'):
+            made.images(f'/{name}/image_raw', frame=name)
+            made.info(f'/{name}/camera_info')
+        for index in range(COUNT):
+            made.pose('/pose', stamp(index), torch.eye(4).numpy())
+    with open_recording(tmp_path / 'bag') as recording:
+        with pytest.raises(AprlocError, match='2 topics with colour images .*"image_topic: <one of them>" in capture.yaml'):
+            align_map._of_bag(recording, '/pose')
+        (tmp_path / 'bag' / 'capture.yaml').write_text('image_topic: /right/image_raw\n')
+        photos, _ = align_map._of_bag(recording, '/pose')
+    assert len(photos) == COUNT

@@ -1,5 +1,7 @@
 """Bags that come back as they went in, in the types of a real distribution."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,8 @@ def test_stamps_follow_the_capture_or_the_rate():
     assert frame_stamps_ns([0.0, 0.5], 10) == [1_000_000_000, 1_500_000_000]       # zero is "unknown" in ROS
     assert frame_stamps_ns([None, None], 4) == [1_000_000_000, 1_250_000_000]
     assert frame_stamps_ns([3.0, 2.0], 4) == [1_000_000_000, 1_250_000_000]        # two sequences, each its own clock
+    for foreign in (1.7e18, 1.7e12, -5.0):   # in nanoseconds, in milliseconds, before the beginning
+        assert frame_stamps_ns([foreign, foreign + 1000], 4) == [1_000_000_000, 1_250_000_000]
     with pytest.raises(AprlocError, match='rate -1 Hz'):
         frame_stamps_ns([None], -1)
 
@@ -111,6 +115,19 @@ def test_broken_bags_say_so_and_leave_nothing(tmp_path, bag):
         read_poses(tmp_path / 'dir', 'truth')
     with pytest.raises(AprlocError, match='no topic of poses odom; it holds .*image'):
         read_poses(bag, 'odom')
+
+
+def test_what_a_killed_command_left_is_gone_with_the_next(tmp_path):
+    def killed():
+        yield next(iter(bag_frames()))
+        os._exit(9)
+    child = os.fork()
+    if not child:
+        write_bag(tmp_path / 'drive', killed())
+    os.waitpid(child, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ['.drive.partial']
+    write_bag(tmp_path / 'drive', bag_frames())
+    assert [path.name for path in tmp_path.iterdir()] == ['drive']
 
 
 def test_a_truncated_bag_says_so(tmp_path, bag):

@@ -212,3 +212,10 @@ def test_an_image_is_the_whole_of_a_resampled_camera_by_its_aspect(size, of, who
 def test_pixels_that_are_not_square_keep_their_sides():
     camera = Camera(720, 576, 700.0, 750.0, 360.0, 288.0)
     assert may_have_taken(camera, 720, 576) and may_have_taken(camera, 360, 288) and not may_have_taken(camera, 640, 360)
+
+
+def test_a_camera_of_whole_numbers_is_like_any_other():
+    whole = Camera(64, 48, 50, 50, 32, 24, 'fisheye', (0.0,) * 4)
+    image = np.zeros((48, 64, 3), np.uint8)
+    assert whole.matrix.dtype == np.float64
+    np.testing.assert_array_equal(warp_image(image, whole, Camera(32, 24, 25, 25, 16, 12)), np.zeros((24, 32, 3), np.uint8))

@@ -59,7 +59,7 @@ LENSES = {
     'no model, zeros': ({'distortion_model': '', 'd': (0.0,) * 5}, PINHOLE),
     'no model, coefficients': ({'distortion_model': ''}, '5 distortion coefficients and no distortion model'),
     'unknown model': ({'distortion_model': 'thin_prism_fisheye'}, "'thin_prism_fisheye'; it must be one of plumb_bob"),
-    'nan in d': ({'d': (math.nan,) * 5}, 'finite'),
+    'nan in d': ({'d': (math.nan,) * 5}, r'finite .*distortion \[nan'),
     'inf in d': ({'d': (math.inf, 0.0, 0.0, 0.0, 0.0)}, 'finite'),
     'uncalibrated': ({'k': (0.0,) * 9}, 'no calibration: its K is zero'),
     'no focal length down': ({'k': (50.0, 0, 32.5, 0, 0, 24.25, 0, 0, 1)}, 'no calibration'),
@@ -191,7 +191,24 @@ def test_a_calibration_file_is_read_alike(tmp_path, changes, expected):
         assert str(caught.value).startswith(f'{file}: ')
 
 
-@pytest.mark.parametrize('text', ['', '[1, 2]', 'image_width: 3', 'a: {', '\0', '\udcff'])
+def test_the_camera_of_an_image_is_scaled_to_it_or_refused(tmp_path):
+    file = tmp_path / 'camera.yaml'
+    file.write_text('image_width: 640\nimage_height: 480\ncamera_matrix: {data: [500, 0, 320, 0, 501, 240, 0, 0, 1]}\n'
+                    'distortion_coefficients: {data: [0.1, 0, 0, 0, 0]}\n')
+    assert read_camera(str(file), 320, 240) == read_camera_yaml(file).resized(320, 240)
+    with pytest.raises(AprlocError, match='camera.yaml is of 640x480, the image 640x360, of another aspect'):
+        read_camera(str(file), 640, 360)
+    assert read_camera('500,501,320,240', 640, 480) == Camera(640, 480, 500, 501, 320, 240)
+    for numbers, says in (('0.8,1.1,0.5,0.5', 'in pixels'), ('3.6,3.6,320,240', 'not millimetres'), ('500,500,900,240', 'outside the 640x480')):
+        with pytest.raises(AprlocError, match=f'--camera has .*{says}'):
+            read_camera(numbers, 640, 480)
+
+
+REST = 'camera_matrix: {data: [500, 0, 320, 0, 501, 240, 0, 0, 1]}\ndistortion_coefficients: {data: [0.1, 0, 0, 0, 0]}\n'
+
+
+@pytest.mark.parametrize('text', ['', '[1, 2]', 'image_width: 3', 'a: {', '\0', '\udcff', f'image_width: 640\n{REST}',
+                                  f'image_width: wide\nimage_height: 480\n{REST}', f'image_width: .inf\nimage_height: 480\n{REST}'])
 def test_a_file_that_is_no_calibration_says_so(tmp_path, text):
     (tmp_path / 'camera.yaml').write_bytes(text.encode('utf-8', 'surrogateescape'))
     with pytest.raises(AprlocError, match='camera.yaml: needs image_width') as caught:

@@ -177,6 +177,15 @@ def test_intrinsics_of_images_that_were_turned_are_refused(tmp_path, tagged):
     assert ('EXIF' in message) == tagged
 
 
+@every('tum', 'transforms', 'cambridge')
+def test_a_folder_is_no_image(tmp_path, form):
+    root = WRITERS[form](tmp_path / 'place')
+    file = read_capture(root).train[1].image_path
+    file.unlink()
+    file.mkdir()
+    refused(root, str(file), 'is a folder; name the file' if form != 'transforms' else '')
+
+
 # ---- files of other systems
 
 def text_files(root) -> list:

@@ -1,5 +1,7 @@
 """Bags of ROS 2 (mcap, sqlite3) and ROS 1, written by rosbags."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ pytest.importorskip('rosbags')
 from rosbags import rosbag1, rosbag2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from aprloc_ros.recordings.bag_images import choose_topics, read_images
 from aprloc_ros.recordings.recording import open_recording
 
 COUNT = 24
@@ -232,6 +235,11 @@ def test_tum_file_beside_the_bag(tmp_path, place):
         lines.append(f'{stamp(index) / 1e9:.9f} ' + ' '.join(f'{value:.9f}' for value in [*T[:3, 3], x, y, z, w]))
     (tmp_path / place).write_text('\n'.join(lines))
     check(tmp_path / 'drive', tmp_path)
+    (tmp_path / 'drive' / 'another.tum').write_text(lines[0])
+    if place == 'drive/groundtruth.txt':
+        check(tmp_path / 'drive', tmp_path)
+    else:
+        refused(tmp_path / 'drive', '2 trajectories', 'another.tum', Path(place).name, 'groundtruth.txt', cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize('suffix, exact', [('.png', True), ('.jpg', False)])
@@ -245,6 +253,22 @@ def test_compressed_images_are_kept_as_they_are(tmp_path, suffix, exact):
     frame = capture.train[3]
     expected = cv2.imencode(suffix, cv2.cvtColor(picture(index_of(frame)), cv2.COLOR_RGB2BGR))[1].tobytes()
     assert frame.image_path.read_bytes() == expected
+
+
+def test_compressed_images_of_16_bits_are_those_that_a_node_sees(tmp_path):
+    """Which takes each by itself to 8 bits, so that a dark one is brighter than among the others."""
+    with BagWriter(tmp_path / 'drive') as bag:
+        for index in range(COUNT):
+            deep = picture(index)[..., ::-1].astype(np.uint16) * (index + 1)
+            data = cv2.imencode('.png', deep)[1].ravel()
+            bag.write('/cam/image_raw/compressed', bag.make(
+                'sensor_msgs/msg/CompressedImage', bag.header(stamp(index), 'cam_optical'), 'rgb16; png compressed bgr16', data), stamp(index))
+        bag.info()
+        bag.poses('/pose', 'PoseStamped')
+    with open_recording(tmp_path / 'drive') as recording:
+        seen = {image.stamp_ns: image.pixels() for image in read_images(recording, choose_topics(recording))}
+    for frame in check(tmp_path / 'drive', tmp_path, False).train:
+        np.testing.assert_array_equal(frame.read_image(), seen[stamp(index_of(frame))])
 
 
 def grey(index: int) -> np.ndarray:
@@ -436,8 +460,9 @@ def test_a_tum_file_may_be_of_the_body(tmp_path):
         w, x, y, z = quaternion(base(T)[:3, :3])
         lines.append(f'{stamp(index) / 1e9:.9f} ' + ' '.join(f'{value:.9f}' for value in [*base(T)[:3, 3], x, y, z, w]))
     (tmp_path / 'drive' / 'slam.tum').write_text('\n'.join(lines))
-    (tmp_path / 'drive' / 'capture.yaml').write_text('pose_frame: base_link\n')
-    check(tmp_path / 'drive', tmp_path)
+    for frame in ('base_link', '/base_link'):
+        (tmp_path / 'drive' / 'capture.yaml').write_text(f'pose_frame: {frame}\n')
+        check(tmp_path / 'drive', tmp_path)
 
 
 def cut(file):
@@ -478,6 +503,37 @@ def test_a_damaged_ros1_bag_is_mended_by_rosbag(tmp_path):
     said_by_every_reader(file, f'rosbag reindex {file}', tmp_path)
 
 
+def test_a_ros1_recording_that_never_ended_is_mended_by_rosbag(tmp_path):
+    with BagWriter(tmp_path / 'drive.bag', ros1=True) as bag:
+        bag.images()
+    file = (tmp_path / 'drive.bag').rename(tmp_path / 'drive.bag.active')
+    for path in (file, tmp_path):
+        said_by_every_reader(path, f'rosbag reindex {file} && mv {file} {tmp_path / "drive.bag"}', tmp_path)
+
+
+def test_parts_of_a_recording_without_metadata_are_joined_by_ros2(tmp_path):
+    drive()(tmp_path / 'drive')
+    file = next((tmp_path / 'drive').glob('*.mcap'))
+    (tmp_path / 'drive' / 'metadata.yaml').unlink()
+    file.with_name('drive_1.mcap').write_bytes(file.read_bytes())
+    said_by_every_reader(tmp_path / 'drive', f'ros2 bag reindex {tmp_path / "drive"}', tmp_path)
+
+
+def test_images_that_name_no_frame_are_told_where_a_transform_needs_it(tmp_path):
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images(frame='')
+        bag.info()
+        bag.mounting()
+        bag.tf()
+    refused(tmp_path / 'drive', 'no poses', 'the frame_id of the images (which is empty)', cache_dir=tmp_path)
+    with BagWriter(tmp_path / 'other') as bag:
+        bag.images(frame='')
+        bag.info()
+        bag.mounting()
+        bag.poses('/odom', 'Odometry', base, 'base_link')
+    refused(tmp_path / 'other', 'base_link', 'frame_id is empty', cache_dir=tmp_path)
+
+
 def said_by_every_reader(bag, advice: str, tmp_path):
     refused(bag, 'not a readable bag', f'try "{advice}"', cache_dir=tmp_path / 'cache')
     with pytest.raises(AprlocError) as caught, open_recording(bag) as recording:
@@ -507,4 +563,5 @@ def test_images_without_pose_are_counted(tmp_path):
         bag.info()
         bag.poses('/pose', 'PoseStamped', indices=range(4, COUNT))
     notes = read_capture(tmp_path / 'drive', tmp_path / 'cache').notes
-    assert notes[0].startswith(f'4 of {COUNT} images of /cam/image_raw have no pose')
+    assert notes[0] == 'poses from /pose, taken as those of the camera (cam_optical)'   # unsaid by the messages
+    assert notes[1].startswith(f'4 of {COUNT} images of /cam/image_raw have no pose')

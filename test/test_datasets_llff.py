@@ -96,3 +96,15 @@ def test_too_few_images_to_hold_some_out_are_refused(root):
     for image in sorted((root / 'images').iterdir())[5:]:
         image.unlink()
     refused(root, 'poses_bounds.npy', '5 posed images', 'at least 8')
+
+
+@pytest.mark.parametrize('at', [10, 20, 40, 60])
+def test_a_damaged_header_is_refused_in_one_line(root, at):
+    file = root / 'poses_bounds.npy'
+    content = file.read_bytes()
+    for junk in (b'(', b'\n', b"'", b'\xff'):
+        file.write_bytes(content[:at] + junk + content[at + 1:])
+        try:
+            read_capture(root)
+        except AprlocError as error:
+            assert str(error).startswith(str(file)) and '\n' not in str(error)

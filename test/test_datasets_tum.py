@@ -145,6 +145,8 @@ def test_unknown_camera_says_what_to_write(root):
     ('rgb.txt', 3, 'nan rgb/1305031100.040000.png', ('rgb.txt:3', 'nan', 'finite')),
     ('rgb.txt', 3, '1305031100.04 rgb/1305031100.000000.png', ('rgb.txt:3', 'rgb.txt:2')),
     ('depth.txt', 3, '1305031100.04 depth/none.png', ('depth.txt:3', 'missing')),
+    ('rgb.txt', 3, '1305031100040000000 rgb/1305031100.040000.png', ('rgb.txt:3', '1.30503e+18', 'nanoseconds')),
+    ('groundtruth.txt', 3, '1305031100040000000 0 0 0 0 0 0 1', ('groundtruth.txt:3', '1.30503e+18', 'nanoseconds')),
     ('groundtruth.txt', 3, '1305031100.04 0 0 nan 0 0 0 1', ('groundtruth.txt:3', 'NaN')),
     ('groundtruth.txt', 3, '1305031100.04 0 0 0 0 0 0 0.5', ('groundtruth.txt:3', 'not a rotation', '0.5')),
     ('groundtruth.txt', 3, '1305031100.04 0 0 0 0 0 0', ('groundtruth.txt:3', 'truncated')),

@@ -1,5 +1,6 @@
 """What the node makes of one frame, with a localizer that answers as told."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,6 +60,13 @@ def test_a_start_goes_to_the_camera_and_the_answer_comes_back_to_the_base():
     torch.testing.assert_close(answer.T_map_base @ T_BASE_CAM, T_MAP_CAM)
     A = adjoint(T_BASE_CAM)   # of a camera's error, in the axes of base
     torch.testing.assert_close(answer.covariance, A @ COVARIANCE @ A.T)
+
+
+def test_the_frame_of_an_image_may_have_a_leading_slash_as_tf_had_it_once():
+    asked = []
+    told = dataclasses.replace(setup(Localizer()), extrinsics=lambda frame_id, stamp: asked.append(frame_id))
+    read_picture(image_message(PIXELS, 7, frame_id='/camera_optical'), camera_info_message(CAMERA), told)
+    assert asked == ['camera_optical']
 
 
 def test_without_a_start_the_answer_is_global():

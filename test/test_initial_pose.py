@@ -45,7 +45,7 @@ def test_the_covariance_turns_into_the_axes_of_the_base():
 
 
 def test_a_covariance_of_zeros_is_a_first_guess():
-    _, covariance = stated_pose(message(np.zeros((6, 6))), 'map')
+    _, covariance = stated_pose(message(np.zeros((6, 6)), frame_id='/map'), 'map')   # as old tools have it
     torch.testing.assert_close(torch.diagonal(covariance)[[0, 5]], torch.tensor([0.25, 0.0685], dtype=torch.float64))
 
 

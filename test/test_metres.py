@@ -115,6 +115,18 @@ def test_a_distance_gives_the_scale_and_its_deviation_is_right(drive, tmp_path):
     assert found.frame.unit == 'metre' and 0 < found.frame.scale_sd < 0.01
 
 
+def test_wishes_are_refused_before_anything_is_posed():
+    with pytest.raises(AprlocError, match='the side of the tags is 0'):
+        Wishes(tag_side_m=0.0)
+    with pytest.raises(AprlocError, match='is nan m; it must be more than 0'):
+        Wishes(distance=('a', 'b', math.nan))
+    names = ('a.jpg', 'left/b.jpg', 'right/b.jpg')
+    Wishes(distance=('a', 'left/b.jpg', 1.0), origin='a.jpg').check_names(names)
+    for wishes in (Wishes(origin='c'), Wishes(distance=('a', 'b', 1.0))):
+        with pytest.raises(AprlocError, match='no image, or several, of the name [bc]'):
+            wishes.check_names(names)
+
+
 def test_a_distance_that_says_nothing_is_refused(drive):
     images = images_of(drive)
     for wish, reason in ((('0010', '0010', 1.0), 'next to each other'), (('nobody', '0010', 1.0), 'no image, or several'),

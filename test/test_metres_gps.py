@@ -12,7 +12,7 @@ from PIL import Image
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geodesy import GeodeticOrigin, from_enu
-from aprloc_ros.geometry import invert
+from aprloc_ros.geometry import invert, pose, so3_exp
 from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.recordings.truth import read_tf
 from aprloc_ros.training.place.odometry import body_way
@@ -112,6 +112,37 @@ def test_messages_without_a_fix_are_left_out(drive, tmp_path):
         fixes_of_bag(recording, '/fix', images, read_tf(recording), 'camera')
 
 
+@pytest.mark.parametrize('slope', [0.0, 0.08])
+def test_fixes_without_altitude_leave_up_to_the_cameras(drive, slope):
+    """NavSatFix says NaN there; a way up a slope is level by such fixes."""
+    stamps_s, T_world_cam, way = drive
+    tilt = pose(so3_exp(torch.tensor([0.0, -slope, 0.0], dtype=torch.float64)), torch.zeros(3, dtype=torch.float64))
+    uphill = replace(way, T_a_b=tilt @ way.T_a_b)
+    when, geodetic = fixes(uphill, 1.0, 0)
+    geodetic[:, 2] = math.nan
+    uphill_cam = pose(T_world_cam[:, :3, :3], (tilt @ T_world_cam)[:, :3, 3])   # a camera that is kept upright
+    found = measure_gps(fixes_at(when, geodetic, posed(stamps_s, uphill_cam, 0.01, 0.002), 'GPS'))
+    assert abs(scale_error(found.change)) < 0.02 and up_error_deg(found.change) < 0.6
+    assert 'no fix has an altitude' in found.text and abs(found.geodetic.altitude_m) < 3
+
+
+def test_fixes_of_which_some_have_no_altitude_are_those_that_have_one(drive):
+    stamps_s, T_world_cam, way = drive
+    when, geodetic = fixes(way, 0.5, 0)
+    geodetic[::3, 2] = math.nan
+    found = measure_gps(fixes_at(when, geodetic, posed(stamps_s, T_world_cam, 0.01), 'GPS'))
+    assert abs(scale_error(found.change)) < 0.01 and 'altitude' not in found.text
+    assert found.geodetic.altitude_m == pytest.approx(80, abs=3)
+
+
+@pytest.mark.parametrize('place', [GeodeticOrigin(-16.5, 180.0, 5.0), GeodeticOrigin(89.9999, 10.0, 5.0)], ids=['date line', 'pole'])
+def test_fixes_at_the_ends_of_longitude_are_like_any_others(drive, place):
+    stamps_s, T_world_cam, way = drive
+    geodetic = from_enu(place, way.T_a_b[::2, :3, 3] + torch.tensor([0, 0, 0.8], dtype=torch.float64))
+    found = measure_gps(fixes_at(way.stamps_s[::2].contiguous(), geodetic, posed(stamps_s, T_world_cam), 'GPS'))
+    assert abs(scale_error(found.change)) < 1e-3 and found.geodetic.altitude_m == pytest.approx(5 + T_world_cam[0, 2, 3], abs=1)
+
+
 def photo(path, gps):
     exif = Image.Exif()
     if gps:
@@ -124,6 +155,7 @@ def test_positions_are_read_from_photos(tmp_path):
     south_west = {1: 'S', 2: (33.0, 51.0, 35.9), 3: 'W', 4: (151.0, 12.0, 40.0), 5: b'\x01', 6: 12.5}
     position = exif_position(photo(tmp_path / 'a.jpg', south_west))
     assert position == pytest.approx((-(33 + 51 / 60 + 35.9 / 3600), -(151 + 12 / 60 + 40 / 3600), -12.5), abs=1e-6)
+    assert math.isnan(exif_position(photo(tmp_path / 'd.jpg', {key: south_west[key] for key in (1, 2, 3, 4)}))[2])
     assert exif_position(photo(tmp_path / 'b.jpg', None)) is None
     assert exif_position(photo(tmp_path / 'c.jpg', {1: 'N', 2: (0.0, 0.0, 0.0), 3: 'E', 4: (0.0, 0.0, 0.0)})) is None
 

@@ -53,6 +53,14 @@ def test_slipping_wheels_and_a_jump_do_not_matter(drive):
     assert abs(scale_error(found.change)) < 0.005
 
 
+def test_odometry_in_millimetres_is_told(drive):
+    stamps_s, T_world_cam, way = drive
+    T = way.T_a_b.clone()
+    T[:, :3, 3] *= 1000
+    with pytest.raises(AprlocError, match=r'odometry moves \d+ metres in a second: is it in millimetres'):
+        measure_odometry(posed(stamps_s, T_world_cam, 0.01, 0.002), Trajectory(way.stamps_s, T), 'odometry')
+
+
 def test_an_offset_of_the_clock_is_found_and_said(drive):
     stamps_s, T_world_cam, way = drive
     late = Trajectory(way.stamps_s + 0.42, way.T_a_b)

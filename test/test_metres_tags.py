@@ -91,6 +91,14 @@ def test_an_opencv_that_reads_no_tags_is_named(monkeypatch):
         find_tags(with_cameras(posed(None, walk(3))), lambda index: np.zeros((240, 320, 3), np.uint8))
 
 
+def test_tags_that_are_passed_once_are_found():
+    """Of many images some are looked at first, and of these none sees a tag."""
+    T = walk(60)
+    images = [*photographs(T[:1], {}), *photographs(T[1:4], TWO), *56 * photographs(T[:1], {})]
+    name, seen = find_tags(with_cameras(posed(None, T)), images.__getitem__)
+    assert name == 'APRILTAG_36h11' and {tag: [one.view for one in sightings] for tag, sightings in seen.items()} == {3: [1, 2, 3], 11: [1, 2, 3]}
+
+
 def test_a_tag_in_two_views_is_too_little():
     T = walk(2)
     with pytest.raises(AprlocError, match='well enough in 3 images'):

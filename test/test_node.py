@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 from tiny_map import CAMERA
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
@@ -27,6 +28,8 @@ from sensor_msgs.msg import CompressedImage
 from aprloc_ros.manifest import read_manifest
 from aprloc_ros.map_bundle import save_manifest
 from aprloc_ros.map_frame import MapFrame
+from aprloc_ros.moved_map import move_map
+from aprloc_ros.similarity import Similarity
 
 
 @pytest.fixture
@@ -83,6 +86,26 @@ def test_an_unsure_scale_widens_the_published_covariance(run, peer, tmp_path, ti
     p = unsure.pose.position
     more = [unsure.covariance[i] - sure.covariance[i] for i in (0, 7, 14, 1)]
     assert more == pytest.approx([0.25 * p.x * p.x, 0.25 * p.y * p.y, 0.25 * p.z * p.z, 0.25 * p.x * p.y], rel=1e-4, abs=1e-6)
+
+
+def test_a_map_that_was_moved_since_is_loaded_anew_when_the_node_becomes_active(run, peer, tmp_path, tiny_map):
+    """Else it would go on in the frame of before."""
+    shutil.copytree(tiny_map, tmp_path / 'maps/tiny')
+    run(map_dir=tmp_path / 'maps', publish_tf='none', gate_probability=1.0)
+    peer.wait_until_active()
+    before = peer.poses[assert_answers(peer)].pose.position
+    assert peer.transition('deactivate')
+    move_map(tmp_path / 'maps/tiny', Similarity(1.0, torch.eye(3).double(), torch.tensor([5.0, 0.0, 0.0]).double(), 0.0, ''))
+    assert peer.transition('activate')
+    peer.wait_until_active()
+    after = peer.poses[assert_answers(peer)].pose.position
+    assert (after.x - before.x, after.y - before.y) == pytest.approx((5.0, 0.0), abs=1e-4)
+    assert peer.transition('deactivate')
+    gone = (tmp_path / 'maps/tiny').rename(tmp_path / 'maps/gone')
+    assert not peer.transition('activate')
+    peer.wait_for_diagnostic(lambda s: 'cannot activate: no map tiny in' in s.message, 'an error')
+    gone.rename(tmp_path / 'maps/tiny')
+    assert peer.transition('activate')
 
 
 def test_lifecycle(run, peer):

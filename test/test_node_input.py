@@ -14,6 +14,7 @@ from ros_peer import (
     image_message,
     interrupt,
     next_stamp,
+    set_stamp,
     start_node,
 )
 
@@ -103,6 +104,25 @@ def test_camera_info_that_contradicts_the_image_is_refused(active):
     assert '64x48' in status.message and '128x96' in status.message and status.level == status.WARN
     assert_answers(active)
     assert refused[-1] not in active.poses
+
+
+def test_an_image_is_answered_by_the_camera_info_of_its_stamp(active):
+    """Whatever came since, as where a camera changes its mode while an answer takes its time."""
+    assert_answers(active)
+    probes, stamp = iter([next_stamp() for _ in range(1000)]), next_stamp()
+    active.publish('camera_info', set_stamp(camera_info_message(CAMERA), stamp))
+    active.publish('camera_info', set_stamp(camera_info_message(CAMERA.resized(128, 96)), stamp + 1))
+    before, sent = int(active.values().get('rejected: camera_info', 0)), []
+
+    def knows_the_other():
+        if not sent or sent[-1] in active.poses:
+            sent.append(next(probes))
+            active.publish('image', image_message(PIXELS, sent[-1]))
+        return int(active.values().get('rejected: camera_info', 0)) > before
+    active.wait_for(knows_the_other, 'a rejection by the newest camera_info')
+    active.publish('image', image_message(PIXELS, stamp))
+    active.wait_for(lambda: stamp in active.poses, 'the pose of an image whose camera_info is not the newest')
+    assert_answers(active)
 
 
 def test_a_stamp_of_zero_is_refused(active):

@@ -62,6 +62,21 @@ def test_odometry_of_another_body_is_told_in_the_diagnostics(run, peer):
     peer.wait_for(told, 'the reason')
 
 
+def test_odometry_in_the_frame_of_the_map_moves_nothing(run, peer):
+    """Somebody's answer, perhaps our own, and a transform from the map to itself."""
+    run(RECORD_TF)
+    peer.wait_until_active()
+    reason = "no transform is published: odom is in 'map', the frame of the map itself; give odometry in a frame of its own"
+
+    def told():
+        odometry = set_stamp(Odometry(child_frame_id='base_link'), next_stamp())
+        odometry.header.frame_id = 'map'
+        peer.publish('odom', odometry)
+        assert_answers(peer)
+        return any(status.message == reason for status in peer.diagnostics)
+    peer.wait_for(told, 'the reason')
+
+
 def test_a_camera_that_publishes_compressed_images_alone_is_told_so(run, peer):
     run()   # the peer publishes on image and on image/compressed
     peer.wait_until_active()
@@ -84,3 +99,16 @@ def test_camera_info_on_another_topic_is_told_so(run, peer):
     assert peer.values()['last rejection'].startswith(
         'camera_info: none has arrived: no camera_info yet on /elsewhere: nobody publishes it; '
         'sensor_msgs/msg/CameraInfo is on /camera_info; publish it, or set')
+
+
+def test_camera_info_of_another_frame_than_the_images_is_told_once(run, peer):
+    log = run()
+    peer.wait_until_active()
+    other = camera_info_message(CAMERA)
+    other.header.frame_id = 'right'
+    peer.publish('camera_info', other)
+    for _ in range(2):
+        stamp = next_stamp()
+        peer.publish('image', image_message(line_pixels(1.0), stamp, frame_id='left'))
+        peer.wait_for(lambda: sum(frame_counts(peer)[1:]) >= 1, 'what became of the image')
+    assert log.read_text().count("the images are of the frame 'left', camera_info of 'right': another camera's?") == 1

@@ -46,6 +46,28 @@ def test_one_message_of_odometry_stands_for_its_moment():
     torch.testing.assert_close(buffer.at(time_message(10_050_000_000)).T_odom_base, on_a_circle(10.0))
 
 
+def test_stamps_of_arrival_in_a_burst_make_no_velocity():
+    """Two messages that a serial line gives out together: twenty times the speed, were it taken from them alone."""
+    buffer = OdometryBuffer('base_link')
+    for at_s in (9.90, 9.95, 10.0):
+        buffer.add(odometry(at_s, on_a_circle(at_s)))
+    buffer.add(odometry(10.001, on_a_circle(10.02)))
+    there = buffer.at(time_message(10_050_000_000)).T_odom_base
+    assert (there[:3, 3] - on_a_circle(10.05)[:3, 3]).norm() < 0.05
+
+
+def test_frames_may_have_a_leading_slash_as_tf_had_it_once():
+    buffer = OdometryBuffer('base_link')
+    buffer.add(odometry(10.0, on_a_circle(10.0), '/odom', '/base_link'))
+    assert buffer.at(time_message(10 * 10**9)).frame_id == 'odom'
+
+
+def test_odometry_without_stamps_says_so():
+    buffer = OdometryBuffer('base_link')
+    with pytest.raises(AprlocError, match='odom: the stamp is zero'):
+        buffer.add(odometry(0.0, on_a_circle(0.0)))
+
+
 @pytest.mark.parametrize('time_s', [9.7, 10.5])
 def test_old_odometry_is_not_used(time_s):
     buffer = OdometryBuffer('base_link')

@@ -184,6 +184,16 @@ def test_nothing_is_overwritten_and_few_frames_are_refused(posed, tmp_path, caps
     assert '--frames 2 is too few' in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('wish, says', [
+    (('--tag-side', '-0.16'), 'the side of the tags is -0.16 m'), (('--distance', 'a', 'b', '0'), 'must be more than 0'),
+    (('--distance', 'nobody', '0001', '2'), 'of the name nobody'), (('--origin', 'nobody'), 'of the name nobody')])
+def test_what_cannot_be_wished_for_is_said_before_the_work(views, tmp_path, capsys, monkeypatch, wish, says):
+    write_images(tmp_path / 'photos', views[:12])
+    monkeypatch.setattr('aprloc_ros.training.posing.pose.extract', None)
+    assert cli.main(['pose', str(tmp_path / 'photos'), '--out', str(tmp_path / 'capture'), *wish]) == 1
+    assert says in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ['photos']
+
+
 def test_a_capture_among_the_images_that_it_is_of_is_refused(views, tmp_path, capsys):
     source = write_images(tmp_path / 'photos' / 'front', views[:3]).parent
     assert cli.main(['pose', str(source), '--out', str(source / 'posed')]) == 1

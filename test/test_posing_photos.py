@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
@@ -113,6 +114,17 @@ def test_what_lies_in_hidden_folders_is_no_photo(tmp_path):
     assert len(Photos(tmp_path)) == 1
     write(tmp_path / '.posed.unfinished/capture/images/b.jpg', photo(1))
     assert fingerprint(tmp_path, None, 0) == marks
+
+
+@pytest.mark.parametrize('focal', [IFDRational(0, 0), IFDRational(0, 10)])
+def test_photos_whose_camera_does_not_know_its_focal_length_have_one_lens(tmp_path, focal):
+    """0/0 is no number, and equals none."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x8769] = 'maker', {0x920A: focal}
+    for name in ('a.jpg', 'b.jpg', 'c.jpg'):
+        Image.fromarray(photo(0)).save(tmp_path / name, exif=exif)
+    source = Photos(tmp_path)
+    assert len({shot.optics for shot in source.take([0, 1, 2], tmp_path.parent / 'taken')}) == 1
 
 
 def test_a_photo_that_its_exif_turns_is_asked_as_it_is_stored(tmp_path, monkeypatch):

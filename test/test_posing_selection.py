@@ -10,6 +10,7 @@ from posing_fixtures import write_images
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
+from aprloc_ros.recordings.stamp_order import CLOCK_SET_BACK_FRAMES
 from aprloc_ros.training.posing.pairs import alike, in_order, loops
 from aprloc_ros.training.posing.photos import Photos
 from aprloc_ros.training.posing.selection import measure, select
@@ -130,3 +131,16 @@ def test_the_benchmark_measures_what_is_left_after_a_similarity():
     off_deg = 2.0
     ours[:, :3, :3] = ours[:, :3, :3] @ se3_exp(torch.tensor([0.0, 0, 0, 0, 0, math.radians(off_deg)], dtype=torch.float64))[:3, :3]
     assert errors_after_similarity(ours, truth)[1] == pytest.approx(off_deg, abs=1e-5)
+
+
+def test_a_bag_whose_clock_is_set_back_is_looked_at_to_its_end(tmp_path):
+    from drive_fixtures import DriveBag, picture, stamp
+
+    from aprloc_ros.training.posing.bag_source import BagSource
+
+    count, back_ns = 240, 3600 * 10**9
+    with DriveBag(tmp_path / 'bag') as bag:
+        for index in range(count):
+            bag.image(stamp(index) - (back_ns if index >= count // 2 else 0), picture(index), recorded_ns=stamp(index))
+    looks = list(BagSource(tmp_path / 'bag').looks())
+    assert len(looks) == count - CLOCK_SET_BACK_FRAMES + 1 and looks[-1].index == count - 1

@@ -212,6 +212,15 @@ def test_mistakes_are_one_line(tiny_map, tmp_path, capsys, options, says):
     assert says in error and error.count('\n') == 1
 
 
+@pytest.mark.parametrize('name, out', [('bag', 'bag'), ('estimates', '.')])
+def test_a_replay_does_not_write_into_its_bag(tiny_map, tmp_path, capsys, name, out):
+    with DriveBag(tmp_path / name) as bag:
+        bag.images(count=2)
+    before = sorted(tmp_path.rglob('*'))
+    assert run(tmp_path / name, tiny_map, tmp_path / out) == 1
+    assert 'would write into the bag' in capsys.readouterr().err and sorted(tmp_path.rglob('*')) == before
+
+
 @pytest.fixture
 def doubting_map(tmp_path, monkeypatch):
     """The localizer believes nothing, the less the later the frame."""

@@ -77,6 +77,26 @@ def test_the_newest_camera_info_counts(tmp_path):
     assert [image.camera() == other for image in read(path)] == [False] * 6 + [True] * 4
 
 
+@pytest.mark.parametrize('late_ns', [-20_000_000, 20_000_000, 250_000_000], ids=['before', 'after', 'long after'])
+def test_the_camera_info_of_an_images_stamp_is_its_own(tmp_path, late_ns):
+    """A camera that zooms: drivers publish the image first, or its camera_info."""
+    zoomed = [Camera(64, 48, 60.0 + index, 61.0 + index, 30.0, 24.0) for index in range(COUNT)]
+
+    def infos(bag):
+        for index, camera in enumerate(zoomed):
+            bag.info(camera=camera, time_ns=stamp(index), recorded_ns=stamp(index) + late_ns)
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), infos)
+    assert [image.camera() for image in read(path)] == zoomed
+
+
+def test_the_only_camera_info_may_be_of_another_camera(tmp_path):
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images('/color/image_raw'),
+                    lambda bag: bag.info('/depth/camera_info', frame='depth_optical'))
+    with pytest.raises(AprlocError, match=r"/depth/camera_info, is of the frame 'depth_optical', .*'camera_optical'.*--camera-info"):
+        read(path)
+    assert read(path, camera_info='/depth/camera_info')[0].camera() == CAMERA
+
+
 def test_several_topics_need_a_choice(tmp_path):
     left, right = CAMERA, CAMERA.resized(32, 24)
     path = make_bag(
@@ -145,7 +165,8 @@ def test_odometry_of_another_frame_is_not_taken_unasked(tmp_path):
 
 def test_truth_of_a_named_body(tmp_path):
     path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.mounting(), poses('/mocap', base_pose))
-    assert_is_truth(truth_of(path, frame='base_link'))
+    for frame in ('base_link', '/base_link'):
+        assert_is_truth(truth_of(path, frame=frame))
     with pytest.raises(AprlocError, match="of 'rig', but no /tf_static leads from there.*--truth-frame"):
         truth_of(path, frame='rig')
 
@@ -155,6 +176,16 @@ def test_truth_from_tf(tmp_path, storage):
     path = make_bag(tmp_path, storage, lambda bag: bag.images(), lambda bag: bag.mounting(), lambda bag: bag.tf())
     assert_is_truth(truth_of(path))
     assert_is_truth(truth_of(path, source='tf'))
+
+
+def test_a_mount_that_is_sent_once_a_second_holds_in_between(tmp_path):
+    """As static_transform_publisher of ROS 1 does, on /tf."""
+    first, *_, last = fixtures.truth_stamps()
+
+    def mounting(bag):
+        for time_ns in (first, last):
+            bag.transform('/tf', 'base_link', FRAME, fixtures.T_BASE_CAM, time_ns)
+    assert_is_truth(truth_of(make_bag(tmp_path, 'ros1', lambda bag: bag.images(), mounting, lambda bag: bag.tf())))
 
 
 def test_truth_from_a_tum_file(tmp_path):
@@ -196,10 +227,10 @@ def test_truth_that_is_not_there_says_so(tmp_path, options, says):
         truth_of(make_bag(tmp_path, 'mcap', lambda bag: bag.images()), **options)
 
 
-@pytest.mark.parametrize('text', ['1 2 3\n', '1.0 0 0 0 0 0 0 0.5\n', '1.0 nan 0 0 0 0 0 1\n', 'not numbers at all no no no\n', ''])
+@pytest.mark.parametrize('text', ['1 2 3\n', '1.0 0 0 0 0 0 0 0.5\n', '1.0 nan 0 0 0 0 0 1\n', '1700000000000000000 0 0 0 0 0 0 1\n', 'not numbers at all no no no\n', ''])
 def test_a_file_that_is_no_trajectory_says_so(tmp_path, text):
     (tmp_path / 'bad.tum').write_text(text)
-    with pytest.raises(AprlocError, match='bad.tum: (not a TUM trajectory|the pose at)'):
+    with pytest.raises(AprlocError, match='bad.tum: (not a TUM trajectory|the pose at|the stamp 1.7e.18 must be .* seconds)'):
         truth_of(make_bag(tmp_path, 'mcap', lambda bag: bag.images()), source=str(tmp_path / 'bad.tum'))
 
 

@@ -16,13 +16,15 @@ from aprloc_ros.geometry import invert
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.moved_map import move_map
-from aprloc_ros.recordings.bag_images import camera_frame, choose_topics, read_images
+from aprloc_ros.recordings.bag_images import camera_frame, read_images
 from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIANCE
 from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.trajectory import Trajectory
 from aprloc_ros.recordings.truth import TF_WORD, read_tf, read_topic
 from aprloc_ros.training.datasets import bag, read_capture
+from aprloc_ros.training.datasets.bag_topics import chosen_topics
+from aprloc_ros.training.datasets.choice import read_choice
 from aprloc_ros.training.datasets.trajectory import read_tum_trajectory
 from aprloc_ros.training.resumption import claim
 
@@ -145,7 +147,7 @@ def _stamp(stamp_s: float | None, name: str) -> float:
 
 
 def _of_bag(recording: Recording, to: str) -> tuple[_Photos, _Way]:
-    topics = choose_topics(recording)
+    topics = chosen_topics(recording, read_choice(recording.path))
     images = read_images(recording, topics)
     stamps_s = [image.stamp_ns / 1e9 for image in images]
 

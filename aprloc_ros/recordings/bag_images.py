@@ -1,17 +1,22 @@
 """The images of a recording as the localizer takes them: which topic, decoded, each with the camera that took it."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from aprloc_ros.camera import Camera
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from aprloc_ros.recordings.camera_info import camera_from_info, names_rectified
+from aprloc_ros.recordings.camera_infos import CameraInfos
 from aprloc_ros.recordings.decoding.encoded_images import MAX_IMAGE_BYTES
 from aprloc_ros.recordings.decoding.image_messages import decode_image, is_depth
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.recordings.recording import Recording
+
+_BEHIND_NS = 500_000_000   # of an image, by which its camera_info may have been recorded
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,16 @@ def choose_topics(recording: Recording, image: str | None = None, camera_info: s
     found = next((topic for topic in infos if topic.strip('/') == beside.strip('/')), None)
     if infos and not found:
         found = recording.only(infos, 'topics with camera_info', options[1])
+        _check_of_one_camera(recording, image, found, options[1])
     return ImageTopics(image, found)
+
+
+def _check_of_one_camera(recording: Recording, image: str, camera_info: str, option: str) -> None:
+    """A topic that is not the image's by its name may be another camera's: their frames tell."""
+    theirs, its = (recording.first(topic).body.header.frame_id.strip('/') for topic in (image, camera_info))
+    if theirs and its and theirs != its:
+        raise AprlocError(f'{recording.path}: the only camera_info, {camera_info}, is of the frame {its!r}, the images of {image} of '
+                          f'{theirs!r}: another camera took them; if it is theirs nevertheless, choose it with {option}')
 
 
 def camera_frame(recording: Recording, topics: ImageTopics) -> str:
@@ -86,12 +100,17 @@ def camera_frame(recording: Recording, topics: ImageTopics) -> str:
 
 
 def read_images(recording: Recording, topics: ImageTopics) -> Iterator[BagImage]:
-    """All images in the order of recording, each with the newest camera_info of its time, the first with the first."""
-    infos = recording.messages(topics.camera_info) if topics.camera_info else iter(())
-    info, following = None, next(infos, None)
+    """All images in the order of recording, each with the camera_info of its stamp, else the newest of its time, the first with
+    the first.
+    """
+    infos, ahead = itertools.tee(recording.messages(topics.camera_info) if topics.camera_info else ())
+    info, following, coming, known = None, next(infos, None), next(ahead, None), CameraInfos()
     for index, image in enumerate(recording.messages(topics.image)):
         while following and (info is None or following.recorded_ns <= image.recorded_ns):
             info, following = following.body, next(infos, None)
+        while coming and coming.recorded_ns <= image.recorded_ns + _BEHIND_NS:
+            known.add(coming.body)
+            coming = next(ahead, None)
         head = image.body.header
-        yield BagImage(index, image.recorded_ns, stamp_ns(head.stamp), head.frame_id.strip('/'), image.body, info,
-                       topics.rectified, image.where)
+        yield BagImage(index, image.recorded_ns, stamp_ns(head.stamp), head.frame_id.strip('/'), image.body,
+                       known.of(stamp_ns(head.stamp), info), topics.rectified, image.where)

@@ -7,7 +7,6 @@ Such a bag holds `image` (sensor_msgs/Image, rgb8), `camera_info` (sensor_msgs/C
 import contextlib
 import itertools
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_messages import BagWriter, camera_info_message, header, image_message, pose_message
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.recordings.recording import open_recording
+
+_LAST_S = 2 ** 31 - 1   # of builtin_interfaces/Time
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ class RawMessage:
 
 
 def frame_stamps_ns(stamps_s: list[float | None], rate_hz: float) -> list[int]:
-    """Strictly increasing stamps for frames: the capture's own clock where it has one, else one frame each 1/rate_hz.
+    """Strictly increasing stamps for frames: the capture's own clock where it has one in seconds, else one frame each 1/rate_hz.
 
     A clock that starts at zero is moved to one second, since ROS reads a stamp of zero as "unknown".
     """
     if not 0 < rate_hz <= 1000:
         raise AprlocError(f'rate {rate_hz} Hz is outside 0 to 1000')
-    known = None not in stamps_s and all(a < b for a, b in itertools.pairwise(stamps_s))
+    known = (None not in stamps_s and all(a < b for a, b in itertools.pairwise(stamps_s))
+             and all(0 <= stamp_s < _LAST_S for stamp_s in stamps_s))
     times_s = stamps_s if known else [index / rate_hz for index in range(len(stamps_s))]
     shift_s = 1.0 if times_s and times_s[0] <= 0 else 0.0
     return [round((time_s + shift_s) * 1e9) for time_s in times_s]
@@ -70,14 +72,17 @@ def new_bag(path: Path, replaces: bool = False) -> Iterator[BagWriter]:
     path = Path(path)
     if path.exists() and not (replaces and (path / 'metadata.yaml').is_file()):
         raise AprlocError(f'{path} exists already; remove it or choose another name')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.bag', dir=path.parent) as unfinished:
-        part = Path(unfinished) / path.name
-        with BagWriter(part) as writer:
+    unfinished = path.with_name(f'.{path.name}.partial')
+    shutil.rmtree(unfinished, ignore_errors=True)   # of one that was killed
+    unfinished.mkdir(parents=True)
+    try:
+        with BagWriter(unfinished / path.name) as writer:
             yield writer
         if path.exists():
             shutil.rmtree(path)
-        part.rename(path)
+        (unfinished / path.name).rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_bag(path: Path, frames: Iterable[BagFrame], map_frame: str = 'map',

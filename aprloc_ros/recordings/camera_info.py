@@ -51,12 +51,12 @@ def read_camera_yaml(path: Path) -> Camera:
     try:
         values = yaml.safe_load(Path(path).read_bytes())
         k, d = (tuple(map(float, values[name]['data'])) for name in ('camera_matrix', 'distortion_coefficients'))
-        size, kind = (int(values[name]) for name in ('image_width', 'image_height')), values.get('distortion_model', 'plumb_bob')
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        width, height = (int(values[name]) for name in ('image_width', 'image_height'))
+        kind = values.get('distortion_model', 'plumb_bob')
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
         raise AprlocError(f'{path}: needs image_width, image_height, distortion_model, camera_matrix.data (9 numbers) and '
                           f'distortion_coefficients.data ({reason})') from None
-    width, height = size
     whole = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0, do_rectify=False)
     try:
         return camera_from_info(SimpleNamespace(width=width, height=height, distortion_model=str(kind), k=k, d=d, roi=whole,

@@ -11,7 +11,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.repair import SUFFIXES, bag_files, repair
+from aprloc_ros.recordings.repair import SUFFIXES, bag_files, is_bag_file, repair
 from aprloc_ros.recordings.skipped import Skipped
 
 
@@ -135,12 +135,15 @@ def _bag(path: Path) -> Path:
             raise AprlocError(f'{path}: images, not a bag; localise one with aprloc localize IMAGE --map NAME, score those '
                               'with poses with aprloc evaluate NAME --data PATH')
         if len(files) != 1:
+            parts = f' (or, if they are parts of one recording, try "ros2 bag reindex {path}")' if files else ''
             raise AprlocError(f'{path}: not a readable bag: no metadata.yaml and {len(files)} files of '
-                              f'{", ".join(SUFFIXES)}; name a bag')
-        return files[0]
+                              f'{", ".join(SUFFIXES)}; name a bag{parts}')
+        return _bag(files[0])
     if path.suffix.lower() in _FILMS:
         raise AprlocError(f'{path}: a video, not a bag; aprloc pose {path} --out CAPTURE finds the poses of its frames, aprloc build NAME '
                           f'--data CAPTURE makes a map of them and aprloc evaluate NAME --data CAPTURE scores those held out')
+    if path.is_file() and path.suffix not in SUFFIXES and is_bag_file(path):
+        raise AprlocError(f'{path}: not a readable bag: its recording was not ended; try "{repair(path)}"')
     if path.is_file() and path.suffix not in SUFFIXES:
         raise AprlocError(f'{path}: not a readable bag: a bag is a folder with metadata.yaml or a file of '
                           f'{", ".join(SUFFIXES)}')

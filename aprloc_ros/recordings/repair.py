@@ -5,17 +5,25 @@ from pathlib import Path
 import yaml
 
 SUFFIXES = ('.mcap', '.db3', '.bag')
+UNFINISHED = '.active'   # rosbag adds it to the name until a recording has ended
 _MCAP_END = b'\x89MCAP0\r\n'
 
 
 def bag_files(folder: Path) -> list[Path]:
     """The files of a bag, without what systems leave beside them, such as macOS' `._NAME`."""
-    return [file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and not file.name.startswith('.')]
+    return [file for file in sorted(folder.iterdir()) if is_bag_file(file) and not file.name.startswith('.')]
+
+
+def is_bag_file(file: Path) -> bool:
+    """By its name; a recording of ROS 1 that never ended is one that can be mended."""
+    return file.suffix in SUFFIXES or file.suffix == UNFINISHED and Path(file.stem).suffix in SUFFIXES
 
 
 def repair(bag: Path) -> str:
     """The command to try on a rosbag2's folder or a single file that cannot be read."""
     files = bag_files(bag) if bag.is_dir() else [bag]
+    if files and files[0].suffix == UNFINISHED:
+        return f'rosbag reindex {files[0]} && mv {files[0]} {files[0].with_suffix("")}'
     if files and files[0].suffix == '.bag':
         return f'rosbag reindex {files[0]}'
     mcaps = [file for file in files if file.suffix == '.mcap']

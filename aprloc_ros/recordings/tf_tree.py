@@ -1,6 +1,7 @@
 """The transforms of a recording's /tf and /tf_static as one tree."""
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -124,7 +125,9 @@ class TfTree:
             # In the order of time, as tf2 keeps them: two publishers' messages overtake one another.
             self.read[key] = to_trajectory(sorted(self.records[key], key=lambda record: record.stamp_ns), skipped)
             self.note(skipped.summary())
-        return self.read[key].at(stamps_s, max_gap_s)
+        T = self.read[key].T_a_b
+        # What always says the same is a mount, which ROS 1 sends now and then instead of once.
+        return self.read[key].at(stamps_s, math.inf if (T == T[0]).all() else max_gap_s)
 
     def _last_word(self, records: list[PoseRecord]) -> Tensor:
         """[4, 4] of the last record that is a pose. AprlocError where none is."""

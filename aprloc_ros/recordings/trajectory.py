@@ -13,6 +13,7 @@ from aprloc_ros.geometry import pose, quaternion_to_rotation, rotation_to_quater
 
 # Stamps as float64 seconds since 1970 resolve 0.24 us.
 SAME_STAMP_S = 1e-6
+_LATEST_S = 1e11   # a stamp that is greater counts milliseconds, or less
 POSE_CELLS = ('x', 'y', 'z', 'qw', 'qx', 'qy', 'qz')
 
 
@@ -48,6 +49,12 @@ def make_trajectory(stamps_s: Sequence[float], poses: Sequence[Tensor]) -> Traje
     return Trajectory(torch.from_numpy(stamps), torch.stack(list(poses))[torch.from_numpy(index)])
 
 
+def check_seconds(stamp_s: float, where: str) -> None:
+    """AprlocError for a stamp that is none in seconds, as some SLAMs write them."""
+    if not abs(stamp_s) < _LATEST_S:
+        raise AprlocError(f'{where}: the stamp {stamp_s:.6g} must be a finite number of seconds; nanoseconds are to be divided by 1e9')
+
+
 def read_tum(path: Path) -> Trajectory:
     """A file of lines `stamp tx ty tz qx qy qz qw`, stamps in seconds, read by evo."""
     from evo.core.trajectory import TrajectoryException
@@ -60,6 +67,7 @@ def read_tum(path: Path) -> Trajectory:
         raise AprlocError(f'{path}: not a TUM trajectory, lines of "stamp tx ty tz qx qy qz qw" '
                           f'({" ".join(str(error).split())})') from None
     for row in table:
+        check_seconds(row[0], str(path))
         if not np.isfinite(row).all() or abs(np.linalg.norm(row[4:]) - 1) > 0.01:
             raise AprlocError(f'{path}: the pose at {row[0]:.6f} s is none: its numbers must be finite and its '
                               f'quaternion of length 1, not {np.linalg.norm(row[4:]):.3g}')

@@ -52,17 +52,17 @@ def find_truth(recording: Recording, tree: TfTree, options: TruthOptions, map_fr
     the recording; images: how many it holds. Raises AprlocError for a source that is not there or not readable, where several are, and for
     the pose of a body that no transform connects with the camera.
     """
-    gap_s, name = options.max_gap_s, options.source
+    gap_s, name, frame = options.max_gap_s, options.source, (options.frame or '').strip('/')
     if not 0 <= gap_s <= 10:
         raise AprlocError(f'--max-gap-s {gap_s:g} is outside 0 to 10 s')
     topic = None
     if name != TF_WORD:
         if name and Path(name).is_file():
-            return _of_body(name, read_tum(Path(name)), options.frame or '', camera_frame, tree, gap_s)
+            return _of_body(name, read_tum(Path(name)), frame, camera_frame, tree, gap_s)
         topic = _topic(recording, name, map_frame, images)
     if topic:
         trajectory, child = read_topic(recording, topic)
-        return _of_body(f'topic {topic}', trajectory, options.frame or child, camera_frame, tree, gap_s)
+        return _of_body(f'topic {topic}', trajectory, frame or child, camera_frame, tree, gap_s)
     if tree.moves(map_frame, camera_frame):
         return Truth('TF', lambda stamps_s: tree.lookup(map_frame, camera_frame, stamps_s, gap_s))
     if name == TF_WORD:

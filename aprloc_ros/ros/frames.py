@@ -60,5 +60,5 @@ def read_picture(image: Image | CompressedImage, info: CameraInfo | None, setup:
         pixels = decode_image(image, setup.parameters.max_image_bytes)
     check_picture(pixels, camera, setup.parameters.min_contrast)
     with rejecting('extrinsics'):
-        T_base_cam = setup.extrinsics(image.header.frame_id, image.header.stamp)
+        T_base_cam = setup.extrinsics(image.header.frame_id.strip('/'), image.header.stamp)   # as old drivers have it
     return Picture(pixels, camera, T_base_cam)

@@ -62,7 +62,7 @@ def stated_pose(message: PoseWithCovarianceStamped, map_frame: str) -> tuple[Ten
     An axis without a variance was not stated (RViz states x, y and yaw alone), so it gets the mean of its neighbours.
     Raises AprlocError for another frame than map_frame, for what is no pose, and for what is no covariance.
     """
-    if message.header.frame_id != map_frame:
+    if message.header.frame_id.strip('/') != map_frame:
         raise AprlocError(f'{TOPIC} is ignored: it is in the frame {message.header.frame_id[:80]!r}, not in {map_frame!r}')
     pose = message.pose.pose
     T_map_base = rigid_transform(pose.position, pose.orientation, TOPIC)

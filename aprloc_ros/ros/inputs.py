@@ -7,8 +7,11 @@ from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.camera_infos import CameraInfos
+from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.ros.clocks import THROTTLED
 from aprloc_ros.ros.listener import Listener
 from aprloc_ros.ros.odometry import OdometryBuffer, OdometrySource
@@ -21,12 +24,13 @@ _QUEUE = 30
 
 
 class Inputs:
-    """Subscriptions. Keeps the newest camera_info, fills the odometry's buffer, hands images on."""
+    """Subscriptions. Keeps camera_infos, fills the odometry's buffer, hands images on."""
 
     def __init__(self, node: Node, parameters: NodeParameters, odometry: OdometrySource | None,
                  on_image: Callable[[Image | CompressedImage], None]):
         self._node, self._parameters = node, parameters
-        self._camera_info: CameraInfo | None = None
+        self._camera_info: CameraInfo | None = None   # the newest
+        self._camera_infos = CameraInfos()
         self._has_camera_info = threading.Event()
         reliable = parameters.reliability == 'reliable'
         qos = QoSProfile(depth=_QUEUE,
@@ -59,14 +63,18 @@ class Inputs:
         if self._odometry is not None:
             self._odometry.forget()
 
-    def camera_info(self) -> CameraInfo | None:
-        """The newest; waits for the very first where one is needed. Raises AprlocError if it does not come."""
-        if not self._parameters.require_camera_info:
-            return self._camera_info
-        if not self._has_camera_info.wait(_CAMERA_INFO_WAIT_S):
+    def camera_info(self, image: Header) -> CameraInfo | None:
+        """That of an image's stamp, else the newest; waits for the very first where one is needed. Raises AprlocError if it
+        does not come.
+        """
+        if self._parameters.require_camera_info and not self._has_camera_info.wait(_CAMERA_INFO_WAIT_S):
             raise AprlocError(f'none has arrived: {self._camera_info_topic.silence()}; publish it, or set the parameter '
                               'require_camera_info to false to use the camera of the map')
-        return self._camera_info
+        info = self._camera_infos.of(stamp_ns(image.stamp), self._camera_info)
+        if info and '' not in (names := (image.frame_id.strip('/')[:80], info.header.frame_id.strip('/')[:80])) and names[0] != names[1]:
+            self._node.get_logger().warning(f'the images are of the frame {names[0]!r}, camera_info of {names[1]!r}: another camera\'s?',
+                                            once=True)
+        return info
 
     def odometry_problem(self) -> str:
         """Why the topic of odometry says nothing, or nothing of use; empty while it does, and where it is not listened to."""
@@ -75,6 +83,7 @@ class Inputs:
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
+        self._camera_infos.add(message)
         self._has_camera_info.set()
 
     def _on_odometry(self, message: Odometry) -> None:

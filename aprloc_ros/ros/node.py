@@ -52,6 +52,7 @@ class RelocalizeNode(LifecycleNode):
         self._reporting = threading.Lock()
         self._setup: Setup | None = None
         self._bundle: MapBundle | None = None
+        self._map_sha256 = ''   # when it was loaded
         self._stream: FrameStream | None = None
         self._display: Display | None = None
         self._timer, self._send_transform, self._geopose, self._said = None, None, None, set()
@@ -136,6 +137,7 @@ class RelocalizeNode(LifecycleNode):
         if not parameters.map:
             raise AprlocError('the parameter map is empty; name a map, as in -p map:=demo')
         bundle = load_map(find_map(parameters.map, parameters.map_dir or None), parameters.device)
+        self._map_sha256 = bundle.sha256
         budget = Budget(parameters.refine_iterations, parameters.refine_ms)
         localizer = Localizer(bundle, parameters.device, parameters.refiner, budget, parameters.max_wrong_share)
         self._say_pace(localizer.warm_up(), budget)
@@ -169,8 +171,15 @@ class RelocalizeNode(LifecycleNode):
                                       f'{min(usual_ms.values()):.0f}, or a faster device')
 
     def _prepare_again_if_changed(self) -> None:
-        if read_parameters(self) != self._setup.parameters:
+        if read_parameters(self) != self._setup.parameters or self._map_changed():
             self._prepare()
+
+    def _map_changed(self) -> bool:
+        """Whether it was aligned, taught or built anew, or taken away, since it was loaded."""
+        try:
+            return self._bundle.sha256 != self._map_sha256
+        except OSError:
+            return True
 
     def _odometry(self, parameters: NodeParameters) -> OdometrySource | None:
         if parameters.odometry == 'topic':

@@ -16,6 +16,7 @@ from aprloc_ros.recordings.stamp_order import StampOrder
 from aprloc_ros.ros.transforms import TfLookup
 
 MAX_GAP_S = 0.2   # odometry further from the image's stamp than this is not used
+_BASE_NS = 50_000_000   # two messages tell a velocity over so much; stamps of arrival may be a millisecond apart
 _KEPT = 1000      # messages
 
 
@@ -54,18 +55,22 @@ class OdometryBuffer:
         self._frame_id = ''
 
     def add(self, message: Odometry) -> None:
-        """Messages that come late are dropped. Raises AprlocError for another frame's pose, or one that is no pose."""
-        if message.child_frame_id != self._base_frame:
+        """Messages that come late are dropped. Raises AprlocError for another frame's pose, one that is no pose, or no stamp."""
+        frame_id = message.header.frame_id.strip('/')
+        if message.child_frame_id.strip('/') != self._base_frame:
             raise AprlocError(f'odom is of {message.child_frame_id[:80]!r}, not of the base_frame {self._base_frame!r}')
         pose_message = message.pose.pose
         T_odom_base = rigid_transform(pose_message.position, pose_message.orientation, 'odom')
         now_ns = stamp_ns(message.header.stamp)
-        if self._order.refusal(now_ns):
+        refusal = self._order.refusal(now_ns)
+        if now_ns <= 0:
+            raise AprlocError(f'odom: {refusal}')
+        if refusal:
             return
         with self._lock:
-            if self._poses and (now_ns <= self._poses[-1][0] or message.header.frame_id != self._frame_id):
+            if self._poses and (now_ns <= self._poses[-1][0] or frame_id != self._frame_id):
                 self._poses.clear()  # the clock was set back, or another odometry took over
-            self._frame_id = message.header.frame_id
+            self._frame_id = frame_id
             self._poses.append((now_ns, T_odom_base))
 
     def forget(self) -> None:
@@ -85,6 +90,12 @@ class OdometryBuffer:
                               (f', the nearest is {gap_s:.2f} s away' if poses else ': none has come'))
         if len(poses) == 1:
             return OdometryPose(frame_id, poses[0][1])
-        after = next((i for i, (t, _) in enumerate(poses) if t >= time_ns), len(poses) - 1)
-        (t0, T0), (t1, T1) = poses[max(after, 1) - 1], poses[max(after, 1)]
+        after = next((i for i, (t, _) in enumerate(poses) if t >= time_ns), None)
+        (t0, T0), (t1, T1) = _last_moved(poses) if after is None else (poses[max(after, 1) - 1], poses[max(after, 1)])
         return OdometryPose(frame_id, T0 @ se3_exp((time_ns - t0) / (t1 - t0) * se3_log(invert(T0) @ T1)))
+
+
+def _last_moved(poses: tuple[tuple[int, Tensor], ...]) -> tuple[tuple[int, Tensor], tuple[int, Tensor]]:
+    """The newest of at least two, and the newest that is long enough before it; the oldest where none is."""
+    newest = poses[-1]
+    return next((pose for pose in reversed(poses[:-1]) if newest[0] - pose[0] >= _BASE_NS), poses[0]), newest

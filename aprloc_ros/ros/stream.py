@@ -195,7 +195,7 @@ class FrameStream:
         """Answer the frame and publish the pose, if it is believed -> what a diagnostic says of it."""
         setup, header = self._setup, frame.image.header
         with rejecting('camera_info'):
-            info = self._inputs.camera_info()
+            info = self._inputs.camera_info(header)
         start_s = time.perf_counter()
         picture = read_picture(frame.image, info, setup)
         decoded_s = time.perf_counter()
@@ -223,6 +223,8 @@ class FrameStream:
             return None
         try:
             odometry = self._setup.odometry.at(stamp)
+            if odometry.frame_id == self._setup.map_frame:
+                raise AprlocError(f'odom is in {odometry.frame_id!r}, the frame of the map itself; give odometry in a frame of its own')
         except AprlocError as error:
             self._odometry_problem = str(error)
             return None

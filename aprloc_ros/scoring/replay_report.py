@@ -57,6 +57,8 @@ def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, op
 
     Raises AprlocError for a bag, topic or truth that is not there or leaves a choice, before anything is localised.
     """
+    if bag.resolve() in (out.resolve(), (out / BAG).resolve()):   # a build would take the estimates for truth
+        raise AprlocError(f'--out {out} would write into the bag {bag}; name another folder')
     with open_recording(bag) as recording:
         topics = choose_topics(recording, options.image, options.camera_info)
         frame_id, count = camera_frame(recording, topics) or _CAMERA_FRAME, recording.count(topics.image)
@@ -98,7 +100,7 @@ def _localise(recording: Recording, topics: ImageTopics, localizer: Localizer, r
 
 def _robot(recording: Recording, tree: TfTree, options: ReplayOptions, frame_id: str, map_frame: str) -> Robot:
     """The base, where TF connects it with the camera, and its odometry, where there is some; else the camera itself."""
-    base = options.base_frame
+    base = options.base_frame.strip('/')
     if not tree.connects(base, frame_id):
         if options.odom:
             raise AprlocError(f'{options.odom} tells how {base!r} moves, but no /tf_static leads from there to the image '

@@ -85,8 +85,8 @@ def answer_picture(picture: Picture, time_s: float, T_odom_base: Tensor | None, 
 
 def _check_sizes(width: int, height: int, camera: Camera | None) -> None:
     if camera is not None and (width, height) != (camera.width, camera.height):
-        raise AprlocError(f'the image is {width}x{height} but camera_info is of {camera.width}x{camera.height}; they '
-                          f'must be of the same camera and mode')
+        raise AprlocError(f'the image is {width}x{height} but camera_info is of {camera.width}x{camera.height}, its '
+                          f'binning and region of interest applied; they must be of the same camera and mode')
 
 
 def _check_contrast(pixels: np.ndarray, min_contrast: float) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from aprloc_ros.bit_depth import used_bits
 from aprloc_ros.intrinsics import check_intrinsics
+from aprloc_ros.recordings.decoding import png
 from aprloc_ros.recordings.decoding.encoded_images import read_samples
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.choice import Choice
@@ -46,9 +47,8 @@ def with_sample_bits(train: tuple[Frame, ...], test: tuple[Frame, ...]) -> tuple
 
 
 def has_16_bits(path: Path) -> bool:
-    """By the header of a PNG (PNG specification, section 11.2.2); of other formats by what is decoded."""
+    """By the header of a PNG; of other formats by what is decoded."""
     if path.suffix.lower() in _OF_16_BITS:
         return read_samples(path).dtype == np.uint16
     with path.open('rb') as file:
-        start = file.read(25)
-    return start.startswith(b'\x89PNG') and start[24:] == b'\x10'
+        return png.has_16_bits(file.read(25))

@@ -6,9 +6,9 @@ Where a bag leaves a choice, `capture.yaml` beside it decides (see choice.Choice
 from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.repair import SUFFIXES
+from aprloc_ros.recordings.repair import bag_files, is_bag_file
 from aprloc_ros.training.datasets.capture import Capture
-from aprloc_ros.training.datasets.files import visible
+from aprloc_ros.training.datasets.files import image_files
 
 LOOKED_FOR = 'metadata.yaml with its bag, or one .mcap, .db3 or .bag file (ROS 2 and ROS 1 bags)'
 
@@ -31,8 +31,11 @@ def read(path: Path, cache_dir: Path | None = None) -> Capture:
 def _bag(path: Path) -> Path | None:
     """What rosbags opens: a rosbag2 folder or a single file."""
     if path.is_file():
-        return path if path.suffix in SUFFIXES else None
+        return path if is_bag_file(path) else None
     if (path / 'metadata.yaml').is_file():
         return path
-    files = [file for file in visible(path) if file.suffix in SUFFIXES]
-    return files[0] if len(files) == 1 else None
+    files = bag_files(path) if path.is_dir() else []
+    if len(files) == 1:
+        return files[0]
+    has_images = image_files(path) or image_files(path / 'images')
+    return path if files and not has_images else None   # which of them, its reader asks

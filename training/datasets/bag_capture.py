@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, camera_frame, choose_topics, read_images
-from aprloc_ros.recordings.decoding import jpeg
+from aprloc_ros.recordings.bag_images import BagImage, ImageTopics, camera_frame, read_images
+from aprloc_ros.recordings.decoding import jpeg, png
 from aprloc_ros.recordings.decoding.image_messages import bayer_pattern
 from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.stamp_order import RecordedOrder
 from aprloc_ros.tracking.answer import FrameRejected, check_picture, rejecting
-from aprloc_ros.training.datasets.bag_poses import MAX_GAP_S, camera_poses, key_in_file
+from aprloc_ros.training.datasets.bag_poses import MAX_GAP_S, camera_poses
+from aprloc_ros.training.datasets.bag_topics import chosen_topics
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.choice import Choice, read_choice
 from aprloc_ros.training.datasets.files import visible
@@ -52,8 +53,7 @@ def read_bag(bag: Path, cache_dir: Path | None) -> Capture:
 
 
 def _topics(recording: Recording, choice: Choice) -> ImageTopics:
-    topics = choose_topics(recording, choice.image_topic, choice.camera_info_topic,
-                           (key_in_file('image_topic'), key_in_file('camera_info_topic')))
+    topics = chosen_topics(recording, choice)
     if topics.camera_info is None:
         raise AprlocError(f'{recording.path}: no camera_info topic, so nothing tells which camera took {topics.image}; '
                           f'record the camera_info beside it, or let aprloc pose estimate the lens')
@@ -105,12 +105,12 @@ def _frame(image: BagImage, T_map_cam: Tensor, folder: Path) -> Frame:
 
 def write_image(message, pixels: np.ndarray, stem: Path) -> Path:
     """Write the image once: as it came where that is a file which shows the pixels, else as PNG. Returns the file."""
-    if hasattr(message, 'encoding') or bayer_pattern(message):
+    came = b'' if hasattr(message, 'encoding') else memoryview(message.data).tobytes()
+    if not came or bayer_pattern(message) or png.has_16_bits(came):   # of which a node takes each by itself to 8 bits
         suffix, bgr = '.png', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         content = cv2.imencode(suffix, bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
     else:
-        content = memoryview(message.data).tobytes()
-        suffix = '.jpg' if content.startswith(jpeg.START) else '.png'
+        content, suffix = came, '.jpg' if came.startswith(jpeg.START) else '.png'
     file = stem.with_name(stem.name + suffix)
     if not file.is_file() or file.stat().st_size != len(content):
         stem.parent.mkdir(parents=True, exist_ok=True)

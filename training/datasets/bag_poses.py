@@ -12,6 +12,7 @@ from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIA
 from aprloc_ros.recordings.recording import Recording
 from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.truth import read_tf, read_topic
+from aprloc_ros.training.datasets.bag_topics import key_in_file
 from aprloc_ros.training.datasets.capture import NoPoses
 from aprloc_ros.training.datasets.choice import Choice
 from aprloc_ros.training.datasets.files import visible
@@ -50,20 +51,15 @@ def camera_poses(recording: Recording, choice: Choice, stamps_s: Tensor, camera_
     tree = read_tf(recording)
     *_, root = tree.ancestors(camera_frame)
     if tree.moves('map', camera_frame):
-        return CameraPoses(*tree.lookup('map', camera_frame, stamps_s, MAX_GAP_S))
+        return _of_tf(recording, tree, 'map', camera_frame, stamps_s)
     if odometry:
         topic = recording.only(odometry, 'topics with odometry', key_in_file('pose_topic'))
         return _from_topic(recording, topic, choice, stamps_s, camera_frame)
     if tree.moves(root, camera_frame):
-        return CameraPoses(*tree.lookup(root, camera_frame, stamps_s, MAX_GAP_S))
+        return _of_tf(recording, tree, root, camera_frame, stamps_s)
     raise NoPoses(f'{recording.path}: no poses: record a PoseStamped, PoseWithCovarianceStamped or Odometry topic, or '
-                  f'/tf that moves {camera_frame!r}, or write {tum_files(recording.path)[0]} '
+                  f'/tf that moves {camera_frame or "the frame_id of the images (which is empty)"}, or write {tum_files(recording.path)[0]} '
                   f'("stamp tx ty tz qx qy qz qw"), or find them from the images: aprloc pose {recording.path} --out CAPTURE')
-
-
-def key_in_file(key: str) -> str:
-    """How to make a choice, in words that follow `choose one with`."""
-    return f'"{key}: <one of them>" in capture.yaml beside the bag'
 
 
 def tum_files(bag: Path) -> list[Path]:
@@ -75,11 +71,21 @@ def tum_files(bag: Path) -> list[Path]:
 
 
 def _tum_file(bag: Path) -> Path | None:
-    return next((file for file in tum_files(bag) if file.is_file()), None)
+    """AprlocError where there are several, of which none is called the truth."""
+    found = [file for file in tum_files(bag) if file.is_file()]
+    if len(found) > 1 and found[0] != tum_files(bag)[0]:
+        raise AprlocError(f'{bag}: {len(found)} trajectories ({", ".join(map(str, found))}): call that of this drive {tum_files(bag)[0].name}, '
+                          'or move the others away')
+    return found[0] if found else None
 
 
 def _trajectories(recording: Recording, types: tuple[str, ...], images: int) -> list[str]:
     return [topic for topic, count in recording.counts(*types).items() if count >= max(2, MIN_POSE_SHARE * images)]
+
+
+def _of_tf(recording: Recording, tree: TfTree, root: str, camera_frame: str, stamps_s: Tensor) -> CameraPoses:
+    recording.note(f'poses from TF, of {camera_frame} in {root}')
+    return CameraPoses(*tree.lookup(root, camera_frame, stamps_s, MAX_GAP_S))
 
 
 def _from_topic(recording: Recording, topic: str, choice: Choice, stamps_s: Tensor, camera_frame: str) -> CameraPoses:
@@ -105,8 +111,14 @@ def _of_body(recording: Recording, source: str, poses: CameraPoses, body: str, s
              camera_frame: str) -> CameraPoses:
     """The camera's poses from those of the body that carries it."""
     if body == camera_frame:
-        return CameraPoses(poses.T_map_cam, poses.known, _mounts(read_tf(recording, STATIC), body, camera_frame))
+        mounts = _mounts(read_tf(recording, STATIC), body, camera_frame)
+        recording.note(f'poses from {source}, taken as those of the camera' + (f' ({camera_frame})' if camera_frame else ''))
+        return CameraPoses(poses.T_map_cam, poses.known, mounts)
+    recording.note(f'poses from {source}, of {body}')
     tree = read_tf(recording)
+    if not camera_frame:
+        raise AprlocError(f'{recording.path}: {source} gives the pose of {body}, but the images do not say in which frame they were '
+                          f'taken (their frame_id is empty): set it in the camera driver')
     if not tree.connects(body, camera_frame):
         raise AprlocError(f'{recording.path}: {source} gives the pose of {body}, but no /tf_static leads from there to the '
                           f'image frame {camera_frame!r}; record /tf_static, or write pose_frame into capture.yaml')

@@ -38,6 +38,8 @@ def read_choice(path: Path) -> Choice:
     for key, value in values.items():
         if key not in allowed or not isinstance(value, str):
             raise AprlocError(f'{file}: "{key}: {value}": the keys are {", ".join(allowed)}, each a name')
+    if 'pose_frame' in values:
+        values['pose_frame'] = values['pose_frame'].strip('/')   # as in TF
     choice = Choice(**values)
     if choice.masks_hide not in (None, *COLOURS):
         raise AprlocError(f'{file}: "masks_hide: {choice.masks_hide}" must be {" or ".join(COLOURS)}')

@@ -43,8 +43,8 @@ def _load(file: Path) -> np.ndarray:
     """[N, 17] float64."""
     try:
         table = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise AprlocError(f'{file}: not a readable NumPy array ({str(error).splitlines()[0]})') from None
+    except Exception as error:   # noqa: BLE001  NumPy lets through whatever a damaged header makes of its parsers
+        raise AprlocError(f'{file}: not a readable NumPy array ({(str(error).splitlines() or [type(error).__name__])[0]})') from None
     if table.ndim != 2 or table.shape[1] != 17 or table.dtype.kind != 'f':
         raise AprlocError(f'{file}: an array {table.shape} of {table.dtype}, not [N, 17] of floats')
     return table.astype(np.float64)

@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -65,10 +66,12 @@ def checked_camera(where: str, *values) -> Camera:
 def check_image(path: Path, where: str) -> Path:
     """The path, if a file of at least one byte lies there."""
     try:
-        size = path.stat().st_size
-    except OSError:
+        found = path.stat()
+    except (OSError, ValueError):   # a name that no file can have
         raise AprlocError(f'{where}: image {path} is missing; restore it or remove the line') from None
-    if size == 0:
+    if stat.S_ISDIR(found.st_mode):
+        raise AprlocError(f'{where}: image {path} is a folder; name the file')
+    if found.st_size == 0:
         raise AprlocError(f'{where}: image {path} is empty (0 bytes); restore it or remove the line')
     return path
 

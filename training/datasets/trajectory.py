@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.trajectory import Trajectory, make_trajectory
+from aprloc_ros.recordings.trajectory import Trajectory, check_seconds, make_trajectory
 from aprloc_ros.training.datasets.parsing import expect_count, floats, note_once, quaternion_pose, read_rows
 
 # Two poses further apart than this are not interpolated: a walking person moves 0.3 m in that time.
@@ -18,8 +16,7 @@ def read_tum_trajectory(path: Path) -> Trajectory:
     for where, words in read_rows(path):
         expect_count(words, 8, 'stamp tx ty tz qx qy qz qw', where)
         stamp, tx, ty, tz, qx, qy, qz, qw = floats(words, where)
-        if not np.isfinite(stamp):
-            raise AprlocError(f'{where}: stamp {words[0]} must be a finite number of seconds')
+        check_seconds(stamp, where)
         note_once(seen, words[0], where)
         stamps.append(stamp)
         poses.append(quaternion_pose([qw, qx, qy, qz], [tx, ty, tz], where))

@@ -13,6 +13,7 @@ import torch
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.camera_info import read_camera_yaml
+from aprloc_ros.recordings.trajectory import check_seconds
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.files import image_size, locate, tidy
 from aprloc_ros.training.datasets.parsing import (
@@ -75,8 +76,7 @@ def _read_list(root: Path, file: Path) -> list[tuple[float, Path]]:
     for where, words in read_rows(file):
         expect_count(words, 2, 'stamp filename', where)
         stamp, = floats(words[:1], where)
-        if not np.isfinite(stamp):
-            raise AprlocError(f'{where}: stamp {words[0]} must be a finite number of seconds')
+        check_seconds(stamp, where)
         note_once(seen, tidy(words[1]), where)
         entries.append((stamp, check_image(locate(root, words[1]), where)))
     return sorted(entries)

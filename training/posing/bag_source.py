@@ -5,12 +5,12 @@ from pathlib import Path
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.bag_images import BagImage, choose_topics, read_images
+from aprloc_ros.recordings.bag_images import BagImage, read_images
 from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.stamp_order import RecordedOrder
 from aprloc_ros.training.datasets.bag_capture import write_image
-from aprloc_ros.training.datasets.bag_poses import key_in_file
+from aprloc_ros.training.datasets.bag_topics import chosen_topics
 from aprloc_ros.training.datasets.choice import read_choice
 from aprloc_ros.training.posing.shots import LOOKS_HZ, Look, Optics, Shot, reduced
 
@@ -37,7 +37,7 @@ class BagSource:
                 refusal = order.refusal(image.stamp_ns)
                 if refusal:
                     skipped.add('stamp', f'{image.where}: {refusal}')
-                elif last_ns is None or image.stamp_ns - last_ns > 0.9e9 / LOOKS_HZ:
+                elif last_ns is None or abs(image.stamp_ns - last_ns) > 0.9e9 / LOOKS_HZ:   # a clock may be set back
                     last_ns = image.stamp_ns
                     try:
                         yield Look(image.index, image.stamp_ns / 1e9, reduced(image.pixels()))
@@ -59,9 +59,7 @@ class BagSource:
         return read_images(recording, self._topics(recording))
 
     def _topics(self, recording: Recording):
-        choice = read_choice(self.path)
-        return choose_topics(recording, choice.image_topic, choice.camera_info_topic,
-                             (key_in_file('image_topic'), key_in_file('camera_info_topic')))
+        return chosen_topics(recording, read_choice(self.path))
 
     def _camera(self, image: BagImage, width: int, height: int) -> Camera | None:
         """None, and a note once, where camera_info does not say which camera took the image."""

@@ -1,5 +1,6 @@
 """A folder of images, of one camera or several, as a source."""
 
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -103,7 +104,15 @@ def _exif(file: Path) -> tuple:
     with Image.open(file) as image:
         exif = image.getexif()
     lens = exif.get_ifd(_EXIF_IFD)
-    return exif.get(_MAKER), exif.get(_MODEL), lens.get(_FOCAL), lens.get(_FOCAL_35MM)
+    return exif.get(_MAKER), exif.get(_MODEL), _length(lens.get(_FOCAL)), _length(lens.get(_FOCAL_35MM))
+
+
+def _length(value: object) -> float | None:
+    """None for what cameras write that do not know it: 0, 0/0, which equals nothing, or a text."""
+    try:
+        return float(value) if 0 < float(value) < math.inf else None
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
 
 
 def _focal_px(file: Path, exif: tuple) -> float | None:

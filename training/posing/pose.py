@@ -63,7 +63,8 @@ def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishe
                                               desc='taking', unit='image', leave=False, mininterval=2.0)}
     for text in (*source.notes, *describe(shots.values())):
         say(text)
-    if not place.database.is_file():
+    if not place.database.is_file():   # what is there stays, whatever is wished for
+        wishes.check_names(tuple(shots))
         lenses = {optics: colmap_camera(pycolmap, optics) for optics in dict.fromkeys(shot.optics for shot in shots.values())}
         extract(pycolmap, place.database, place.images, {name: lenses[shot.optics] for name, shot in shots.items()}, place.masks)
     alike = match_shots(pycolmap, place.database, list(shots.values()), chosen.is_video, say)

@@ -45,7 +45,7 @@ def decode(data: bytes, max_image_bytes: int) -> np.ndarray:
 
 def _decode(data: bytes, max_image_bytes: int) -> np.ndarray:
     """[H, W, 3] RGB as stored."""
-    size = _checked_size(data, max_image_bytes) if is_jpeg_or_png(data) else None
+    size, is_progressive = _checked_size(data, max_image_bytes) if is_jpeg_or_png(data) else (None, False)
     image = _pixels(data)
     if size and (image is None or size != image.shape[1::-1]):
         raise AprlocError(f'the image of {size[0]}x{size[1]} does not decode: it is damaged')
@@ -54,7 +54,7 @@ def _decode(data: bytes, max_image_bytes: int) -> np.ndarray:
     check_size(*image.shape[1::-1], max_image_bytes)
     if image.dtype not in (np.uint8, np.uint16):
         raise AprlocError(f'the image has samples of {image.dtype}; write it with 8 or 16 bits')
-    if data.startswith(jpeg.START) and _ends_in_nothing(image) and _is_short(data, image):
+    if data.startswith(jpeg.START) and (is_progressive or _ends_in_nothing(image)) and _is_short(data, image):
         raise _ends_early(data, size)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
@@ -66,10 +66,11 @@ def _read(path: Path) -> bytes:
         raise AprlocError(f'{path}: missing or not a readable image ({error.strerror})') from None
 
 
-def _checked_size(data: bytes, max_image_bytes: int) -> tuple[int, int]:
-    """(width, height) of a JPEG or PNG that is allowed and all there, nothing decoded."""
+def _checked_size(data: bytes, max_image_bytes: int) -> tuple[tuple[int, int], bool]:
+    """(width, height) of a JPEG or PNG that is allowed and all there, nothing decoded, and whether it is a progressive JPEG."""
+    is_progressive = False
     if data.startswith(jpeg.START):
-        *size, end = jpeg.read_layout(data)
+        *size, is_progressive, end = jpeg.read_layout(data)
         check_size(*size, max_image_bytes)
         is_whole = end is not None
     else:
@@ -78,7 +79,7 @@ def _checked_size(data: bytes, max_image_bytes: int) -> tuple[int, int]:
         is_whole = png.is_whole(data)
     if not is_whole:
         raise _ends_early(data, size)
-    return tuple(size)
+    return tuple(size), is_progressive
 
 
 def _ends_early(data: bytes, size: tuple[int, int]) -> AprlocError:

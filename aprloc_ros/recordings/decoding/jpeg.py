@@ -8,6 +8,7 @@ from aprloc_ros.errors import AprlocError
 START, END = b'\xff\xd8', b'\xff\xd9'
 # Markers that start a frame and hold its size (table B.1), and those that stand without a length.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _BARE = frozenset((0x01, *range(0xD0, 0xD8)))
 _SCAN, _END = 0xDA, 0xD9
 # In the data of a scan: a marker that ends it. FF00 is data, FFD0 to FFD7 restart the decoder (section B.1.1.5).
@@ -20,6 +21,7 @@ class Layout(NamedTuple):
 
     width: int
     height: int
+    is_progressive: bool   # coded in several scans, each of the whole image
     end: int | None
 
 
@@ -37,7 +39,8 @@ def read_layout(data: bytes) -> Layout:
             at += 1
             continue
         if marker in _FRAMES and at + 9 <= len(data):
-            size = int.from_bytes(data[at + 7:at + 9], 'big'), int.from_bytes(data[at + 5:at + 7], 'big')
+            size = (int.from_bytes(data[at + 7:at + 9], 'big'), int.from_bytes(data[at + 5:at + 7], 'big'),
+                    marker in _PROGRESSIVE)
         at += 2 if marker in _BARE else 2 + int.from_bytes(data[at + 2:at + 4], 'big')
         if marker == _SCAN:
             start, after = at, _AFTER_SCAN.search(data, at)
@@ -52,7 +55,7 @@ def _restarts_in_order(scan: bytes) -> bool:
     return all(marker[0] == 0xD0 + index % 8 for index, marker in enumerate(_RESTART.findall(scan)))
 
 
-def _found(size: tuple[int, int] | None, data: bytes) -> tuple[int, int]:
+def _found(size: tuple[int, int, bool] | None, data: bytes) -> tuple[int, int, bool]:
     if size is None:
         raise AprlocError(f'the JPEG image of {len(data)} bytes has no frame header: it is truncated or damaged')
     return size

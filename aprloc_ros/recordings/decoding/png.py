@@ -13,6 +13,11 @@ def read_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
 
 
+def has_16_bits(start: bytes) -> bool:
+    """Whether its samples have 16 bits, by the first 25 bytes of a file (section 11.2.2); False for what is no PNG."""
+    return start.startswith(START) and start[24:25] == b'\x10'
+
+
 def is_whole(data: bytes) -> bool:
     """Whether the chunks lie within the data up to IEND (section 5.3): a decoder may allocate what a chunk claims."""
     at = len(START)

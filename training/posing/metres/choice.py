@@ -18,12 +18,12 @@ from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.trajectory import Trajectory
 from aprloc_ros.recordings.truth import read_tf, read_topic
 from aprloc_ros.similarity import Similarity
-from aprloc_ros.training.posing.metres.distance import find_image, measure_distance
+from aprloc_ros.training.posing.metres.distance import check_distance, find_image, measure_distance
 from aprloc_ros.training.posing.metres.gps import NAVSATFIX, fixes_of_bag, fixes_of_photos, measure_gps
 from aprloc_ros.training.posing.metres.imu import IMU, up_of_imu
 from aprloc_ros.training.posing.metres.measured import Measured, Posed, upright
 from aprloc_ros.training.posing.metres.odometry import MAX_GAP_S, measure_odometry
-from aprloc_ros.training.posing.metres.tags import measure_tags
+from aprloc_ros.training.posing.metres.tags import check_side, measure_tags
 from aprloc_ros.upright import rotation_between, up_of_cameras
 
 _UP_FLOOR_RAD = math.radians(0.1)
@@ -33,11 +33,25 @@ _Z = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a user may say: the side of tags, a distance between two images, and which image the origin is at."""
+    """What a user may say: the side of tags, a distance between two images, and which image the origin is at.
+
+    Raises AprlocError for numbers that are none of such.
+    """
 
     tag_side_m: float | None = None
     distance: tuple[str, str, float] | None = None
     origin: str | None = None
+
+    def __post_init__(self):
+        if self.tag_side_m is not None:
+            check_side(self.tag_side_m)
+        if self.distance is not None:
+            check_distance(*self.distance)
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """AprlocError for an image that is not among those of these names."""
+        for name in (*(self.distance or ())[:2], *filter(None, [self.origin])):
+            find_image(names, name)
 
 
 NO_WISHES = Wishes()
@@ -67,7 +81,7 @@ def find_metres(posed: Posed, read: Callable[[int], np.ndarray], recording: Reco
             lines.append(f'not used: {error}')
             continue
         (found if isinstance(result, Measured) else ups).append(result)
-    return put_together(posed, found, ups, lines, find_image(posed, wishes.origin) if wishes.origin else 0)
+    return put_together(posed, found, ups, lines, find_image(posed.names, wishes.origin) if wishes.origin else 0)
 
 
 def put_together(posed: Posed, found: list[Measured], ups: Sequence[tuple[Tensor, float, str]] = (), lines: Sequence[str] = (),

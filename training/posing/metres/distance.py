@@ -1,6 +1,7 @@
 """Metres from one distance that somebody measured between two places of the camera."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
@@ -18,10 +19,9 @@ def measure_distance(posed: Posed, a: str, b: str, metres: float, position_sd: f
     position_sd: of a camera's position along a line, in the map's unit. The deviation of the scale is that of the tape
     (MEASURED_SD_M) and of both positions. Raises AprlocError for names that are not there and for places too close to tell.
     """
-    if not (math.isfinite(metres) and metres > 0):
-        raise AprlocError(f'the distance between {a} and {b} is {metres} m; it must be more than 0')
+    check_distance(a, b, metres)
     centres = posed.T_map_cam[:, :3, 3]
-    apart = (centres[find_image(posed, a)] - centres[find_image(posed, b)]).norm().item()
+    apart = (centres[find_image(posed.names, a)] - centres[find_image(posed.names, b)]).norm().item()
     extent = (centres - centres.median(0).values).norm(dim=1).median().item()
     if apart < _LEAST_SHARE * extent:
         raise AprlocError(f'{a} and {b} are next to each other ({apart / extent:.1%} of the extent of the way): measure between '
@@ -35,11 +35,17 @@ def measure_distance(posed: Posed, a: str, b: str, metres: float, position_sd: f
                     f'{source}, to {1000 * MEASURED_SD_M:g} mm: scale known to {100 * scale_sd:.2f} %')
 
 
-def find_image(posed: Posed, name: str) -> int:
+def check_distance(a: str, b: str, metres: float) -> None:
+    """AprlocError for what is no distance."""
+    if not (math.isfinite(metres) and metres > 0):
+        raise AprlocError(f'the distance between {a} and {b} is {metres} m; it must be more than 0')
+
+
+def find_image(names: Sequence[str], name: str) -> int:
     """Index of the image of that name; its file's name, with or without its ending, will do where there is only one."""
     for called in (str, lambda n: Path(n).name, lambda n: Path(n).stem):
-        found = [index for index, known in enumerate(posed.names) if called(known) == name]
+        found = [index for index, known in enumerate(names) if called(known) == name]
         if len(found) == 1:
             return found[0]
-    raise AprlocError(f'no image, or several, of the name {name}; images are called {posed.names[0]} to {posed.names[-1]}, and one '
+    raise AprlocError(f'no image, or several, of the name {name}; images are called {names[0]} to {names[-1]}, and one '
                       'that could not be posed has no place')

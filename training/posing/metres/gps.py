@@ -42,6 +42,11 @@ class Fixes:
     lever: Tensor        # [3] metres: the antenna in the camera's axes
     lever_sd_m: float    # how far that is trusted
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether no altitude is known (NaN in all)."""
+        return bool(self.geodetic[:, 2].isnan().all())
+
 
 @dataclass(frozen=True, eq=False)
 class _Place:
@@ -60,15 +65,17 @@ def measure_gps(fixes: Fixes) -> Measured:
     """The map in east, north, up of its first camera.
 
     Least squares of all fixes, along the ground and upwards each with its own spread, robustly, with an antenna that may sit
-    beside the camera. Up is mostly the cameras' word: GPS is worst there. Raises AprlocError where the fixes are too few, or
-    too coarse for the drive.
+    beside the camera. Up is mostly the cameras' word: GPS is worst there; without altitudes it is theirs alone. Raises
+    AprlocError where the fixes are too few, or too coarse for the drive.
     """
+    fixes, said = _with_altitudes(fixes)
     if len(fixes.geodetic) < _FEWEST:
         raise AprlocError(f'{fixes.source}: {len(fixes.geodetic)} fixes belong to images; it takes {_FEWEST}')
-    origin = _origin(fixes.geodetic.median(0).values)
-    first = _fitted(fixes, to_enu(origin, fixes.geodetic))[0].change.points(fixes.T_map_cam[0, :3, 3])
+    geodetic = fixes.geodetic.nan_to_num(0.0)
+    origin = _origin(geodetic.median(0).values)
+    first = _fitted(fixes, to_enu(origin, geodetic))[0].change.points(fixes.T_map_cam[0, :3, 3])
     origin = _origin(from_enu(origin, first))   # the first camera, so that z is up there
-    place, covariance, spread_m = _fitted(fixes, to_enu(origin, fixes.geodetic))
+    place, covariance, spread_m = _fitted(fixes, to_enu(origin, geodetic))
     scale_sd, turn_sd = covariance[0, 0].sqrt().item(), covariance.diagonal()[1:4].sqrt()
     heading_deg = math.degrees(turn_sd[2].item())
     if not (scale_sd < _MOST_DOUBT and heading_deg < _MOST_DOUBT_DEG):
@@ -76,21 +83,21 @@ def measure_gps(fixes: Fixes) -> Measured:
                           f'known to {scale_sd:.1%} and north to {heading_deg:.1f} degrees (at most {_MOST_DOUBT:.0%} and '
                           f'{_MOST_DOUBT_DEG:g}); drive farther, or use odometry or tags')
     text = (f'{fixes.source}: {len(fixes.geodetic)} fixes that stray by {spread_m:.2f} m; scale known to {100 * scale_sd:.2f} %, '
-            f'north to {heading_deg:.2f} degrees')
+            f'north to {heading_deg:.2f} degrees{said}')
     change = replace(place.change, scale_sd=scale_sd, source=fixes.source)
     return Measured(change, turn_sd[:2].max().item(), text, origin)
 
 
 def fixes_of_bag(recording: Recording, topic: str, posed: Posed, tree: TfTree, camera_frame: str) -> Fixes:
-    """Those of a NavSatFix topic within the time of the images. Fixes without a fix, and NaN, are left out. Where TF says where
-    the antenna sits on the camera, that counts: a metre on a small round looks like a larger round.
+    """Those of a NavSatFix topic within the time of the images, NaN for an altitude that it does not know. Fixes without a fix
+    are left out. Where TF says where the antenna sits on the camera, that counts: a metre on a small round looks like a larger one.
     """
     stamps_s, geodetic, without = [], [], 0
     antenna = recording.first(topic).body.header.frame_id.strip('/')
     for message in recording.messages(topic):
         fix = message.body
         numbers = (fix.latitude, fix.longitude, fix.altitude)
-        if fix.status.status < 0 or not all(map(math.isfinite, numbers)):
+        if fix.status.status < 0 or not all(map(math.isfinite, numbers[:2])):
             without += 1
             continue
         stamps_s.append(stamp_ns(fix.header.stamp) / 1e9)
@@ -118,7 +125,7 @@ def fixes_at(stamps_s: Tensor, geodetic: Tensor, posed: Posed, source: str) -> F
 
 
 def fixes_of_photos(posed: Posed) -> Fixes:
-    """Those in the EXIF of the images; altitudes there are above the sea, and taken as above the ellipsoid."""
+    """Those in the EXIF of the images, NaN for none; altitudes there are above the sea, and taken as above the ellipsoid."""
     found = [(index, exif_position(path)) for index, path in enumerate(posed.paths)]
     found = [(index, position) for index, position in found if position is not None]
     indices = torch.tensor([index for index, _ in found], dtype=torch.int64)
@@ -128,18 +135,18 @@ def fixes_of_photos(posed: Posed) -> Fixes:
 
 
 def exif_position(path: Path) -> tuple[float, float, float] | None:
-    """Latitude and longitude in degrees, altitude in metres (0 where there is none) of a photo; None without a position."""
+    """Latitude and longitude in degrees, altitude in metres (NaN where there is none) of a photo; None without a position."""
     with Image.open(path) as image:
         gps = image.getexif().get_ifd(_GPS_IFD)
     try:
         latitude = _degrees(gps[2]) * (-1 if gps[1] == 'S' else 1)
         longitude = _degrees(gps[4]) * (-1 if gps[3] == 'W' else 1)
-        altitude_m = float(gps.get(6, 0.0)) * (-1 if gps.get(5) in (1, b'\x01') else 1)
+        altitude_m = float(gps.get(6, math.nan)) * (-1 if gps.get(5) in (1, b'\x01') else 1)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    position = (latitude, longitude, altitude_m)
     # A phone that has no fix yet may write zeros.
-    return position if all(map(math.isfinite, position)) and (latitude, longitude) != (0.0, 0.0) else None
+    known = math.isfinite(latitude) and math.isfinite(longitude) and (latitude, longitude) != (0.0, 0.0)
+    return (latitude, longitude, altitude_m) if known else None
 
 
 def _degrees(parts) -> float:
@@ -151,6 +158,14 @@ def _nowhere() -> Tensor:
     return torch.zeros(3, dtype=torch.float64)
 
 
+def _with_altitudes(fixes: Fixes) -> tuple[Fixes, str]:
+    """Those that have one, and what to say of it; all, where none has."""
+    if fixes.is_flat:
+        return fixes, '; no fix has an altitude: that of the map is unknown, and called 0'
+    known = fixes.geodetic[:, 2].isfinite()
+    return replace(fixes, geodetic=fixes.geodetic[known], T_map_cam=fixes.T_map_cam[known], clusters=fixes.clusters[known]), ''
+
+
 def _origin(geodetic: Tensor) -> GeodeticOrigin:
     return GeodeticOrigin(*geodetic.tolist())
 
@@ -158,9 +173,9 @@ def _origin(geodetic: Tensor) -> GeodeticOrigin:
 def _fitted(fixes: Fixes, enu: Tensor) -> tuple[_Place, Tensor, float]:
     """The place, the covariance [10, 10] of its parameters and the spread of the fixes along the ground in metres."""
     up, up_sd = up_of_cameras(fixes.T_map_cam)
-    tilt = 1 / max(up_sd, _UP_SD_RAD) ** 2
-    precision = torch.tensor([0.0, tilt, tilt, 0.0] + [0.0] * 3 + [fixes.lever_sd_m ** -2] * 3, dtype=torch.float64)
-    fit = robust_fit(_start(fixes, enu, up), lambda place: _terms(place, fixes.T_map_cam, enu),
+    tilt, height = 1 / max(up_sd, _UP_SD_RAD) ** 2, math.inf if fixes.is_flat else 0.0
+    precision = torch.tensor([0.0, tilt, tilt, 0.0, 0.0, 0.0, height] + [fixes.lever_sd_m ** -2] * 3, dtype=torch.float64)
+    fit = robust_fit(_start(fixes, enu, up), lambda place: _terms(place, fixes.T_map_cam, enu)[:1 if fixes.is_flat else 2],
                      _Place.moved, precision, fixes.clusters, 1e-3)
     return fit.state, fit.covariance, fit.sigmas[0]
 

@@ -22,6 +22,7 @@ _LEVER_SD_M, _MOUNT_SD_RAD = 1.0, 1.0
 _TURNS_SIGMAS = 5.0          # of the residuals of rotations: less is no turn
 _MOST_DOUBT = 0.05           # standard deviation of log(scale)
 _LEAST_USED = 0.5
+_FASTEST_M_S = 100.0         # of a body with a camera; no robot's odometry in millimetres is slower
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,9 @@ def measure_odometry(posed: Posed, trajectory: Trajectory, source: str) -> Measu
     A, B = _relative(T_odom_base, start, end), _relative(T_map_cam, start, end)
     if A[:, :3, 3].norm(dim=1).median() < _STILL_M and so3_log(A[:, :3, :3]).norm(dim=1).median() < _STILL_RAD:
         raise AprlocError(f'{source} is silent: it does not move while the images do')
+    speed_m_s = (A[:, :3, 3].norm(dim=1) / (stamps_s[known][end] - stamps_s[known][start])).median().item()
+    if speed_m_s > _FASTEST_M_S:
+        raise AprlocError(f'{source} moves {speed_m_s:.0f} metres in a second: is it in millimetres? poses of ROS are in metres')
     precision = torch.tensor([0.0] + [_MOUNT_SD_RAD ** -2] * 3 + [_LEVER_SD_M ** -2] * 3, dtype=torch.float64)
     fit = robust_fit(_start(A, B), lambda mount: _terms(mount, A, B), _Mount.moved, precision, torch.arange(len(A)), 1e-6)
     mount, scale_sd = fit.state, fit.covariance[0, 0].sqrt().item()

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.recordings.bag_images import camera_frame, choose_topics
+from aprloc_ros.recordings.bag_images import camera_frame
 from aprloc_ros.recordings.decoding.encoded_images import read_image
 from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.training.datasets import bag
+from aprloc_ros.training.datasets.bag_topics import chosen_topics
 from aprloc_ros.training.datasets.choice import read_choice
 from aprloc_ros.training.posing.metres.choice import NO_WISHES, Metres, Wishes, find_metres
 from aprloc_ros.training.posing.metres.measured import Posed
@@ -32,7 +33,6 @@ def metres_of_source(names: Sequence[str], stamps_s: Sequence[float] | None, T_m
 
     if not bag.recognises(source):
         return find_metres(posed, read, wishes=wishes)
-    choice = read_choice(source)
     with open_recording(source) as recording:
-        topics = choose_topics(recording, choice.image_topic, choice.camera_info_topic)
+        topics = chosen_topics(recording, read_choice(source))
         return find_metres(posed, read, recording, camera_frame(recording, topics), wishes)

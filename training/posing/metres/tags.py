@@ -1,7 +1,8 @@
 """Metres from AprilTags or ArUco markers of a known side."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -62,8 +63,7 @@ def measure_tags(posed: Posed, side_m: float, read: Callable[[int], np.ndarray])
     it, robustly; corners of one view err together, so that errors of the views' poses count too (robust_fit). Raises
     AprlocError where there are none, too few views of each, or tags that disagree on the side.
     """
-    if not 0.001 <= side_m <= 10:
-        raise AprlocError(f'the side of the tags is {side_m} m; it must be 0.001 to 10 m')
+    check_side(side_m)
     dictionary, seen = find_tags(posed, read)
     fits = {tag: _fitted(sightings, posed.T_map_cam) for tag, sightings in seen.items() if len(sightings) >= _FEWEST_VIEWS}
     sides = {tag: fit for tag, fit in fits.items() if fit is not None}
@@ -84,22 +84,39 @@ def measure_tags(posed: Posed, side_m: float, read: Callable[[int], np.ndarray])
     return Measured(upright(scale, up_of_cameras(posed.T_map_cam)[0], scale_sd, f'tags of {1000 * side_m:g} mm'), math.inf, text)
 
 
+def check_side(side_m: float) -> None:
+    """AprlocError for what no tag measures."""
+    if not 0.001 <= side_m <= 10:
+        raise AprlocError(f'the side of the tags is {side_m} m; it must be 0.001 to 10 m')
+
+
 def find_tags(posed: Posed, read: Callable[[int], np.ndarray]) -> tuple[str, dict[int, list[Sighting]]]:
     """The dictionary of which most is seen, and its tags' sightings by their number. AprlocError where none is seen."""
     count = len(posed.names)
+    detectors = {name: _detector(name) for name in DICTIONARIES}
     some = np.unique(np.linspace(0, count - 1, min(count, _TRIED)).round().astype(int)).tolist()
-    images = {index: read(index) for index in some}
-    found = {name: sum(len(_detect(_detector(name), image)) for image in images.values()) for name in DICTIONARIES}
-    name = max(found, key=found.get)
-    if found[name] < 2:
-        raise AprlocError(f'no AprilTags or ArUco markers are seen in {len(some)} images; are they large enough in the image (30 '
+    for images in (some, range(count)):   # a tag may be passed between some, and seen nowhere else
+        found = _sightings(detectors, map(read, images))
+        name = max(DICTIONARIES, key=found.__getitem__)
+        if found[name] >= 2:
+            break
+    else:
+        raise AprlocError(f'no AprilTags or ArUco markers are seen in {count} images; are they large enough in the image (30 '
                           'pixels or more), with their white margin?')
-    detector, seen = _detector(name), {}
+    seen = {}
     for index in range(count):
-        image, camera = images.get(index), posed.cameras[index]
-        for tag, corners in _detect(detector, read(index) if image is None else image).items():
+        camera = posed.cameras[index]
+        for tag, corners in _detect(detectors[name], read(index)).items():
             seen.setdefault(tag, []).append(Sighting(index, _undistorted(corners, camera), (camera.fx + camera.fy) / 2))
     return name, seen
+
+
+def _sightings(detectors: Mapping[str, object], images: Iterable[np.ndarray]) -> Counter:
+    """How many tags of each dictionary are seen in images."""
+    found = Counter()
+    for image in images:
+        found.update({name: len(_detect(detector, image)) for name, detector in detectors.items()})
+    return found
 
 
 def _detector(name: str):
