@@ -20,7 +20,7 @@ player = pytest.importorskip('aprloc_ros.ros.player', reason='ROS is not install
 
 CAMERA = Camera(320, 240, 300.0, 300.0, 159.5, 119.5)
 # Answers each image with its first pixel as the position, the camera's focal length as a variance; rejects every third.
-# Between two topics there is no order: an image waits for the camera_info of its stamp.
+# Between two topics there is no order: an image waits for the camera_info of its stamp, and answers for who listens to them.
 ECHO = textwrap.dedent('''
     import rclpy, sys
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -31,13 +31,14 @@ ECHO = textwrap.dedent('''
     full = node.create_publisher(PoseWithCovarianceStamped, 'pose_with_covariance', 10)
     bare = node.create_publisher(PoseStamped, 'pose', 10)
     diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
-    images, infos, rejected = {}, {}, 0
+    images, infos, waiting, rejected = {}, {}, [], 0
     def report():
         values = {'state': sys.argv[1], 'frames rejected': str(rejected), 'frames superseded': '0'}
         level, text = (DiagnosticStatus.ERROR, 'no map') if sys.argv[1] == 'unconfigured' else (DiagnosticStatus.OK, '')
         diagnostics.publish(DiagnosticArray(status=[DiagnosticStatus(
             level=level, name='relocalize', message=text,
             values=[KeyValue(key=k, value=v) for k, v in values.items()])]))
+        send()
     def key(message):
         return message.header.stamp.sec, message.header.stamp.nanosec
     def keep(kept, message):
@@ -53,8 +54,12 @@ ECHO = textwrap.dedent('''
         p = message.pose.pose
         p.position.x, p.position.y, p.position.z = (float(v) for v in image.data[:3])
         message.pose.covariance[0] = info.k[0]
-        full.publish(message)
-        bare.publish(PoseStamped(header=image.header, pose=p))
+        waiting.append((message, PoseStamped(header=image.header, pose=p)))
+        send()
+    def send():
+        while waiting and full.get_subscription_count() and bare.get_subscription_count():
+            for publisher, message in zip((full, bare), waiting.pop(0)):
+                publisher.publish(message)
     node.create_subscription(CameraInfo, 'camera_info', lambda message: keep(infos, message), 100)
     node.create_subscription(Image, 'image', lambda message: keep(images, message), 100)
     node.create_timer(0.1, report)
