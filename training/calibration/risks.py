@@ -12,7 +12,8 @@ _THRESHOLDS = 8
 def risks(scores: Tensor, wrong: Tensor, frame: Tensor, accept: float) -> tuple[Risk, ...]:
     """Scores [N] of the answers above `accept`, which of them were wrong, [N] bool, and the numbers [N] of their images.
 
-    Images are counted, for two answers to one are no two witnesses: it is wrong if any is. Thresholds lie between wrong answers and the next better ones: any other answers less at no less risk.
+    Images are counted, for two answers to one are no two witnesses: it is wrong if any is. Thresholds lie between wrong
+    answers and the next better ones: any other answers less at no less risk.
     """
     worst = scores[wrong].sort().values
     above = [accept, *(score for score in worst.tolist() if score > accept)]
