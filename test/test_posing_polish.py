@@ -1,5 +1,7 @@
 """A reconstruction's last adjustment, on synthetic images of a lens and poses that are known."""
 
+import shutil
+
 import pytest
 
 pycolmap = pytest.importorskip('pycolmap')
@@ -50,3 +52,19 @@ def test_a_lens_that_is_known_stays_and_it_ends_alike_each_time(blurred):
     once, again = (polished(pycolmap, mapped, database, folder, folder / 'polished', {1}, 0) for _ in range(2))
     assert list(once.cameras[1].params) == list(mapped.cameras[1].params)
     assert errors(once, truth) == errors(again, truth)
+
+
+def test_an_image_that_few_points_hold_is_left_out(blurred, tmp_path):
+    """Its matches with the others are cut to those of 20 of its features."""
+    folder, database, truth, mapped = blurred
+    fewer, loose = shutil.copy(database, tmp_path / 'database.db'), 5
+    with pycolmap.Database.open(fewer) as stored:
+        for pair, geometry in zip(*stored.read_two_view_geometries()):
+            both = pycolmap.pair_id_to_image_pair(pair)
+            if loose in both:
+                column = geometry.inlier_matches[:, both.index(loose)]
+                geometry.inlier_matches = geometry.inlier_matches[column < 20]
+                stored.update_two_view_geometry(*both, geometry)
+        name = stored.read_image(loose).name
+    found = polished(pycolmap, mapped, fewer, folder, tmp_path / 'polished', set(), 0)
+    assert camera_poses(found).keys() == truth.keys() - {name}

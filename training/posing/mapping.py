@@ -43,9 +43,11 @@ def map_images(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[
     ranked = map_parts(pycolmap, database, root, work_dir, fixed, seed, len(evidence.names))
     if not ranked or ranked[0].num_reg_images() < _FEWEST:
         raise AprlocError(evidence.failure())
-    largest, *others = map(_names, ranked)
-    parts = tuple(len(part) for part in (other - largest for other in others) if len(part) >= _FEWEST)
     found = polished(pycolmap, ranked[0], database, root, work_dir / 'polished', fixed, seed)
+    if found.num_reg_images() < _FEWEST:
+        raise AprlocError(evidence.failure())
+    largest, *others = map(_names, (found, *ranked[1:]))
+    parts = tuple(len(part) for part in (other - largest for other in others) if len(part) >= _FEWEST)
     return Mapped(found, evidence.reasons(largest, set().union(*others)), parts)
 
 

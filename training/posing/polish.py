@@ -4,18 +4,23 @@ from pathlib import Path
 
 from aprloc_ros.training.structure.colmap import answering_signals, ends_at_once, repeatable
 
-_ITERATIONS = 50   # as COLMAP's mapper does
+_ITERATIONS = 50      # as COLMAP's mapper does
+_FEWEST_POINTS = 30   # of an image, as COLMAP wants for a pose: one that the mapper placed by fewer may belong elsewhere
 
 
 def polished(pycolmap, reconstruction, database: Path, root: Path, work_dir: Path, fixed: set[int], seed: int):
     """The reconstruction with points of COLMAP's own limits, and poses, points and all lenses but the fixed ones as these ask.
 
     The mapper's narrow limits keep what belongs elsewhere out while images come in one by one. Of blurred images they also cut
-    off the larger half of the errors, which bends lens and poses; where all have their place, that can be undone.
+    off the larger half of the errors, which bends lens and poses; where all have their place, that can be undone. Images that even
+    then see too few points are not in it any more.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     found = answering_signals(pycolmap.triangulate_points, reconstruction, database, root, work_dir, clear_points=True,
                               options=repeatable(pycolmap, seed))
+    while loose := [image for number in found.reg_image_ids() if (image := found.images[number]).num_points3D < _FEWEST_POINTS]:
+        for image in loose:
+            found.deregister_frame(image.frame_id)
     config = pycolmap.BundleAdjustmentConfig()
     for number in found.reg_image_ids():
         config.add_image(number)
