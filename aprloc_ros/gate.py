@@ -100,8 +100,8 @@ class Gate:
         """
         sure = [risk for risk in self.risks if risk.confidence(max_wrong_share) >= CONFIDENCE]
         within = [risk for risk in self.risks if risk.answered and risk.wrong <= max_wrong_share * risk.answered]
-        surest = sorted(self.risks, key=lambda risk: -risk.confidence(max_wrong_share))
-        return next(iter([*sure, *within, *surest]), None)
+        surest = max(self.risks, key=lambda risk: risk.confidence(max_wrong_share), default=None)
+        return (sure or within or [surest])[0]
 
     def promising(self, max_wrong_share: float) -> 'Gate':
         """The gate that lets no more through than that allows, as far as the calibration can tell.

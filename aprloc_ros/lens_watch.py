@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aprloc_ros.refinement.lens_evidence import BIAS, LensEvidence
+from aprloc_ros.refinement.lens_evidence import BIAS, LensEvidence, with_bias
 
 _OFF = 2e-3          # usual error of a calibration: of the focal length, relative, and of the centre, in focal lengths
 _OWN_OFF = 0.0       # of the camera that the map was built with: what it is off by is in its calibrated covariances
@@ -91,10 +91,5 @@ def _consensus(offsets: np.ndarray, information: np.ndarray) -> np.ndarray:
     """
     candidates = np.concatenate([np.zeros((1, 3)), offsets])
     apart = candidates[:, None] - offsets
-    squared = (apart[..., None, :] @ _with_bias(information) @ apart[..., None])[..., 0, 0]
+    squared = (apart[..., None, :] @ with_bias(information) @ apart[..., None])[..., 0, 0]
     return squared[np.minimum(squared, _OUTLIER).sum(1).argmin()] < _OUTLIER
-
-
-def _with_bias(information: np.ndarray) -> np.ndarray:
-    """What is left of it when all images may be wrong alike."""
-    return information @ np.linalg.inv(np.eye(3) + BIAS ** 2 * information)

@@ -71,8 +71,9 @@ class Inputs:
             raise AprlocError(f'none has arrived: {self._camera_info_topic.silence()}; publish it, or set the parameter '
                               'require_camera_info to false to use the camera of the map')
         info = self._camera_infos.of(stamp_ns(image.stamp), self._camera_info)
-        if info and '' not in (names := (image.frame_id.strip('/')[:80], info.header.frame_id.strip('/')[:80])) and names[0] != names[1]:
-            self._node.get_logger().warning(f'the images are of the frame {names[0]!r}, camera_info of {names[1]!r}: another camera\'s?',
+        theirs, its = (header.frame_id.strip('/')[:80] for header in (image, info.header if info else image))
+        if theirs and its and theirs != its:
+            self._node.get_logger().warning(f'the images are of the frame {theirs!r}, camera_info of {its!r}: another camera\'s?',
                                             once=True)
         return info
 
