@@ -101,7 +101,7 @@ class Localizer:
         clock = _Clock()
         image = check_image(image)
         source = self._source(image, camera)
-        query = make_query(image, source, self.manifest.camera)
+        query = self._query(image, source, self.manifest.camera)
         clock.lap('prepare')
         query = self._looked_through(query, refiner)
         raw = self._regress(query)
@@ -112,7 +112,7 @@ class Localizer:
             return Estimate(T_prior, self.manifest.covariance, 'prior', score, query.histogram, clock.total(), T_prior)
         poses = T_prior[None] if starts is None else torch.cat([starts.double().cpu(), T_prior[None]])
         if query.features is None:
-            query = make_query(image, source, query_camera(self.manifest))
+            query = self._query(image, source, query_camera(self.manifest))
         refined = self._refine(query, poses, refiner, budget)
         points = self._bundle.points
         remoteness = 0.0 if points is None or refined.failed else points.remoteness(refined.T_map_cam.double().cpu())
@@ -126,9 +126,7 @@ class Localizer:
         spec, refined = self.manifest.refiners.get(estimate.refiner), estimate.refined
         if spec is None or estimate.status != 'refined' or refined.lens is None or not refined.lens.has_shift:
             return estimate
-        if source not in self._watches and len(self._watches) >= _MOST_CAMERAS:
-            self._watches.clear()
-        watch = self._watches.setdefault(source, LensWatch(is_same_view(source, self.manifest.camera)))
+        watch = self._watch(source)
         scale = spec.covariance.largest_scale(estimate.score, estimate.remoteness)
         verdict = watch.note(refined.lens, scale) if refined.lens.is_usable else watch.verdict()
         if verdict.wrong:
@@ -136,6 +134,14 @@ class Localizer:
         if verdict.alone:
             return replace(estimate, status='rejected', reason=UNSURE, text='it asks for another camera than the images before it')
         return replace(estimate, covariance=verdict.widened(estimate.covariance, refined.lens.shift))
+
+    def _watch(self, source: Camera) -> LensWatch:
+        if source not in self._watches and len(self._watches) >= _MOST_CAMERAS:
+            self._watches.clear()
+        return self._watches.setdefault(source, LensWatch(is_same_view(source, self.manifest.camera)))
+
+    def _query(self, image: np.ndarray, source: Camera, target: Camera) -> Query:
+        return replace(make_query(image, source, target), usual_doubt=self._watch(source).usual_doubt)
 
     def _judge(self, refined: Refined, T_prior: Tensor, prior_score: float, refiner: str, remoteness: float,
                ) -> tuple[Tensor, Tensor, str, float]:

@@ -9,7 +9,7 @@ from nre_fixtures import CAMERA, NO_START, Painter, cloud, query, truth
 from aprloc_ros.camera import is_same_view
 from aprloc_ros.geometry import invert, se3_log
 from aprloc_ros.lens_watch import LensWatch
-from aprloc_ros.refinement import lens_evidence, nre
+from aprloc_ros.refinement import feature_metric, lens_evidence, nre
 from aprloc_ros.refinement.lens_evidence import BIAS, LensEvidence, _Pace, offset_camera
 from aprloc_ros.refinement.nre import NreRefiner
 from aprloc_ros.refinement.refined import Budget
@@ -18,11 +18,11 @@ NOTHING = (0.0, 0.0, 0.0)
 DECLARED = replace(CAMERA, fy=CAMERA.fx)   # with one focal length, as the offsets have
 
 
-def seen_by(offsets, seed=2):
+def seen_by(offsets, seed=2, usual_doubt=0.0):
     """The refiner's answer where a camera that is so far from the declared one took the image, and the true pose."""
     points, T = cloud(1500), truth(seed)
     painter = Painter(points, T, noise=0.02, camera=offset_camera(DECLARED, torch.tensor(offsets)))
-    asked = replace(query(), camera=DECLARED)
+    asked = replace(query(), camera=DECLARED, usual_doubt=usual_doubt)
     return NreRefiner(painter, points).refine(asked, NO_START, Budget()), T
 
 
@@ -53,6 +53,14 @@ def test_a_word_that_is_not_finite_speaks_against_nothing():
     assert not LensEvidence(nothing, torch.full((3, 3), torch.nan).double(), torch.ones(6, 3).double()).speaks_against
 
 
+def test_no_more_doubt_than_usual_is_passed_over_and_the_pose_stays():
+    (closely, _), (rough, _) = (seen_by((0.02, 0.0, 0.0), usual_doubt=usual) for usual in (0.0, 1e9))
+    assert closely.lens.is_usable and rough.lens.passed_over and not rough.lens.is_usable
+    assert rough.lens.first_doubt == closely.lens.first_doubt > 6
+    torch.testing.assert_close(rough.T_map_cam, closely.T_map_cam, rtol=0, atol=0)
+    assert not seen_by((0.02, 0.0, 0.0), usual_doubt=closely.lens.first_doubt)[0].lens.passed_over
+
+
 def test_steps_that_shrink_by_one_share_go_on_to_where_they_end():
     """x + (1 - share) (end - x) is a search whose end is known: three steps reach it, at any share."""
     end, start = torch.arange(1.0, 10.0).double(), torch.zeros(9).double()
@@ -78,7 +86,8 @@ def test_a_step_to_what_can_be_no_camera_is_not_taken(monkeypatch):
         steps.append(found)
         step = torch.cat([torch.zeros(6), torch.tensor([-1.3, 0.0, 0.0])]).to(found.step)
         return replace(found, step=step, offsets=step[6:], information=1e6 * torch.eye(3, dtype=torch.float64))
-    monkeypatch.setattr(lens_evidence, 'first_step', astray)
+    for module in (feature_metric, lens_evidence):
+        monkeypatch.setattr(module, 'first_step', astray)
     monkeypatch.setattr(nre, 'guess_lens', lambda *_: None)
     found, T = seen_by(NOTHING)
     assert len(steps) == 1 and not found.lens.is_usable
@@ -122,6 +131,48 @@ def test_a_mode_that_changes_on_the_way_is_noticed_and_so_is_its_return():
         watch.note(word(NOTHING, 2e-3, generator), 1.2)
     assert [watch.note(word((0.05, 0.0, 0.0), 2e-3, generator), 1.2).wrong for _ in range(60)][-1]
     assert not [watch.note(word(NOTHING, 2e-3, generator), 1.2).wrong for _ in range(400)][-1]
+
+
+def with_doubts(watch, offsets, doubts):
+    generator = torch.Generator().manual_seed(6)
+    for doubt in doubts:
+        watch.note(replace(word(offsets, 2e-3, generator), first_doubt=doubt), 1.2)
+    return watch.usual_doubt
+
+
+def test_what_doubt_is_usual_is_known_of_a_right_camera_after_twenty_images_and_stays():
+    """All but one of the twenty have less than 19 of it."""
+    watch = LensWatch(True)
+    assert with_doubts(watch, NOTHING, range(1, 20)) == 0
+    assert with_doubts(watch, NOTHING, [300.0]) == 19
+    assert with_doubts(watch, NOTHING, [25.0] * 50) == 19   # or it would rise with a lens that drifts
+
+
+@pytest.mark.parametrize('offsets', [(0.01, 0.0, 0.0), (0.0, 0.03, 0.0)])
+def test_no_doubt_is_usual_of_a_camera_that_may_be_wrong(offsets):
+    assert with_doubts(LensWatch(True), offsets, [20.0] * 100) == 0
+
+
+def test_no_doubt_is_usual_any_more_once_the_mode_has_changed():
+    watch = LensWatch(True)
+    assert with_doubts(watch, NOTHING, [7.0] * 60) == 7
+    assert with_doubts(watch, (0.03, 0.0, 0.0), [50.0] * 30) == 0
+
+
+@pytest.mark.parametrize('focal', [0.012, 0.02, 0.05])   # of 3.4e-3 that an image may be off by
+def test_an_image_after_a_change_of_mode_is_covered_or_not_believed(focal):
+    """A hundred images say that the camera is right; then it zooms, and the declared one stays as it is."""
+    watch, shift = LensWatch(True), torch.eye(6, 3, dtype=torch.float64)
+    for _ in range(100):
+        watch.note(word(NOTHING, 2e-3, torch.Generator().manual_seed(7)), 1.2)
+    xi = shift @ torch.tensor([focal, 0.0, 0.0], dtype=torch.float64)
+    verdict = watch.note(word((focal, 0.0, 0.0), 2e-3, torch.Generator().manual_seed(8)), 1.2)
+    covariance = verdict.widened(1e-6 * torch.eye(6, dtype=torch.float64), shift)
+    assert verdict.alone or xi @ torch.linalg.solve(covariance, xi) < 25
+
+
+def test_a_camera_that_is_far_off_is_refused_by_single_images():
+    assert LensWatch(False).note(word((-0.22, 0.0, 0.0), 0.02, torch.Generator().manual_seed(9)), 1.0).wrong
 
 
 def test_what_is_not_excluded_widens_the_covariance_less_and_less():

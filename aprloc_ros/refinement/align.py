@@ -18,7 +18,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.refinement import gnc
 from aprloc_ros.refinement.feature_grid import FeatureGrid, pooled
-from aprloc_ros.refinement.lens_evidence import lens_evidence
+from aprloc_ros.refinement.lens_evidence import first_step, lens_evidence
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, is_solvable, normal_equations
 from aprloc_ros.refinement.minimal import msac
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Step, Stopwatch, kept
@@ -116,8 +116,9 @@ class AlignRefiner:
         result = search.result(found, weights, surface, cost_before, agreement)
         if result is None:
             return None
-        return replace(result, lens=lens_evidence(found.residuals, template.residuals, grid, found.T_map_cam, weights,
-                                                  found.variance, s.kernel))
+        first = first_step(found.residuals, grid, weights, found.variance, s.kernel)
+        return replace(result, lens=lens_evidence(first, template.residuals, grid, found.T_map_cam, weights, found.variance, s.kernel,
+                                                  query.usual_doubt))
 
 
 class _Search:

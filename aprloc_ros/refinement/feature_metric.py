@@ -11,7 +11,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.refinement import levenberg
 from aprloc_ros.refinement.feature_grid import FeatureGrid
-from aprloc_ros.refinement.lens_evidence import LensEvidence, lens_evidence
+from aprloc_ros.refinement.lens_evidence import LensEvidence, first_step, lens_evidence
 from aprloc_ros.refinement.lens_matches import LensGuess
 
 # Barron's family (CVPR 2019): shape 1 is the smooth form of Huber's loss, -2 Geman and McClure's, which forgets outliers.
@@ -38,12 +38,12 @@ class Aligned:
 @torch.no_grad()
 def feature_metric(T_map_cam: Tensor, xyz: Tensor, descriptors: Tensor, feature_map: Tensor, camera: Camera,
                    loss: str = 'barron', allows: Callable[[int], bool] = lambda done: done < _ITERATIONS,
-                   guess: Callable[[], LensGuess | None] = lambda: None) -> Aligned:
+                   guess: Callable[[], LensGuess | None] = lambda: None, usual_doubt: float = 0.0) -> Aligned:
     """The search from one pose; it stays where it was if nothing is to be gained.
 
     T_map_cam [4, 4] where the search begins; xyz [N, 3], descriptors [N, C]; feature_map [C, H, W] of an image of the
     rectified camera, all of unit length; loss: one of LOSSES; allows: whether another iteration may follow that many;
-    guess: of what the camera is off by.
+    guess: of what the camera is off by; usual_doubt: of it, up to which it is not asked for.
     """
     if loss not in LOSSES:
         raise AprlocError(f'loss {loss!r} is not one of {", ".join(LOSSES)}')
@@ -60,6 +60,6 @@ def feature_metric(T_map_cam: Tensor, xyz: Tensor, descriptors: Tensor, feature_
 
     @torch.no_grad()
     def look_at_lens() -> LensEvidence:
-        return lens_evidence(found.residuals, residuals_at, grid, found.T_map_cam[0], weights, found.variance, LOSSES[loss],
-                             guess())
+        first = first_step(found.residuals, grid, weights, found.variance, LOSSES[loss])
+        return lens_evidence(first, residuals_at, grid, found.T_map_cam[0], weights, found.variance, LOSSES[loss], usual_doubt, guess)
     return Aligned(found.T_map_cam[0].cpu(), hessian[0].cpu(), likeness.cpu(), found.iterations, look_at_lens)

@@ -18,7 +18,7 @@ from aprloc_ros.refinement.lens_matches import LensGuess
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, normal_equations, robust_cost
 
 BIAS = 1.5e-3        # of what images say of a camera, however many: standard deviation
-_SUSPICIOUS = 6.0    # squared distance of a first step from zero: only then are more steps made
+SUSPICIOUS = 6.0     # doubt of a first step: only then are more steps made
 _STEPS = 20          # at most
 _NEAR = 5e-4         # a step within it ends them: features know no more, and their stretched steps would go on about the end
 _STRETCH = 2.0       # steps on feature maps are too short, see levenberg.LevenbergSettings
@@ -48,6 +48,8 @@ class LensEvidence:
     offsets: Tensor       # [3] float64, that the image asks for
     information: Tensor   # [3, 3] float64, of them whatever the pose, as residuals would have it that were independent
     shift: Tensor         # [6, 3] float64: xi of T_true = T_map_cam @ exp(xi) is shift @ the true offsets
+    first_doubt: float = 0.0   # `doubt` of the first linear step
+    passed_over: bool = False   # one linear step, though it speaks against the camera: no more than is usual for that one
 
     @property
     def has_shift(self) -> bool:
@@ -56,14 +58,19 @@ class LensEvidence:
 
     @property
     def is_usable(self) -> bool:
-        """Finite, and of a camera that can be: an offset below -1 would turn the focal length round."""
-        return _can_be(self.offsets) and bool(torch.isfinite(self.information).all())
+        """Looked at, finite, and of a camera that can be: an offset below -1 would turn the focal length round."""
+        return not self.passed_over and _can_be(self.offsets) and bool(torch.isfinite(self.information).all())
+
+    @property
+    def doubt(self) -> float:
+        """Squared distance of the declared camera from what it asks for, in the noise and the bias of such a word."""
+        offsets = self.offsets.numpy()
+        return float(offsets @ with_bias(self.information.numpy()) @ offsets)
 
     @property
     def speaks_against(self) -> bool:
-        """Whether the declared camera is not what it asks for, by more than the noise and the bias of such a word."""
-        offsets = self.offsets.numpy()
-        return bool(offsets @ with_bias(self.information.numpy()) @ offsets >= _SUSPICIOUS)
+        """Whether the declared camera is not what it asks for."""
+        return self.doubt >= SUSPICIOUS
 
 
 def with_bias(information: np.ndarray) -> np.ndarray:
@@ -103,17 +110,42 @@ class _Pace:
         return made
 
 
-def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Seen, T_map_cam: Tensor, weights: Tensor,
-                  variance: Tensor, kernel: Kernel, guess: LensGuess | None = None, stretch: float = _STRETCH,
-                  near: float = _NEAR) -> LensEvidence:
-    """At the best pose T_map_cam [4, 4] of a search on the grid, with the residuals there; weights [1, N], variance [1];
-    stretch: of the steps; near: the last of them.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FirstStep(LensEvidence):
+    """The evidence as it is where the residuals are."""
+
+    step: Tensor      # [9]: of the pose and the offsets together
+    cost: float
+    hessian: Tensor   # [6, 6] of the pose alone, see levenberg.normal_equations; on the residuals' device
+
+
+def first_step(residuals: Residuals, grid: Seen, weights: Tensor, variance: Tensor, kernel: Kernel, trust: float = 1.0) -> FirstStep:
+    """By one linear step: a fraction of a millisecond. trust: share of what is known of pose and offsets that counts."""
+    both = replace(residuals, jacobian=torch.cat([residuals.jacobian, _of_offsets(residuals.jacobian, grid.camera)], -1))
+    hessian, gradient = normal_equations(both, weights, variance, grid.channels, kernel)
+    H, g = hessian[0], gradient[0]
+    shift = -_solve(H[:6, :6], H[:6, 6:])
+    information = H[6:, 6:] + H[6:, :6] @ shift
+    offsets = -_solve(information, g[6:] + shift.T @ g[:6])
+    step = -_solve(H + _DAMPING * torch.diag(H.diagonal()), g)
+    cost = robust_cost(residuals, weights, variance, grid.channels, kernel).item()
+    return FirstStep(offsets.cpu(), trust * information.cpu(), shift.cpu(), step=step, cost=cost, hessian=trust * H[:6, :6])
+
+
+def lens_evidence(first: FirstStep, residuals_at: ResidualsAt, grid: Seen, T_map_cam: Tensor, weights: Tensor, variance: Tensor,
+                  kernel: Kernel, usual_doubt: float, guess: Callable[[], LensGuess | None] = lambda: None,
+                  stretch: float = _STRETCH, near: float = _NEAR, trust: float = 1.0) -> LensEvidence:
+    """At the best pose T_map_cam [4, 4] of a search on the grid, with its first step; weights [1, N], variance [1]; stretch: of
+    the steps; near: the last of them; trust: see `first_step`.
 
     One linear step; several where that one speaks against the declared camera, and from a guess that is far from where they
-    end: of two minima the lower one counts.
+    end: of two minima the lower one counts. Neither where it doubts less than usual_doubt.
     """
+    if not first.doubt >= usual_doubt:   # nor where that is no number
+        return replace(first, first_doubt=first.doubt, passed_over=first.speaks_against)
+
     def linearised(residuals: Residuals, grid: Seen) -> FirstStep:
-        found = first_step(residuals, grid, weights, variance, kernel)
+        found = first_step(residuals, grid, weights, variance, kernel, trust)
         return replace(found, step=stretch * found.step)
 
     def search(offsets: Tensor, T_map_cam: Tensor, pace: _Pace, known: Tensor | None = None) -> FirstStep | None:
@@ -128,39 +160,18 @@ def lens_evidence(residuals: Residuals, residuals_at: ResidualsAt, grid: Seen, T
             offsets, T_map_cam = offsets + step[6:].cpu(), T_map_cam @ se3_exp(step[:6])
         return replace(found, offsets=offsets) if _can_be(offsets) else None
 
-    found = first = linearised(residuals, grid)
+    found = first
     if first.speaks_against:
-        found = search(first.step[6:].cpu(), T_map_cam @ se3_exp(first.step[:6]), _Pace(first.step)) or first
-    if guess is None or _same(guess.offsets, found.offsets):
-        return found
-    other = search(guess.offsets, guess.T_map_cam.to(T_map_cam), _Pace(), found.offsets)
-    return found if other is None or other.cost >= found.cost else other
+        step = stretch * first.step
+        found = search(step[6:].cpu(), T_map_cam @ se3_exp(step[:6]), _Pace(step)) or first
+    guessed, other = guess(), None
+    if guessed is not None and not _same(guessed.offsets, found.offsets):
+        other = search(guessed.offsets, guessed.T_map_cam.to(T_map_cam), _Pace(), found.offsets)
+    return replace(found if other is None or other.cost >= found.cost else other, first_doubt=first.doubt)
 
 
 def _same(offsets: Tensor, others: Tensor) -> bool:
     return (offsets - others).abs().max().item() <= _SAME
-
-
-@dataclass(frozen=True, eq=False)
-class FirstStep(LensEvidence):
-    """The evidence as it is where the residuals are."""
-
-    step: Tensor      # [9]: of the pose and the offsets together
-    cost: float
-    hessian: Tensor   # [6, 6] of the pose alone, see levenberg.normal_equations; on the residuals' device
-
-
-def first_step(residuals: Residuals, grid: Seen, weights: Tensor, variance: Tensor, kernel: Kernel) -> FirstStep:
-    """As `lens_evidence`, by one linear step: a fraction of a millisecond."""
-    both = replace(residuals, jacobian=torch.cat([residuals.jacobian, _of_offsets(residuals.jacobian, grid.camera)], -1))
-    hessian, gradient = normal_equations(both, weights, variance, grid.channels, kernel)
-    H, g = hessian[0], gradient[0]
-    shift = -_solve(H[:6, :6], H[:6, 6:])
-    information = H[6:, 6:] + H[6:, :6] @ shift
-    offsets = -_solve(information, g[6:] + shift.T @ g[:6])
-    step = -_solve(H + _DAMPING * torch.diag(H.diagonal()), g)
-    cost = robust_cost(residuals, weights, variance, grid.channels, kernel).item()
-    return FirstStep(offsets.cpu(), information.cpu(), shift.cpu(), step, cost, H[:6, :6])
 
 
 def _solve(A: Tensor, b: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ class NreRefiner:
         trace.final = feature_metric(start.to(fine.device), torch.from_numpy(trace.xyz[rows]).to(fine.device),
                                      fine[index.to(fine.device)], feature_map, query.camera,
                                      allows=lambda done: done < most and watch.allows(before + done),
-                                     guess=partial(_guess_by_matches, trace))
+                                     guess=partial(_guess_by_matches, trace), usual_doubt=query.usual_doubt)
         trace.iterations += trace.final.iterations
         trace.note(trace.final.T_map_cam, None, watch)
 
@@ -135,7 +135,7 @@ class NreRefiner:
         rows, before = np.isin(patches.point.numpy(), trace.chosen.numpy()).nonzero()[0], trace.iterations
         trace.sharp = patch_metric(trace.final.T_map_cam, patches, rows, query.native, self.settings.patches,
                                    allows=lambda done: done < most and watch.allows(before + done),
-                                   guess=lambda: _guess_by_features(trace.final))
+                                   guess=lambda: _guess_by_features(trace.final), usual_doubt=query.usual_doubt)
         if trace.sharp is not None:
             trace.iterations += trace.sharp.iterations
             trace.note(trace.sharp.T_map_cam, None, watch)

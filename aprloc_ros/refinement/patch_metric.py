@@ -14,7 +14,7 @@ from torch import Tensor
 from aprloc_ros.camera import Camera
 from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.refinement import levenberg
-from aprloc_ros.refinement.lens_evidence import LensEvidence, first_step, lens_evidence, offset_camera
+from aprloc_ros.refinement.lens_evidence import SUSPICIOUS, LensEvidence, first_step, lens_evidence, offset_camera
 from aprloc_ros.refinement.lens_matches import LensGuess
 from aprloc_ros.refinement.luminance import Luminance
 from aprloc_ros.refinement.patch_views import PatchView, Templates
@@ -80,12 +80,13 @@ class _Alignment:
 
 
 def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: Luminance, most: int,
-                 allows: Callable[[int], bool], guess: Callable[[], LensGuess | None] = lambda: None) -> Matched | None:
+                 allows: Callable[[int], bool], guess: Callable[[], LensGuess | None] = lambda: None,
+                 usual_doubt: float = 0.0) -> Matched | None:
     """The search from one pose [4, 4]; None where too little of the image is like the patches, or only far away.
 
     rows: of the patches that may be in view, neighbours side by side; most: how many of them are looked at; allows: whether
     another iteration may follow that many; guess: of what the camera is off by, asked for where the patches
-    themselves speak against it.
+    themselves speak against it, by more than usual_doubt.
     """
     start = T_map_cam.double().cpu()
     if len(rows) < _FEWEST:
@@ -102,14 +103,11 @@ def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: L
     moved_px = np.hypot(*(alignment.pixels(T) - alignment.pixels(start))[alike].T)
     if alike.sum() < max(_FEWEST, _FEWEST_SHARE * len(rows)) or np.median(moved_px) > _FARTHEST_PX:
         return None
-    first = first_step(residuals, alignment, weights, found.variance, _SETTINGS.kernel)
     trust = _USUAL_VARIANCE / found.variance.item()
-    lens = replace(first, information=trust * first.information)
-    if lens.speaks_against:
-        lens = lens_evidence(residuals, lambda seen, T: seen.residuals(T[None]), alignment, T, weights, found.variance,
-                             _SETTINGS.kernel, guess(), stretch=1.0, near=_NEAR)
-        lens = replace(lens, information=trust * lens.information)
-    return Matched(T, trust * first.hessian, found.iterations, lens)
+    first = first_step(residuals, alignment, weights, found.variance, _SETTINGS.kernel, trust)
+    lens = lens_evidence(first, lambda seen, T: seen.residuals(T[None]), alignment, T, weights, found.variance, _SETTINGS.kernel,
+                         max(SUSPICIOUS, usual_doubt), guess, stretch=1.0, near=_NEAR, trust=trust)
+    return Matched(T, first.hessian, found.iterations, lens)
 
 
 def _in_focus(patches: Patches, rows: np.ndarray, T_map_cam: np.ndarray, image: Luminance) -> tuple[np.ndarray, Luminance]:

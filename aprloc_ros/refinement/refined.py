@@ -26,6 +26,7 @@ class Query:
     histogram: Tensor   # [10] luminance
     native: Luminance | None = None   # the image as its camera gave it
     features: Features | None = None   # of `image`, where somebody has extracted them already
+    usual_doubt: float = 0.0   # of the camera (LensEvidence): up to it there is nothing new, and no need to look closely
 
     def to(self, device: torch.device | str) -> 'Query':
         return replace(self, image=self.image.to(device), features=self.features and self.features.to(device))

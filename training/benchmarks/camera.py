@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-from aprloc_ros.camera import Camera
+from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.catalogue import find_map
 from aprloc_ros.covariance import residuals
 from aprloc_ros.estimate import OTHER_CAMERA, Estimate
@@ -33,18 +33,22 @@ def _modes(camera: Camera) -> dict[str, Camera]:
 
 
 def benchmark_camera(options):
-    """Declared cameras of another mode: how many images until it is noticed, what is said, what is published before."""
+    """Declared cameras of another mode: how many images until it is noticed, what is said, what is published before. And images that
+    change their mode on the way while what is declared stays.
+    """
     bundle = load_map(find_map(options.name, options.map_dir), options.device)
     frames = read_capture(options.data).test[::options.every]
     print(f'{options.name}: {len(frames)} held-out frames, in their order, and each as if it were the only one')
-    print('| declared | refused, of all | from frame | alone: refused | published, beyond 5 sigma: in order; alone | in the end it says |'
-          '\n|' + '---|' * 6)
+    print('| declared | refused, of all | from frame | alone: refused | published, beyond 5 sigma: in order; alone | in the end it says '
+          '| images that change to it: refused from, published, beyond |\n|' + '---|' * 7)
     for name in _modes(frames[0].camera):
         run, alone = (_estimates(bundle, frames, name, options.device, forget) for forget in (False, True))
         refused = [estimate.reason == OTHER_CAMERA for estimate in run]
+        changed = _changed(bundle, frames, name, options.device)
+        turned = next((str(i) for i, e in enumerate(changed, 1) if e.reason == OTHER_CAMERA), '-')
         said = next((e.text.split(':')[0] for e in reversed(run) if e.reason == OTHER_CAMERA), '-')
         print(f'| {name} | {_share(refused)} | {refused.index(True) + 1 if any(refused) else "-"} '
-              f'| {_share([e.reason == OTHER_CAMERA for e in alone])} | {_beyond(run, frames)}; {_beyond(alone, frames)} | {said} |',
+              f'| {_share([e.reason == OTHER_CAMERA for e in alone])} | {_beyond(run, frames)}; {_beyond(alone, frames)} | {said} | {turned}; {_beyond(changed, frames)} |',
               flush=True)
     _right_cameras(bundle, frames, options.device)
 
@@ -73,6 +77,17 @@ def _estimates(bundle: MapBundle, frames: Sequence[Frame], mode: str, device: st
             localizer = Localizer(bundle, device)
         found.append(localizer.localize(frame.read_image(), _modes(frame.camera)[mode]))
     return found
+
+
+def _changed(bundle: MapBundle, frames: Sequence[Frame], mode: str, device: str) -> list[Estimate]:
+    """Of the frames as the camera in that mode would have seen them, after all of them as they are; what is declared stays."""
+    localizer, found = Localizer(bundle, device), []
+    for name in ('as it is', mode):
+        for frame in tqdm(frames, desc=f'{mode}, after right ones', leave=False, mininterval=2.0):
+            declared = replace(frame.camera, model='pinhole', distortion=())
+            seen = warp_image(frame.read_image(), frame.camera, _modes(declared)[name])
+            found.append(localizer.localize(seen, declared))
+    return found[len(frames):]
 
 
 def _share(these: list[bool]) -> str:
