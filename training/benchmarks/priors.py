@@ -42,10 +42,8 @@ def benchmark_priors(options):
     bundle = load_map(find_map(options.name, options.map_dir), options.device)
     test, device = read_capture(options.data).test, resolve_device(options.device)
     asked = {every: test[::every] for every in (options.every, options.every_slow)}
-    priors = [_retrieval(bundle), _regressor(bundle.manifest.regressor.kind, bundle), *_trained(bundle, options)]
-    if options.atlas:
-        atlas = load_atlas(find_atlas(options.atlas, options.map_dir) or Path(options.atlas), options.device)
-        priors.append(_regressor(f'{KIND} of {options.atlas}', replace(bundle, regressor=atlas.regressor(bundle))))
+    of_atlas = _of_atlas(bundle, options)   # a name that is none must not wait for what is trained
+    priors = [_retrieval(bundle), _regressor(bundle.manifest.regressor.kind, bundle), *_trained(bundle, options), *of_atlas]
     names = options.refiners or PRIOR_REFINERS
     print(f'{options.name}: {len(asked[options.every])} held-out frames, for {" and ".join(_SLOW)} {len(asked[options.every_slow])}, on '
           f'{describe_hardware(device)}; median cm / deg\n| first pose | alone | ' + ' | '.join(names) + ' |\n|' + '---|' * (2 + len(names)))
@@ -71,6 +69,13 @@ def _retrieval(bundle: MapBundle) -> Prior:
         coarse = bundle.extractor(question.query.image[None]).coarse[0]
         return bundle.points.view_poses[index.likeness(coarse).argmax()]
     return Prior('retrieval', pose, None)
+
+
+def _of_atlas(bundle: MapBundle, options) -> list[Prior]:
+    if not options.atlas:
+        return []
+    atlas = load_atlas(find_atlas(options.atlas, options.map_dir) or Path(options.atlas), options.device)
+    return [_regressor(f'{KIND} of {options.atlas}', replace(bundle, regressor=atlas.regressor(bundle)))]
 
 
 def _trained(bundle: MapBundle, options) -> list[Prior]:
