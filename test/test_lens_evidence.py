@@ -141,11 +141,11 @@ def with_doubts(watch, offsets, doubts):
 
 
 def test_what_doubt_is_usual_is_known_of_a_right_camera_after_twenty_images_and_stays():
-    """All but one of the twenty have less than 19 of it."""
+    """All but five of the twenty have less than 16 of it."""
     watch = LensWatch(True)
     assert with_doubts(watch, NOTHING, range(1, 20)) == 0
-    assert with_doubts(watch, NOTHING, [300.0]) == 19
-    assert with_doubts(watch, NOTHING, [25.0] * 50) == 19   # or it would rise with a lens that drifts
+    assert with_doubts(watch, NOTHING, [300.0]) == 16
+    assert with_doubts(watch, NOTHING, [25.0] * 50) == 16   # or it would rise with a lens that drifts
 
 
 @pytest.mark.parametrize('offsets', [(0.01, 0.0, 0.0), (0.0, 0.03, 0.0)])
