@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.training.posing.polish import polished
+from aprloc_ros.training.posing.polish import PARALLAX_DEG, polished
 from aprloc_ros.training.posing.turning import only_turned
 from aprloc_ros.training.structure.colmap import answering_signals, repeatable
 
@@ -18,7 +18,6 @@ _FLAT = ('PLANAR', 'PANORAMIC', 'PLANAR_OR_PANORAMIC')
 _FEWEST = 3          # images of a model
 _REACH = 0.003       # of the longer side
 _WIDER = 3.0         # times that, for a pose or point that is only being found: COLMAP's ratio
-_PARALLAX_DEG = 0.5  # of a point; COLMAP's 1.5 leaves a view to the horizon without any
 _INLIERS, _FIRST_INLIERS = 15, 50   # COLMAP's half
 _ROUGH = 1e-4        # share of the cost by which a step must lower it while images come in; the last adjustment is exact
 _GROWTH = 1.2        # of a model between two adjustments of all of it; with COLMAP's 1.1 there are twice as many
@@ -86,7 +85,7 @@ def _options(pycolmap, cameras: list, fixed: set[int], seed: int):
     points.merge_max_reproj_error = points.complete_max_reproj_error = error_px
     mapper.abs_pose_max_error = _WIDER * error_px
     points.create_max_angle_error = points.continue_max_angle_error = min(error_deg, points.create_max_angle_error)
-    mapper.filter_min_tri_angle = points.min_angle = _PARALLAX_DEG
+    mapper.filter_min_tri_angle = points.min_angle = PARALLAX_DEG
     mapper.abs_pose_min_num_inliers, mapper.init_min_num_inliers = _INLIERS, _FIRST_INLIERS
     options.ba_global_frames_ratio = options.ba_global_points_ratio = _GROWTH
     options.ba_global_function_tolerance = options.ba_local_function_tolerance = _ROUGH
