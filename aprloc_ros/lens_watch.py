@@ -26,7 +26,7 @@ _MEMORY = 20         # images: a camera may change its mode on the way
 _OUTLIER = 21.1      # squared distance, chi-square's 99.99 % of 3: an answer that says it is wrong itself
 _SURE = 0.999        # that the mode is another one: so sure must one be to publish nothing
 _SETTLED = 1e-3      # or less, and from as many images as are remembered: then only more doubt than usual is looked into
-_UNUSUAL = 5         # of these images have as much doubt; with 2, zooms of 0.98 are passed over in a place like RedKitchen
+_UNUSUAL = 5         # of these images have as much doubt; with 2, zooms of 0.98 are passed over in RedKitchen
 _LEAST_INFORMATION = 1e-6
 _LEAST_PROBABILITY = 1e-300
 _PESSIMISM = 30.0    # a doubt counts so many times in the covariance
@@ -62,10 +62,19 @@ class LensWatch:
         self._usual = _OWN_OFF if own else _OFF
         self._said: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=_MEMORY)   # offsets [3], information, first doubt
         self._of_all = _Word.of(np.zeros((1, 3)), np.zeros((1, 3, 3)))
-        self.usual_doubt = 0.0   # of an image, up to which it needs no closer look: above 0 once the camera is known to be as declared
+        self._usual_doubt = 0.0   # of the images by which the camera became known to be as declared; 0 where it is not
+        self._calm = False        # the last image was looked at and gave no cause to
+
+    @property
+    def usual_doubt(self) -> float:
+        """Of an image, up to which it needs no closer look; no two in a row go without, or a change would not be seen."""
+        return self._usual_doubt if self._calm else 0.0
 
     def note(self, evidence: LensEvidence, scale: float) -> LensVerdict:
-        """Another image's word; scale: factor on the standard deviations that its residuals promise."""
+        """Another image's word, if it is one; scale: factor on the standard deviations that its residuals promise."""
+        self._calm = False
+        if not evidence.is_usable:
+            return self.verdict()
         self._said.append((evidence.offsets.numpy(), evidence.information.numpy() / scale ** 2, evidence.first_doubt))
         offsets, information, doubts = (np.stack(column) for column in zip(*self._said))
         agrees = _consensus(offsets, information)
@@ -73,10 +82,11 @@ class LensWatch:
         share[np.argmax(agrees)] = _FIRST
         self._of_all = _Word.of(offsets, (share * agrees)[:, None, None] * information)
         verdict = self.verdict()
-        settled = len(self._said) == _MEMORY and verdict.probability < _SETTLED
-        self.usual_doubt = (self.usual_doubt or np.sort(doubts)[-_UNUSUAL].item()) if settled else 0.0
         likely = np.clip(1 - agrees[-_LATELY:].mean(), _CHANGED, 1 - _CHANGED)
         changed = _Word.of(offsets[-1:], _FIRST * information[-1:]).belief(self._usual, likely)
+        settled = len(self._said) == _MEMORY and verdict.probability < _SETTLED
+        self._usual_doubt = (self._usual_doubt or np.sort(doubts)[-_UNUSUAL].item()) if settled else 0.0
+        self._calm = changed.probability < _CHANGED
         return replace(verdict, second_moment=verdict.second_moment + torch.from_numpy(changed.other), alone=not agrees[-1])
 
     def verdict(self) -> LensVerdict:

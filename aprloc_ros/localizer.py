@@ -126,9 +126,8 @@ class Localizer:
         spec, refined = self.manifest.refiners.get(estimate.refiner), estimate.refined
         if spec is None or estimate.status != 'refined' or refined.lens is None or not refined.lens.has_shift:
             return estimate
-        watch = self._watch(source)
         scale = spec.covariance.largest_scale(estimate.score, estimate.remoteness)
-        verdict = watch.note(refined.lens, scale) if refined.lens.is_usable else watch.verdict()
+        verdict = self._watch(source).note(refined.lens, scale)
         if verdict.wrong:
             return replace(estimate, status='rejected', reason=OTHER_CAMERA, text=contradiction(source, verdict.offsets))
         if verdict.alone:

@@ -72,9 +72,19 @@ def test_steps_that_shrink_by_one_share_go_on_to_where_they_end():
         torch.testing.assert_close(x, end)
 
 
-def test_a_step_that_turns_stays_as_it_is():
-    pace, ahead = _Pace(torch.eye(9)[6]), torch.eye(9)[7]
-    torch.testing.assert_close(pace.next(0.5 * ahead), 0.5 * ahead)
+def test_steps_that_shrink_by_two_shares_go_on_to_where_they_end():
+    """By a matrix that is symmetric on the offsets, with shares of 0.3 and 0.7 left; plain steps have come 0.7^5 of the way."""
+    end, M = torch.zeros(9).double(), torch.eye(9).double()
+    M[6:, 6:] = torch.tensor([[0.5, 0.2, 0.0], [0.2, 0.5, 0.0], [0.0, 0.0, 0.7]])   # of the way is made
+    x, pace = torch.tensor([0.0] * 6 + [1.0, -3.0, 0.0]).double(), _Pace()
+    for _ in range(5):
+        x = x + pace.next(M @ (end - x))
+    assert x.norm() < 0.05 * 3.2 * 0.7 ** 5
+
+
+def test_no_step_goes_farther_than_five_times_what_is_asked_for():
+    pace = _Pace(torch.eye(9).double()[6])
+    assert pace.next(0.99 * torch.eye(9).double()[6]).norm() <= (1 + 5) * 0.99 + 1e-9
 
 
 def test_a_step_to_what_can_be_no_camera_is_not_taken(monkeypatch):
@@ -146,6 +156,9 @@ def test_what_doubt_is_usual_is_known_of_a_right_camera_after_twenty_images_and_
     assert with_doubts(watch, NOTHING, range(1, 20)) == 0
     assert with_doubts(watch, NOTHING, [300.0]) == 16
     assert with_doubts(watch, NOTHING, [25.0] * 50) == 16   # or it would rise with a lens that drifts
+    watch.note(replace(word(NOTHING, 2e-3, torch.Generator()), passed_over=True), 1.2)
+    assert watch.usual_doubt == 0   # of the next image
+    assert with_doubts(watch, NOTHING, [1.0]) == 16
 
 
 @pytest.mark.parametrize('offsets', [(0.01, 0.0, 0.0), (0.0, 0.03, 0.0)])

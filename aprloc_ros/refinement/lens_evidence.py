@@ -24,8 +24,9 @@ _NEAR = 5e-4         # a step within it ends them: features know no more, and th
 _STRETCH = 2.0       # steps on feature maps are too short, see levenberg.LevenbergSettings
 _DAMPING = 1e-3      # share of the Hessian's diagonal
 _SAME = 0.01         # a guess within it of what was found is no other: so exact are matches at best
-_SHRINKS = 0.1, 0.8   # share of the step before, between which a step is made longer
-_STRAIGHT = 0.9      # cosine between two steps
+_DEPTH = 2           # steps that are looked back on
+_SAME_WAY = 0.05     # a way in which the last steps differ by a smaller share of how they differ most is none
+_FARTHER = 5.0       # times what a search asks for, at most
 _TINY = 1e-20
 _FARTHEST = 0.5      # of an offset: beyond, nothing is linear
 
@@ -90,23 +91,23 @@ def offset_camera(camera: Camera, offsets: Tensor) -> Camera:
 
 
 class _Pace:
-    """Steps [9] of a search that comes nearer by about the same share each time go on to where that would end.
+    """Steps [9] of a search that comes nearer by about the same shares each time go on to where that would end.
 
-    Anderson's acceleration of depth one (J. ACM 1965), by the offsets, the last three numbers, where they go on shrinking
-    along one line; anywhere else the valley is not yet one that a share describes.
+    Anderson's acceleration of depth two (J. ACM 1965), by the offsets, the last three numbers.
     """
 
     def __init__(self, first: Tensor | None = None):
-        self._asked = self._made = first   # the step before, as the search asked for it, and as it was made
+        self._asked, self._made = ([], []) if first is None else ([first], [first])   # as the search asked for steps, and as they were
 
     def next(self, step: Tensor) -> Tensor:
         made = step
-        if self._asked is not None:
-            now, before = step[6:], self._asked[6:]
-            along = (now @ before / (before @ before).clamp_min(_TINY)).item()
-            if _SHRINKS[0] < along < _SHRINKS[1] and now @ before > _STRAIGHT * now.norm() * before.norm():
-                made = step + along / (1 - along) * (self._made + step - self._asked)
-        self._asked, self._made = step, made
+        if self._made:
+            asked = torch.stack([*self._asked, step]).diff(dim=0)
+            shares, *_ = np.linalg.lstsq(asked[:, 6:].T.cpu().numpy(), step[6:].cpu().numpy(), rcond=_SAME_WAY)
+            further = -torch.from_numpy(shares).to(step) @ (torch.stack(self._made) + asked)
+            most = _FARTHER * step[6:].abs().max() / further[6:].abs().max().clamp_min(_TINY)
+            made = step + further * most.clamp(max=1.0)
+        self._asked, self._made = [*self._asked, step][-_DEPTH:], [*self._made, made][-_DEPTH:]
         return made
 
 
