@@ -183,7 +183,7 @@ def test_images_of_twelve_bits_are_seen_as_those_of_eight(court, tmp_path):
 @pytest.mark.parametrize('suffix', ['.webp', '.jpg'])
 def test_files_that_colmap_cannot_read_are_seen_all_the_same(court, tmp_path, suffix):
     """WebP, under its own name or as a browser saves it."""
-    from PIL import Image   # after pycolmap its libraries crash
+    from PIL import Image  # after pycolmap its libraries crash
 
     frames, others = court[0][:6], []
     for i, frame in enumerate(frames):
