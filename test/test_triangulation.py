@@ -180,14 +180,13 @@ def test_images_of_twelve_bits_are_seen_as_those_of_eight(court, tmp_path):
     assert counts[1] > 0.9 * counts[0] > 100
 
 
-@pytest.mark.parametrize('suffix', ['.webp', '.jpg'])
-def test_files_that_colmap_cannot_read_are_seen_all_the_same(court, tmp_path, suffix):
-    """WebP, under its own name or as a browser saves it."""
+def test_files_that_colmap_cannot_read_are_seen_all_the_same(court, tmp_path):
+    """WebP, as a browser saves it."""
     from PIL import Image  # after pycolmap its libraries crash
 
     frames, others = court[0][:6], []
     for i, frame in enumerate(frames):
-        path = tmp_path / f'{i}{suffix}'
+        path = tmp_path / f'{i}.jpg'
         Image.open(frame.image_path).save(path, 'WEBP', lossless=True)
         others.append(replace(frame, image_path=path))
     usual, found = (triangulate(tuple(views), tmp_path / 'colmap', report=quiet).points for views in (frames, others))
