@@ -16,9 +16,9 @@ COUNT = 20
 DEPTH_UNIT_M = 0.001
 
 
-def walk() -> np.ndarray:
-    """T_map_cam [COUNT, 4, 4]: sideways and back, up and down, the head turning about all axes."""
-    s = np.linspace(0, 1, COUNT)
+def walk(later: float = 0.0) -> np.ndarray:
+    """T_map_cam [COUNT, 4, 4]: sideways and back, up and down, the head turning about all axes. later: share of the walk."""
+    s = np.linspace(0, 1, COUNT) + later
     eye = np.stack([-5 + 5 * s, -2 + 1.5 * np.sin(5 * s), 1.4 + 0.5 * np.sin(8 * s + 1)], -1)
     return camera_poses(eye, 1.2 + 0.5 * np.sin(6 * s), 0.05 + 0.15 * np.cos(7 * s), 0.25 * np.sin(9 * s))
 

@@ -1,6 +1,7 @@
 """Poses made wrong in the usual ways are refused by name; right ones never are, however the camera moves."""
 
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from agreement_fixtures import COUNT, photographed
+from agreement_fixtures import COUNT, photographed, walk
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import pose
 from aprloc_ros.training.checks import agreement
 from aprloc_ros.training.checks.agreement import check_poses
 from aprloc_ros.training.checks.contradictions import (
@@ -22,6 +24,8 @@ from aprloc_ros.training.checks.contradictions import (
     with_poses,
 )
 from aprloc_ros.training.checks.evidence import Evidence, gather
+from aprloc_ros.training.checks.stretch import stretch
+from aprloc_ros.training.checks.stuck import stuck
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.parsing import in_order
 from aprloc_ros.training.datasets.splits import calibration_split
@@ -46,7 +50,7 @@ def seen(frames) -> Evidence:
 @pytest.fixture
 def quick(seen, monkeypatch):
     """What the images say does not depend on the poses, but for the choice of some pairs: it is matched once."""
-    monkeypatch.setattr(agreement, 'gather', lambda frames: seen)
+    monkeypatch.setattr(agreement, 'gather', lambda given: seen if len(given) == COUNT else gather(given))
 
 
 def judged(frames, mounts=None):
@@ -83,8 +87,64 @@ def test_the_frame_that_tf_static_knows_is_named(frames, quick):
 
 def test_a_stretch_of_wrong_poses_is_named(frames, quick):
     inverse = CONTRADICTIONS['world-to-camera'][0]
-    with pytest.raises(AprlocError, match=r'those that do not are of 1[0-3].png to 19.png'):
+    with pytest.raises(AprlocError, match=r'of those of 1[0-3].png to 19.png only \d+% do; these fit as world-to-camera'):
         judged((*frames[:12], *with_poses(frames[12:], inverse)))
+
+
+def test_a_stretch_needs_more_than_a_pair():
+    still = np.zeros((2, 30, 3)) + (0, 0, 1)
+    pairs = Evidence(tuple(ViewPair(i, i + 1, still, np.eye(3)) for i in range(20)))
+    assert stretch(pairs, np.zeros(20, bool)) is None and stretch(pairs, np.arange(20) == 7) is None
+    assert stretch(pairs, np.arange(20) > 15) == (17, 19)
+
+
+def test_parts_in_frames_of_their_own_are_told_by_the_jump(frames, quick):
+    with pytest.raises(AprlocError, match=r'they jump between 09\.png and 10\.png, and the images do not: \d+% of \d+ matches'):
+        judged((*frames[:10], *with_poses(frames[10:], lambda T: T_BASE_CAM @ T)))
+
+
+@pytest.mark.parametrize(('code', 'words'), [
+    (cv2.ROTATE_90_CLOCKWISE, 'if the images are turned by a quarter counter-clockwise'), (None, 'if they are mirrored')])
+def test_images_that_were_turned_or_mirrored_after_their_poses_were_found(frames, tmp_path, code, words):
+    turned = []
+    for frame in frames:
+        image, path, camera = cv2.imread(str(frame.image_path)), tmp_path / frame.image_path.name, frame.camera
+        image = cv2.flip(image, 1) if code is None else cv2.rotate(image, code)
+        height, width = image.shape[:2]
+        cv2.imwrite(str(path), image)
+        turned.append(replace(frame, image_path=path, camera=replace(camera, width=width, height=height, cx=width / 2, cy=height / 2)))
+    with pytest.raises(AprlocError, match=words):
+        judged(tuple(turned))
+
+
+def test_a_clock_that_is_off_by_a_part_of_the_step_between_images_is_told(frames, quick):
+    """Of images 0.2 s apart."""
+    late_s, steps = -0.26, (COUNT - 1) * 0.2
+    wrong = tuple(replace(frame, T_map_cam=torch.from_numpy(T)) for frame, T in zip(frames, walk(late_s / steps)))
+    with pytest.raises(AprlocError, match='each image has the pose of the one') as caught:
+        judged(wrong)
+    side, told_s = re.search(r' (before|after) it, (0\.\d+) s off', str(caught.value)).groups()
+    assert side == 'before' and abs(float(told_s) + late_s) < 0.03
+
+
+def test_a_wrong_principal_point_is_told_from_wrong_poses(frames):
+    """Of another mode of the camera, or a crop. It would look like a camera that is mounted elsewhere, a little turned."""
+    wrong = tuple(replace(frame, camera=replace(CAMERA, cx=CAMERA.cx - 30, cy=CAMERA.cy + 20)) for frame in frames)
+    with pytest.raises(AprlocError, match='contradict the declared lens.*they fit a principal point at ') as caught:
+        judged(wrong)
+    x, y = map(float, re.search(r'point at (\d+), (\d+) instead', str(caught.value)).groups())
+    assert abs(x - CAMERA.cx) < 3 and abs(y - CAMERA.cy) < 3
+
+
+def test_what_a_source_of_poses_does_not_measure_is_said():
+    T = torch.from_numpy(walk())
+    assert stuck(T) == ''
+    assert 'same rotation' in stuck(pose(T[:1, :3, :3].expand(COUNT, 3, 3), T[:, :3, 3]))
+    assert 'same position' in stuck(pose(T[:, :3, :3], T[:1, :3, 3].expand(COUNT, 3)))
+    assert '50% of them repeat' in stuck(T[torch.arange(1, COUNT) // 2])
+    s = np.linspace(0, 1, COUNT)
+    level = camera_poses(np.stack([s, np.sin(4 * s), 0 * s + 1.4], -1), 5 * s, 0 * s, 0 * s)
+    assert 'no height and no tilt' in stuck(torch.from_numpy(level))
 
 
 def test_a_few_wrong_poses_are_doubted_not_refused(frames, quick):

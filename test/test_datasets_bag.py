@@ -435,9 +435,24 @@ def test_poses_may_be_mistaken_for_those_of_what_carries_the_camera(tmp_path):
             bag.poses('/pose', 'PoseStamped', pose)
         (tmp_path / name / 'capture.yaml').write_text(choice)
         capture = check(tmp_path / name, tmp_path)
-        (text, mount), = capture.mounts.items()
-        assert f'pose_frame: {other}' in text
+        (text, mount), *more = capture.mounts.items()
+        assert f'pose_frame: {other}' in text and len(more) == (name == 'base')
         np.testing.assert_allclose(mount, T_BASE_CAM if name == 'camera' else np.linalg.inv(T_BASE_CAM), atol=1e-9)
+
+
+def test_a_mount_that_was_published_the_other_way_round_is_a_suspect(tmp_path):
+    """What it says of the poses puts them where they were."""
+    with BagWriter(tmp_path / 'drive') as bag:
+        bag.images()
+        bag.info()
+        bag.transform('/tf_static', 'base_link', 'cam_optical', np.linalg.inv(T_BASE_CAM), stamp(0))
+        bag.poses('/odom', 'Odometry', base, child='base_link')
+    capture = read_capture(tmp_path / 'drive', tmp_path / 'cache')
+    mount, = (mount for text, mount in capture.mounts.items() if 'the other way round, from cam_optical to base_link' in text)
+    for frame in capture.train:
+        truth = make_scene(COUNT).T_world_cam[index_of(frame)]
+        assert not np.allclose(frame.T_map_cam, truth, atol=0.1)
+        np.testing.assert_allclose(frame.T_map_cam @ mount, truth, atol=1e-9)
 
 
 def test_broken_transforms_that_no_pose_needs_do_no_harm(tmp_path):

@@ -62,7 +62,8 @@ def write(root, scene, model: str):
         T = scene.T_cam_world[index]
         write_picture(root / 'images' / name(index), index)
         values = ' '.join(repr(float(value)) for value in [*quaternion(T[:3, :3]), *T[:3, 3]])
-        observed = [f'1.5 2.5 {100 + p}' for p in range(len(scene.points)) if index in seen_by(p)]
+        xy = formula(model, MODELS[model], scene.points @ T[:3, :3].T + T[:3, 3])
+        observed = [f'{xy[p, 0]} {xy[p, 1]} {100 + p}' for p in range(len(scene.points)) if index in seen_by(p)]
         lines += [f'{index + 3} {values} 7 {name(index)}', ' '.join(['9.5 9.5 -1', *observed])]
     (folder / 'images.txt').write_text('\n'.join(lines) + '\n')
     points = ['# 3D point list']
@@ -257,6 +258,32 @@ def test_poses_suffice_without_points(root, damage):
     capture = read_capture(root)
     assert capture.points is None and len(names_of(capture)) > 15
     assert any('triangulates' in note for note in capture.notes)
+
+
+@pytest.mark.parametrize('scaled', ['poses', 'cameras'])
+def test_points_that_poses_and_cameras_do_not_put_where_they_were_seen_are_not_used(root, scaled):
+    """As after poses were brought to metres, or cameras to another size, by a script that knows no points."""
+    folder = root / 'sparse' / '0'
+    if scaled == 'poses':
+        lines = (folder / 'images.txt').read_text().splitlines()
+        for number in range(2, len(lines), 2):
+            words = lines[number].split()
+            lines[number] = ' '.join([*words[:5], *(str(2.5 * float(word)) for word in words[5:8]), *words[8:]])
+        (folder / 'images.txt').write_text('\n'.join(lines) + '\n')
+    else:
+        (folder / 'cameras.txt').write_text(f'7 PINHOLE {WIDTH} {HEIGHT} 60 62 16.2 11.9\n')
+    capture = read_capture(root)
+    assert capture.points is None
+    assert any('from where they were seen' in note and 'triangulates' in note for note in capture.notes)
+
+
+def test_a_model_in_two_forms_that_differ_is_asked_about(root):
+    pycolmap = pytest.importorskip('pycolmap')
+    folder = root / 'sparse' / '0'
+    pycolmap.Reconstruction(str(folder)).write_binary(str(folder))
+    assert len(names_of(read_capture(root))) > 15
+    replace_line(folder / 'images.txt', 3, '26 1 0 0 0 0.5 0 4 7 ' + name(23))
+    refused(root, 'images.bin and images.txt differ (1 of 24 poses, first video/frame_23.png)', 'remove the .bin or the .txt')
 
 
 def test_every_model_of_colmap_is_named_by_its_number():

@@ -10,7 +10,7 @@ from capture_fixtures import make_scene, refused
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.capture import Frame
-from aprloc_ros.training.datasets.splits import held_out, is_video
+from aprloc_ros.training.datasets.splits import calibration_split, held_out, is_video
 
 
 def frames(poses: np.ndarray, stamps: bool = False, sequence: str = '') -> tuple[Frame, ...]:
@@ -67,6 +67,8 @@ def test_each_sequence_holds_out_its_own_block():
 def test_too_few_frames_are_refused():
     with pytest.raises(AprlocError, match='somewhere: 7 posed images.*at least 8'):
         held_out(frames(make_scene(7).T_world_cam), 'somewhere')
+    with pytest.raises(AprlocError, match='somewhere: 7 images are left to train on.*at least 8'):
+        calibration_split(frames(make_scene(7).T_world_cam), 'somewhere')
 
 
 def test_unknown_folder_lists_what_was_looked_for(tmp_path):

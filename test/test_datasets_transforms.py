@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 from capture_fixtures import FOCAL, HEIGHT, WIDTH, make_scene, picture, pixels, refused, write_picture
+from PIL import Image
 
 from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.files import tidy
 
 COUNT = 24
 OPENCV = {'camera_model': 'OPENCV', 'fl_x': FOCAL, 'fl_y': FOCAL + 1, 'cx': 16.4, 'cy': 11.8, 'w': WIDTH, 'h': HEIGHT,
@@ -141,6 +143,31 @@ def test_validation_frames_test_where_there_is_no_test_split_and_never_train(roo
     capture = read_capture(root)
     assert [index_of(frame) for frame in capture.test] == [15]
     assert [index_of(frame) for frame in capture.train] == list(range(10))
+
+
+def test_an_empty_list_of_test_frames_beside_validation_frames_is_none(root):
+    """As some exporters of nerfstudio write it."""
+    meta = load(root)
+    names = [entry['file_path'] for entry in meta['frames']]
+    save(root, {**meta, 'train_filenames': names[:8], 'val_filenames': names[8:], 'test_filenames': []})
+    assert {frame.name for frame in read_capture(root).test} == set(map(tidy, names[8:]))
+
+
+def test_an_angle_of_view_in_degrees_is_refused(root):
+    """45 taken for radians would be a focal length that looks right."""
+    meta = {key: value for key, value in load(root).items() if not key.startswith('fl_')}
+    save(root, {**meta, 'camera_angle_x': 45.0})
+    refused(root, '"camera_angle_x" is 45', 'radians')
+
+
+def test_an_image_that_ends_early_is_refused_before_anything_is_built(root):
+    file = root / 'images' / 'cut.jpg'
+    Image.effect_noise((WIDTH, HEIGHT), 50).convert('RGB').save(file)
+    file.write_bytes(file.read_bytes()[:-40])   # headers are whole
+    meta = load(root)
+    meta['frames'][5]['file_path'] = 'images/cut.jpg'
+    save(root, meta)
+    refused(root, 'cut.jpg', 'ends early')
 
 
 def test_depth_and_time_stamps(tmp_path, scene):

@@ -159,12 +159,25 @@ def test_broken_line_is_refused_with_file_and_line(root, file, number, line, par
     refused(root, *parts)
 
 
+@pytest.mark.parametrize('between', [',', ', ', ';'])
+def test_what_separates_values_is_told(root, between):
+    file = root / 'groundtruth.txt'
+    file.write_text('\n'.join(line if line.startswith('#') else between.join(line.split()) for line in file.read_text().splitlines()))
+    assert 'truncated' not in refused(root, 'groundtruth.txt', 'spaces must separate values')
+
+
+def test_poses_that_come_seldom_are_named_where_too_few_images_have_one(root):
+    file = root / 'groundtruth.txt'
+    file.write_text('\n'.join(file.read_text().splitlines()[::20]))
+    refused(root, 'images of rgb.txt are not used: groundtruth.txt has no pose at their time', 'posed images')
+
+
 def test_foreign_clock_empty_list_empty_image_and_missing_truth_are_refused(root):
     truth = (root / 'groundtruth.txt').read_text()
     (root / 'groundtruth.txt').write_text(truth.replace('13050311', '99'))
     refused(root, 'groundtruth.txt', 'same clock')
     (root / 'groundtruth.txt').unlink()
-    refused(root, 'groundtruth.txt', 'cannot be read')
+    refused(root, 'no groundtruth.txt', 'aprloc pose')
     (root / f'rgb/{START:.6f}.png').write_bytes(b'')
     refused(root, 'rgb.txt:2', '0 bytes')
     (root / 'rgb.txt').write_text('# nothing\n')

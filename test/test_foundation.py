@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -75,6 +76,58 @@ def test_another_unit_of_depth_is_found_and_said_once(frames, points, tmp_path, 
     factor = depth_factor(tuple(replace(f, depth_unit_m=1 / 5000) for f in other), points, said.append)
     assert factor == pytest.approx(5000 / made)
     assert len(said) == 1 and f'is {unit_m}, not 0.0002 m as declared' in said[0]
+
+
+@pytest.mark.parametrize('size', [(160, 120), (256, 192)])
+def test_depth_images_of_another_size_are_read_where_the_points_are(frames, points, tmp_path, size):
+    other = with_depths(frames, tmp_path / 'depth', lambda depth_m, frame: cv2.resize(
+        (1000 * depth_m).astype(np.uint16), size, interpolation=cv2.INTER_NEAREST))
+    said = []
+    assert depth_factor(other, points, said.append) == 1.0 and 'as declared' in said[0]
+
+
+def test_holes_and_a_short_range_are_no_contradiction(frames, points, tmp_path):
+    hidden = np.random.default_rng(1).random((CAMERA.height, CAMERA.width)) < 0.4
+    other = with_depths(frames, tmp_path / 'depth', lambda depth_m, frame: np.where(
+        hidden | (depth_m > 6), 0, 1000 * depth_m).astype(np.uint16))
+    said = []
+    assert depth_factor(other, points, said.append) == 1.0 and 'as declared' in said[0]
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda depth_m: np.roll(depth_m, 19, 1), 'moved by -6 % of their width and 0 % of their height'),
+    (lambda depth_m: depth_m[:, ::-1], 'mirrored'), (lambda depth_m: depth_m[::-1, ::-1], 'turned by a half'),
+    (lambda depth_m: cv2.warpAffine(depth_m, np.float32([[0.9, 0, 16], [0, 0.9, 12]]), (320, 240), flags=cv2.INTER_NEAREST),
+     'magnified by 1.11')])
+def test_depth_images_that_are_not_registered_are_told_how_they_lie(frames, points, tmp_path, change, words):
+    other = with_depths(frames, tmp_path / 'depth', lambda depth_m, frame: (1000 * change(depth_m)).astype(np.uint16))
+    with pytest.raises(AprlocError, match=f'do not lie on the colour images.*{words}'):
+        depth_factor(other, points, print)
+
+
+def test_depth_images_of_the_next_image_are_told(frames, points):
+    late = tuple(replace(frame, depth_path=after.depth_path) for frame, after in zip(frames, (*frames[1:], frames[-1])))
+    with pytest.raises(AprlocError, match='if each is of the image after it'):
+        depth_factor(late, points, print)
+
+
+@pytest.mark.parametrize('scales', [[1000, 5000], np.linspace(400, 1500, 7)])
+def test_depth_images_of_several_scales_are_refused(frames, points, tmp_path, scales):
+    """Of two sensors, or relative ones."""
+    other = with_depths(frames, tmp_path / 'depth', lambda depth_m, frame: (
+        depth_m * scales[int(frame.image_path.stem) % len(scales)]).clip(0, 65534).astype(np.uint16))
+    with pytest.raises(AprlocError, match='differ in scale from one to the next'):
+        depth_factor(other, points, print)
+
+
+def test_positions_in_millimetres_are_told_from_depths_in_another_unit(frames, points):
+    T = torch.eye(4, dtype=torch.float64).expand(len(frames), 4, 4).clone()
+    for each, frame in zip(T, frames):
+        each[:] = frame.T_map_cam
+        each[:3, 3] *= 1000
+    in_mm = tuple(replace(frame, T_map_cam=each) for frame, each in zip(frames, T))
+    with pytest.raises(AprlocError, match='the positions look like millimetres'):
+        depth_factor(in_mm, SparsePoints(1000 * points.xyz, points.observations), print)
 
 
 def test_a_right_unit_stays(frames, points):

@@ -62,7 +62,7 @@ def posed(views, tmp_path_factory):
 
 def frames_of(capture: Path) -> list:
     """In the order of the source."""
-    return sorted(read_images(capture / 'sparse' / '0'), key=lambda image: natural_key(image.name))
+    return sorted(read_images(capture / 'sparse' / '0', 'txt'), key=lambda image: natural_key(image.name))
 
 
 def test_a_folder_of_images_gets_the_poses_they_were_taken_from(posed, truth):

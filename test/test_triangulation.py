@@ -180,6 +180,19 @@ def test_images_of_twelve_bits_are_seen_as_those_of_eight(court, tmp_path):
     assert counts[1] > 0.9 * counts[0] > 100
 
 
+def test_files_that_colmap_cannot_read_are_seen_all_the_same(court, tmp_path):
+    """WebP, as a browser saves it."""
+    from PIL import Image  # after pycolmap its libraries crash
+
+    frames, others = court[0][:6], []
+    for i, frame in enumerate(frames):
+        path = tmp_path / f'{i}.jpg'
+        Image.open(frame.image_path).save(path, 'WEBP', lossless=True)
+        others.append(replace(frame, image_path=path))
+    usual, found = (triangulate(tuple(views), tmp_path / 'colmap', report=quiet).points for views in (frames, others))
+    assert torch.equal(found.xyz, usual.xyz)
+
+
 def test_pictures_can_be_written_after_colmap_was_loaded(tmp_path):
     pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
     code = ('import sys; from aprloc_ros.training.structure.colmap import load_pycolmap; load_pycolmap(); from PIL import Image; '

@@ -57,6 +57,11 @@ def _noisy(position_m: float, rotation_deg: float) -> Callable[[Tensor], Tensor]
     return change
 
 
+def _turned(deg: float) -> Callable[[Tensor], Tensor]:
+    """As if the images were turned clockwise by so much, after somebody found their poses."""
+    return lambda T: T @ se3_exp(torch.tensor([0.0, 0, 0, 0, 0, np.deg2rad(deg)], dtype=torch.float64))
+
+
 # What is wrong -> (poses T_map_cam [N, 4, 4] -> [N, 4, 4], words that must be said).
 CONTRADICTIONS: Mapping[str, tuple[Callable[[Tensor], Tensor], str]] = {
     'poses of base_link': (lambda T: T @ invert(T_BASE_CAM), 'as those of a body (base_link?)'),
@@ -70,6 +75,10 @@ CONTRADICTIONS: Mapping[str, tuple[Callable[[Tensor], Tensor], str]] = {
     'quaternions in the other order': (_with_rotations(_misread), 'quaternions in the other order'),
     'frames shifted by 1': (_shifted(1), 'if shifted by 1: each image has the pose of the one 1 after it'),
     'frames shifted by -3': (_shifted(-3), 'if shifted by 3: each image has the pose of the one 3 before it'),
+    'images turned by a half': (_turned(180), 'if the images are turned by a half'),
+    'images turned by a quarter': (_turned(90), 'if the images are turned by a quarter counter-clockwise'),
+    'one rotation for all': (_with_rotations(lambda R: R[:1].expand_as(R)), 'all of them have the same rotation'),
+    'each pose five times': (lambda T: T[torch.arange(len(T)) // 5 * 5], 'repeat the one before'),
     'frames in reverse': (lambda T: T.flip(0), 'in the opposite order'),
     'positions of other axes': (_with_positions(lambda t: t.roll(1, -1)), 'positions turned to'),
     'positions mirrored in y': (_with_positions(lambda t: t * t.new_tensor([1, -1, 1])), 'positions mirrored to'),

@@ -1,87 +1,126 @@
-"""The unit of a capture's depth images, by points that its poses and images put into them."""
+"""Depth images against points that poses and images put into them: their unit, their kind, and whether they are registered."""
 
-import cv2
+from itertools import product
+
 import numpy as np
-from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import invert
+from aprloc_ros.training.checks.depth_samples import DepthView, depth_views
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
-from aprloc_ros.training.structure.depths import read_depth
 
-_FRAMES = 40
 _FEWEST = 50
 _RIGHT = 0.1       # of the logarithm of the ratio: poses, lens and sensor are not better than so
 _USUAL = 0.05
 _SPREAD = 0.35     # median deviation of that logarithm: nothing fits
+_ALIKE = 0.3       # by which it may differ between images, the outer tenths aside
+_FEWEST_EACH = 10  # points of an image that count there
+_OUTLIER = 0.3     # a deviation of more says no more
+_REGISTERED = 0.5  # what lies elsewhere must fit so much better
+_COVERED = 0.8     # and have so many of the points
+_EXACT = 0.01      # depths that fit so well are registered
 _UNITS_M = {'1 m': 1.0, '1 cm': 0.01, '1/256 m': 1 / 256, '1 mm': 1e-3, '1/4 mm': 2.5e-4, '1/5 mm': 2e-4, '0.1 mm': 1e-4}
+_FAR = 200.0       # a median depth of more is none in metres where depth images hold less
+_SHIFTS, _ZOOMS = np.arange(-0.12, 0.125, 0.02), (0.75, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.15, 1.2, 1.3)
 
 
 def depth_factor(frames: tuple[Frame, ...], points: SparsePoints, report=print) -> float:
     """What depths as declared must be multiplied by to agree with the points; 1 where they do, or where nothing can be said.
 
-    points: with observations by the frames. Raises AprlocError where no usual unit makes them agree.
+    points: with observations by the frames. Raises AprlocError where no usual unit makes them agree, or where they are none.
     """
-    declared, true, slant = _samples(frames, points)
-    if len(true) < _FEWEST:
-        report(f'depth: unit not checked, only {len(true)} points have a depth (at least {_FEWEST} needed)')
+    views = depth_views(frames, points)
+    ratios = [np.log(view.declared_m() / view.depth_m) for view in views]
+    known = np.isfinite(np.concatenate(ratios)) if views else np.zeros(0, bool)
+    if known.sum() < _FEWEST:
+        report(f'depth: unit not checked, only {known.sum()} points have a depth (at least {_FEWEST} needed)')
         return 1.0
-    ratio = np.log(declared / true)
+    ratio, true_m, slant = (np.concatenate(parts)[known] for parts in (
+        ratios, [view.depth_m for view in views], [view.slant for view in views]))
+    _check_kind(ratio, true_m, slant)
+    _check_registered(views)
+    _check_alike(ratios)
     centre, spread = _centre_and_spread(ratio)
-    if spread > _USUAL / 5 and _centre_and_spread(ratio - np.log(slant))[1] < spread / 2:
-        raise AprlocError('the depth images hold distances from the camera, as the points say; they must hold depths along '
-                          'its axis (z): convert them')
-    if _centre_and_spread(np.log(declared * true))[1] < spread / 2:
-        raise AprlocError('the depth images grow where the points come nearer: they hold disparities; convert them to depths')
     if spread > _SPREAD:
         low, high = np.exp(np.quantile(ratio, (0.1, 0.9)))
         raise AprlocError(f'the depth images do not fit the points: their ratio goes from {low:.3g} to {high:.3g}; are they '
                           f'aligned with the colour images, and of the same time?')
     if abs(centre) < _RIGHT:
-        report(f'depth: {np.exp(centre):.3f} times that of {len(true)} points, as declared')
+        report(f'depth: {np.exp(centre):.3f} times that of {len(ratio)} points, as declared')
         return 1.0
-    unit_m = frames[0].depth_unit_m / np.exp(centre)
+    return _another_unit(frames[0].depth_unit_m, centre, float(np.median(true_m)), len(ratio), report)
+
+
+def _another_unit(declared_m: float, centre: float, true_m: float, count: int, report) -> float:
+    if true_m > _FAR > np.exp(centre) * true_m:
+        raise AprlocError(f'the poses say depths of {true_m:.4g} in the median, the depth images {np.exp(centre) * true_m:.3g} m '
+                          f'({count} points): the positions look like millimetres or centimetres: bring them to metres (or declare '
+                          f'the unit of the depth images)')
+    unit_m = declared_m / np.exp(centre)
     for name, usual_m in _UNITS_M.items():
         if abs(np.log(unit_m / usual_m)) < _USUAL:
-            report(f'WARNING: depth: a unit of the depth images is {name}, not {frames[0].depth_unit_m:.4g} m as declared: so '
-                   f'{len(true)} points say')
-            return usual_m / frames[0].depth_unit_m
-    raise AprlocError(f'the depth images say {np.exp(centre):.3g} times the depths that images and poses do ({len(true)} points): '
+            report(f'WARNING: depth: a unit of the depth images is {name}, not {declared_m:.4g} m as declared: so '
+                   f'{count} points say')
+            return usual_m / declared_m
+    raise AprlocError(f'the depth images say {np.exp(centre):.3g} times the depths that images and poses do ({count} points): '
                       f'a unit would be {unit_m:.4g} m, which is none of the usual ones ({", ".join(_UNITS_M)}); declare it, or '
                       f'bring poses and depths to metres')
+
+
+def _check_kind(ratio: np.ndarray, true_m: np.ndarray, slant: np.ndarray):
+    _, spread = _centre_and_spread(ratio)
+    if spread > _USUAL / 5 and _centre_and_spread(ratio - np.log(slant))[1] < spread / 2:
+        raise AprlocError('the depth images hold distances from the camera, as the points say; they must hold depths along '
+                          'its axis (z): convert them')
+    if _centre_and_spread(ratio + 2 * np.log(true_m))[1] < spread / 2:
+        raise AprlocError('the depth images grow where the points come nearer: they hold disparities; convert them to depths')
+
+
+def _check_alike(ratios: list[np.ndarray]):
+    """Several units, or the relative depths of a network."""
+    known = [found for found in (ratio[np.isfinite(ratio)] for ratio in ratios) if len(found) >= _FEWEST_EACH]
+    if not known:
+        return
+    low, high = np.quantile([np.median(ratio) for ratio in known], (0.1, 0.9))
+    within = np.median(np.concatenate([np.abs(ratio - np.median(ratio)) for ratio in known]))
+    if high - low > _ALIKE and within < _SPREAD / 2:
+        raise AprlocError(f'the depth images differ in scale from one to the next: they say {np.exp(low):.3g} to {np.exp(high):.3g} times '
+                          f'the depths that images and poses do; are they of several units, or relative ones of a network? they must '
+                          f'hold metres in one unit')
+
+
+def _check_registered(views: list[DepthView]):
+    """Where other pixels, or another image, hold what these should."""
+    declared, count = _misfit([view.declared_m() for view in views], views)
+    limit, found = _REGISTERED * declared, ''
+    for text, values in _elsewhere(views) if declared > _EXACT else ():
+        misfit, known = _misfit(values, views)
+        if misfit < limit and known > _COVERED * count:
+            limit, found = misfit, text
+    if found:
+        raise AprlocError(f'the depth images do not lie on the colour images: points fit them {found}; register them to colour')
+
+
+def _elsewhere(views: list[DepthView]):
+    """(in words, declared depths of each view) of the usual ways in which depth is not registered."""
+    yield 'if they are mirrored', [view.declared_m(lambda uv, size: np.stack([size[0] - 1 - uv[:, 0], uv[:, 1]], 1)) for view in views]
+    yield 'if they are turned by a half', [view.declared_m(lambda uv, size: size - 1 - uv) for view in views]
+    yield 'if each is of the image before it', [view.declared_m(image=view.neighbour(1)) for view in views]
+    yield 'if each is of the image after it', [view.declared_m(image=view.neighbour(-1)) for view in views]
+    for zoom in _ZOOMS:
+        yield f'if they are magnified by {1 / zoom:.2f}', [
+            view.declared_m(lambda uv, size, zoom=zoom: zoom * (uv - size / 2) + size / 2) for view in views]
+    for x, y in product(_SHIFTS, _SHIFTS):
+        yield f'if they are moved by {round(-100 * x)} % of their width and {round(-100 * y)} % of their height', [
+            view.declared_m(lambda uv, size, by=(x, y): uv + size * by) for view in views]
+
+
+def _misfit(values: list[np.ndarray], views: list[DepthView]) -> tuple[float, int]:
+    """Mean deviation of the logarithm from its median, whatever the unit, and the number of points that have a depth."""
+    ratio = np.concatenate([np.log(value / view.depth_m) for value, view in zip(values, views)])
+    ratio = ratio[np.isfinite(ratio)]
+    return (float(np.abs(ratio - np.median(ratio)).clip(0, _OUTLIER).mean()) if len(ratio) else np.inf), len(ratio)
 
 
 def _centre_and_spread(values: np.ndarray) -> tuple[float, float]:
     centre = float(np.median(values))
     return centre, float(np.median(np.abs(values - centre)))
-
-
-def _samples(frames: tuple[Frame, ...], points: SparsePoints) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Depth by the image, depth by the pose (both m) and length of the ray at depth 1, of points in a few depth images."""
-    seen = [index for index in points.observations[:, 0].unique().tolist() if frames[index].depth_path]
-    chosen = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, _FRAMES).astype(int))] if seen else []
-    parts = [_of_frame(frames[i], points.xyz[points.observations[points.observations[:, 0] == i, 1]]) for i in chosen]
-    return tuple(np.concatenate(column) for column in zip(*parts)) if parts else (np.zeros(0),) * 3
-
-
-def _of_frame(frame: Frame, xyz: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    T_cam_map = invert(frame.T_map_cam)
-    cam = (xyz @ T_cam_map[:3, :3].T + T_cam_map[:3, 3]).numpy()
-    cam = cam[cam[:, 2] > 0]
-    image = read_depth(frame)
-    u, v = _pixels(frame, cam).round().astype(int).T
-    inside = (u >= 0) & (u < image.shape[1]) & (v >= 0) & (v < image.shape[0])
-    cam, value = cam[inside], image[v[inside], u[inside]].astype(float)
-    known = np.isfinite(value) & (value > 0) & (value < 65535)
-    cam = cam[known]
-    return value[known] * frame.depth_unit_m, cam[:, 2], np.linalg.norm(cam, axis=1) / cam[:, 2]
-
-
-def _pixels(frame: Frame, cam: np.ndarray) -> np.ndarray:
-    """[N, 2] of points [N, 3] in the camera, through its lens."""
-    camera, still = frame.camera, np.zeros(3)
-    if not len(cam):
-        return np.zeros((0, 2))
-    optics = cv2.fisheye if camera.model == 'fisheye' else cv2
-    distortion = np.array(camera.distortion or (0.0,) * 4)
-    return optics.projectPoints(cam[:, None], still, still, camera.matrix, distortion)[0][:, 0]

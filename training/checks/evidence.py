@@ -1,6 +1,6 @@
 """Pairs of a capture's images, and how far any poses are from what these pairs show."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, pairwise, product
@@ -8,6 +8,7 @@ from itertools import combinations, pairwise, product
 import numpy as np
 import torch
 
+from aprloc_ros.geometry import so3_log
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.structure.triangulation import view_cost, view_pairs
 from aprloc_ros.training.structure.two_views import Matcher, ViewPair
@@ -19,6 +20,10 @@ _ACROSS = 100             # pairs of frames of different sequences that are trie
 _BETWEEN = 20             # frames of either of two drives that are tried, each with each
 _NEAREST = 3              # and with those that should look most alike
 FEWEST_PAIRS = 8
+_JUMPS = 8                # steps of the poses that are looked at: held-out blocks leave some too
+_JUMP = 5.0               # of the usual step, and more
+_LEAST_TURN_RAD = 0.01
+_FEWEST_AROUND = 3        # pairs of a step, of nine
 _WIDE_RAD = 0.2           # a pair whose points move by more says enough
 _AGREEMENT_RAD = np.deg2rad(0.3), np.deg2rad(6.0)
 _AGREEMENT_SHARE = 0.5    # of the motion between the images
@@ -79,14 +84,14 @@ class Evidence:
         first, second = numbers.reshape(2, -1).tolist()
         return Evidence(tuple(replace(pair, first=a, second=b) for pair, a, b in zip(self.pairs, first, second))), used
 
-    def with_focal_length(self, factor: float) -> 'Evidence':
-        """The same matches through lenses of another focal length."""
-        return Evidence(tuple(replace(pair, rays=_refocused(pair.rays, factor)) for pair in self.pairs))
+    def through(self, focal_factor: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> 'Evidence':
+        """The same matches through lenses of another focal length, or of a centre that lies elsewhere by so many of them."""
+        return Evidence(tuple(replace(pair, rays=_refracted(pair.rays, focal_factor, shift)) for pair in self.pairs))
 
 
-def _refocused(rays: np.ndarray, factor: float) -> np.ndarray:
-    scaled = rays * (1 / factor, 1 / factor, 1.0)
-    return scaled / np.linalg.norm(scaled, axis=-1, keepdims=True)
+def _refracted(rays: np.ndarray, focal_factor: float, shift: tuple[float, float]) -> np.ndarray:
+    moved = np.concatenate([(rays[..., :2] - rays[..., 2:] * shift) / focal_factor, rays[..., 2:]], -1)
+    return moved / np.linalg.norm(moved, axis=-1, keepdims=True)
 
 
 def _from_arc(far: np.ndarray, t: np.ndarray, seen: np.ndarray) -> np.ndarray:
@@ -118,6 +123,22 @@ def gather(frames: tuple[Frame, ...]) -> Evidence | None:
     overlaps = (pair for a, b in _overlaps(frames, matcher.read) if (a, b) not in known and (pair := matcher.match(a, b)))
     pairs += overlaps
     return Evidence(tuple(pairs)) if len(pairs) >= FEWEST_PAIRS else None
+
+
+def gather_jumps(frames: tuple[Frame, ...]) -> Iterator[tuple[int, Evidence]]:
+    """Frames to which the poses go much further than from one image to the next elsewhere, with pairs of images around the step."""
+    T = torch.stack([frame.T_map_cam for frame in frames])
+    step_m, turn_rad = (T[1:, :3, 3] - T[:-1, :3, 3]).norm(dim=1), so3_log(T[:-1, :3, :3].mT @ T[1:, :3, :3]).norm(dim=1)
+    size = torch.maximum(step_m / step_m.median().clamp_min(1e-9), turn_rad / turn_rad.median().clamp_min(_LEAST_TURN_RAD))
+    size[[a.sequence != b.sequence for a, b in pairwise(frames)]] = 0
+    matcher = Matcher(frames)
+    for step in size.argsort(descending=True, stable=True)[:_JUMPS].tolist():
+        if size[step] < _JUMP:
+            break
+        around = product(range(max(0, step - 2), step + 1), range(step + 1, min(len(frames), step + 4)))
+        pairs = [pair for a, b in around if frames[a].sequence == frames[b].sequence and (pair := matcher.match(a, b))]
+        if len(pairs) >= _FEWEST_AROUND:
+            yield step + 1, Evidence(tuple(pairs))
 
 
 def gather_across(frames: tuple[Frame, ...]) -> Evidence | None:

@@ -1,7 +1,6 @@
 """What usually is wrong with poses: each suspect is the poses as they would have been meant, and says so in words."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
@@ -17,25 +16,20 @@ from aprloc_ros.geometry import (
 )
 from aprloc_ros.training.checks.body import as_those_of_a_body
 from aprloc_ros.training.checks.evidence import Evidence
+from aprloc_ros.training.checks.fit import Suspect
+from aprloc_ros.training.checks.moments import of_other_moments
 from aprloc_ros.training.datasets.capture import Frame
 
-_SHIFTS = [side * by for by in range(1, 11) for side in (1, -1)]
 _SCALES = (*(10.0 ** power for power in (-3, -2, -1, 1, 2, 3)), 0.3048, 3.28084, *np.geomspace(0.5, 2.0, 28))
 _TRIED = 16               # ways to read rotations of which positions are tried
 _TURN_RAD = 0.02          # turns that the images say are known so well
-_AXES = {'OpenGL and OpenCV camera axes exchanged (y and z turned round)': GL_FROM_CV,
-         'LLFF camera axes (x down, y right, z back)': LLFF_FROM_CV,
-         'the axes of a robot\'s body (x forward, y left, z up)': BODY_FROM_CV}
-
-
-@dataclass(frozen=True, eq=False)
-class Suspect:
-    """Poses as they may have been meant: they fit `text`."""
-
-    text: str
-    T_map_cam: np.ndarray     # [N, 4, 4]; NaN for frames of which it says nothing
-    is_fitted: bool = False   # to these images, so that small errors of right poses are fitted too
-    is_odd: bool = False      # one of so many that some fit by chance, if not closely
+_AXES = {
+    'with OpenGL and OpenCV camera axes exchanged (y and z turned round)': GL_FROM_CV[:3, :3].numpy(),
+    'with LLFF camera axes (x down, y right, z back)': LLFF_FROM_CV[:3, :3].numpy(),
+    'with the axes of a robot\'s body (x forward, y left, z up)': BODY_FROM_CV[:3, :3].numpy(),
+    'if the images are turned by a half': np.diag([-1.0, -1.0, 1.0]),
+    'if the images are turned by a quarter counter-clockwise': np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]),
+    'if the images are turned by a quarter clockwise': np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])}
 
 
 def usual_suspects(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[Frame, ...],
@@ -43,32 +37,12 @@ def usual_suspects(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[F
     """The simplest ones first. taken: all frames in the order in which they were, frames among them; mounts: see Capture."""
     T = np.stack([frame.T_map_cam.numpy() for frame in frames])
     yield from (Suspect(text, T @ mount.numpy()) for text, mount in mounts.items())
-    yield from _in_another_order(frames, taken)
+    yield from of_other_moments(evidence, frames, taken)
     conventions = _of_another_convention(evidence, T)
     yield from (suspect for suspect in conventions if not suspect.is_odd)
     yield from _of_other_units(T)
     yield from (Suspect(text, poses, is_fitted=True) for text, poses in as_those_of_a_body(evidence, T))
     yield from (suspect for suspect in conventions if suspect.is_odd)
-
-
-def _in_another_order(frames: tuple[Frame, ...], taken: tuple[Frame, ...]) -> Iterator[Suspect]:
-    T = np.stack([frame.T_map_cam.numpy() for frame in taken])
-    place = {frame.name: index for index, frame in enumerate(taken)}
-    here = np.array([place[frame.name] for frame in frames])
-    sequence = np.array([frame.sequence for frame in taken])
-    steps_s = np.diff([frame.stamp_s for frame in taken]) if all(frame.stamp_s is not None for frame in taken) else None
-    for shift in _SHIFTS:
-        there = (here + shift).clip(0, len(T) - 1)
-        is_there = (there == here + shift) & (sequence[there] == sequence[here])
-        side = 'before' if shift > 0 else 'after'
-        late = '' if steps_s is None else f', {abs(shift) * np.median(steps_s):.3f} s off'
-        yield Suspect(f'if shifted by {abs(shift)}: each image has the pose of the one {abs(shift)} {side} it{late}',
-                      np.where(is_there[:, None, None], T[there], np.nan))
-    yield Suspect('in the opposite order', T[::-1][here])
-    as_text = np.argsort(np.argsort([frame.name for frame in taken]))
-    if (np.diff(as_text) < 0).any():
-        yield Suspect('in the order of the images\' names as text (10 before 2)', T[as_text][here])
-        yield Suspect('in the order of the numbers in the images\' names (2 before 10)', T[np.argsort(as_text)][here])
 
 
 def _of_another_convention(evidence: Evidence, T: np.ndarray) -> list[Suspect]:
@@ -131,11 +105,11 @@ def _in_words(rotation: str, turned: bool, A: np.ndarray, M: np.ndarray) -> list
     if turned and rotation != 'transposed':
         parts.append('with translations of world-to-camera')
     if mirrored and other_axes:
-        return [*parts, 'with left-handed axes: mirror one axis of positions and rotations']
+        return [*parts, 'with left-handed axes: mirror one axis of positions and rotations (or the images, if they are mirrored)']
     if turned and rotation and np.allclose(A, GL_FROM_CV[:3, :3].numpy()):
         parts = ['as world-to-camera poses of OpenGL axes']
     elif other_axes:
-        parts.append(f'with {_camera_axes(A)}')
+        parts.append(_camera_axes(A))
     if not np.allclose(M, np.eye(3)):
         parts.append(f'with positions {"mirrored" if mirrored else "turned"} to ({_signed_axes(M)})')
     return parts
@@ -143,11 +117,11 @@ def _in_words(rotation: str, turned: bool, A: np.ndarray, M: np.ndarray) -> list
 
 def _camera_axes(A: np.ndarray) -> str:
     right, down, forward = _signed_axes(A.T).split(', ')
-    return _usual_axes(A) or f'camera axes of which {right} points right, {down} down and {forward} forward'
+    return _usual_axes(A) or f'with camera axes of which {right} points right, {down} down and {forward} forward'
 
 
 def _usual_axes(A: np.ndarray) -> str:
-    return next((name for name, known in _AXES.items() if np.allclose(A, known[:3, :3].numpy())), '')
+    return next((name for name, known in _AXES.items() if np.allclose(A, known)), '')
 
 
 def _signed_axes(rows: np.ndarray) -> str:

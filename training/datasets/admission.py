@@ -8,7 +8,7 @@ import numpy as np
 from aprloc_ros.bit_depth import used_bits
 from aprloc_ros.intrinsics import check_intrinsics
 from aprloc_ros.recordings.decoding import png
-from aprloc_ros.recordings.decoding.encoded_images import read_samples
+from aprloc_ros.recordings.decoding.encoded_images import check_whole, read_samples
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.choice import Choice
 from aprloc_ros.training.datasets.mask_files import with_masks
@@ -20,12 +20,14 @@ _OF_16_BITS = ('.tif', '.tiff', '.pgm', '.ppm')   # formats that may have them, 
 def admitted(capture: Capture, choice: Choice) -> Capture:
     """The capture with cameras of its images' sizes, its masks, and notes of what is not as written.
 
-    Raises AprlocError for impossible intrinsics, images of another aspect than their camera, and doubtful masks.
+    Raises AprlocError for impossible intrinsics, files that end early, images of another aspect than their camera, and doubtful masks.
     """
     frames = (*capture.train, *capture.test)
     if capture.format != 'bag':   # whose cameras are checked as sensors, of which an image may show a region
         for camera, frame in {frame.camera: frame for frame in reversed(frames)}.items():
             check_intrinsics(camera, f'{frame.image_path}: its camera')
+        for frame in frames:   # a bag's images were decoded
+            check_whole(frame.image_path)
     frames, scaled = fitted(frames)
     count = len(capture.train)
     frames, bits = with_sample_bits(frames[:count], frames[count:])

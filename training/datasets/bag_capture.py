@@ -45,9 +45,10 @@ def read_bag(bag: Path, cache_dir: Path | None) -> Capture:
                 except FrameRejected as no:
                     skipped.add(no.reason, f'{image.where}: {no.text}')
         recording.note(skipped.summary())
-        recording.note(_unposed(len(stamps_ns) - len(T_map_cam), len(stamps_ns), topics.image))
+        unposed = _unposed(len(stamps_ns) - len(T_map_cam), len(stamps_ns), topics.image)
+        recording.note(unposed)
         frames = tuple(sorted(frames, key=lambda frame: frame.stamp_s))
-        train, test = held_out(frames, str(bag))
+        train, test = held_out(frames, '; '.join(filter(None, [str(bag), unposed])))
         notes = *recording.notes, *left_out(frames, train, test)
         return checked_capture(Capture(bag.stem, FORMAT, bag, train, test, notes=notes, mounts=mounts), bag)
 

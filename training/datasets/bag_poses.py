@@ -152,5 +152,9 @@ def _mounts(tree: TfTree, body: str, camera_frame: str) -> dict[str, Tensor]:
         T_frame_cam = {frame: tree.lookup(frame, camera_frame, at, MAX_GAP_S)[0][0] for frame in frames}
     except AprlocError:
         return {}
-    return {f'as those of {frame} with the extrinsics of /tf_static: write "pose_frame: {frame}" into capture.yaml':
-            invert(T_frame_cam[body]) @ T_frame_cam[frame] for frame in frames if frame != body}
+    mounts = {f'as those of {frame} with the extrinsics of /tf_static: write "pose_frame: {frame}" into capture.yaml':
+              invert(T_frame_cam[body]) @ T_frame_cam[frame] for frame in frames if frame != body}
+    turned = invert(T_frame_cam[body]) @ invert(T_frame_cam[body])
+    exchanged = {f'with the extrinsics of /tf_static the other way round, from {camera_frame} to {body}: exchange parent and child '
+                 f'where they are published': turned} if body != camera_frame else {}
+    return {**mounts, **exchanged}

@@ -24,6 +24,7 @@ class Image:
     T_map_cam: Tensor
     camera: Camera
     point_ids: np.ndarray    # [O] int64 ids of the observed points
+    pixels: np.ndarray       # [O, 2] where; the top-left pixel's centre is (0, 0)
     where: str
 
 
@@ -34,6 +35,10 @@ def model_form(folder: Path) -> str:
     return next(complete, '')
 
 
+def has_both_forms(folder: Path) -> bool:
+    return all((folder / f'{name}.{form}').is_file() for name in ('images', 'cameras') for form in ('bin', 'txt'))
+
+
 def count_images(model: Path) -> int:
     """As the file says, unread."""
     if model_form(model) == 'bin':
@@ -41,9 +46,9 @@ def count_images(model: Path) -> int:
     return (len(_image_lines(model / 'images.txt')) + 1) // 2
 
 
-def read_images(folder: Path) -> list[Image]:
+def read_images(folder: Path, form: str) -> list[Image]:
     """In the order of the file. AprlocError with file and line (or byte) for what is damaged."""
-    if model_form(folder) == 'bin':
+    if form == 'bin':
         return _binary_images(folder / 'images.bin', _binary_cameras(folder / 'cameras.bin'))
     return _text_images(folder / 'images.txt', _text_cameras(folder / 'cameras.txt'))
 
@@ -53,12 +58,14 @@ def read_points(file: Path) -> tuple[np.ndarray, np.ndarray]:
     return _binary_points(file) if file.suffix == '.bin' else _text_points(file)
 
 
-def _image(name: str, values: list[float], camera_id: int, cameras: dict, point_ids: np.ndarray, where: str) -> Image:
-    """values: qw qx qy qz tx ty tz, world-to-camera."""
+def _image(name: str, values: list[float], camera_id: int, cameras: dict, point_ids: np.ndarray, pixels: np.ndarray,
+           where: str) -> Image:
+    """values: qw qx qy qz tx ty tz, world-to-camera; pixels: in COLMAP's way of counting them."""
     if camera_id not in cameras:
         raise AprlocError(f'{where}: camera {camera_id} is not in the cameras file')
     T_map_cam = invert(quaternion_pose(values[:4], values[4:7], where))
-    return Image(tidy(name), T_map_cam, cameras[camera_id], point_ids[point_ids != NO_POINT], where)
+    seen = point_ids != NO_POINT
+    return Image(tidy(name), T_map_cam, cameras[camera_id], point_ids[seen], pixels[seen] - 0.5, where)
 
 
 def _camera(model: str, width: int, height: int, parameters: list[float], where: str) -> Camera:
@@ -106,8 +113,9 @@ def _text_images(path: Path, cameras: dict[int, Camera]) -> list[Image]:
         if len(observations) % 3:
             raise AprlocError(f'{where_2d}: {len(observations)} values, not triples x y point; is the file truncated?')
         point_ids = np.array([_integer(word, where_2d) for word in observations[2::3]], dtype=np.int64)
+        pixels = np.array([floats(observations[axis::3], where_2d) for axis in (0, 1)], dtype=np.float64).T
         camera_id = _integer(words[8], where)
-        images.append(_image(words[9].strip(), floats(words[1:8], where), camera_id, cameras, point_ids, where))
+        images.append(_image(words[9].strip(), floats(words[1:8], where), camera_id, cameras, point_ids, pixels, where))
     return images
 
 
@@ -171,8 +179,10 @@ def _binary_images(path: Path, cameras: dict[int, Camera]) -> list[Image]:
     for _ in range(*file.take('Q')):
         image_id, *values, camera_id = file.take('I7dI')
         name = file.text()
-        point_ids = file.array(observation, *file.take('Q'))['point'].astype(np.int64)
-        images.append(_image(name, values, camera_id, cameras, point_ids, f'{path}: image {image_id} ({name})'))
+        seen = file.array(observation, *file.take('Q'))
+        pixels = np.stack([seen['x'], seen['y']], -1)
+        images.append(_image(name, values, camera_id, cameras, seen['point'].astype(np.int64), pixels,
+                             f'{path}: image {image_id} ({name})'))
     return images
 
 

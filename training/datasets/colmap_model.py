@@ -3,15 +3,25 @@
 Poses are world-to-camera; the frame's scale is whatever the model has (metres after alignment).
 """
 
+import math
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.geometry import invert
+from aprloc_ros.training.datasets.capture import Capture, Frame, SparsePoints
 from aprloc_ros.training.datasets.choice import read_choice
-from aprloc_ros.training.datasets.colmap_files import Image, count_images, model_form, read_images, read_points
+from aprloc_ros.training.datasets.colmap_files import (
+    Image,
+    count_images,
+    has_both_forms,
+    model_form,
+    read_images,
+    read_points,
+)
 from aprloc_ros.training.datasets.files import SMALLER_COPIES, locate, tidy, unposed, visible
 from aprloc_ros.training.datasets.parsing import (
     check_image,
@@ -28,6 +38,9 @@ from aprloc_ros.training.datasets.splits import held_out, left_out
 FORMAT = 'colmap'
 LOOKED_FOR = 'cameras and images (.bin or .txt) here, in sparse, sparse/0 or another there, or colmap/sparse (COLMAP)'
 TIMES_FILE = 'times.txt'   # beside the folder of images, of aprloc pose: "stamp_s name" each
+_FAR = 0.01        # of the diagonal, from where a point was seen
+_ROUNDED = 1e-4    # of what both forms of a model say, in which text has fewer digits
+_TRIANGULATED = 'the model has no points that several images see: the build triangulates some'
 MODEL_FOLDERS = ('sparse', 'colmap/sparse')
 
 
@@ -39,7 +52,9 @@ def read(path: Path) -> Capture:
     folder, notes = _chosen_model(path)
     form = model_form(folder)
     file = folder / f'images.{form}'
-    images = read_images(folder)
+    images = read_images(folder, form)
+    if has_both_forms(folder):
+        _check_alike(images, read_images(folder, 'txt'), folder)
     seen = {}
     for image in images:
         note_once(seen, image.name, image.where)
@@ -49,10 +64,8 @@ def read(path: Path) -> Capture:
     frames = tuple(Frame(image.name, check_image(locate(root, image.name), image.where), image.T_map_cam, image.camera,
                          stamps_s.get(image.name), sequence=Path(image.name).parent.as_posix()) for image in images)
     train, test = held_out(frames, str(file))
-    points = _points(images, folder / f'points3D.{form}', train)
-    if points is None:
-        notes += ('the model has no points that several images see: the build triangulates some',)
-    notes = (*notes, *unposed(frame.image_path for frame in frames), *left_out(frames, train, test))
+    points, said = _points(images, folder / f'points3D.{form}', train)
+    notes = (*notes, *said, *unposed(frame.image_path for frame in frames), *left_out(frames, train, test))
     home = root.parent if model_form(path) and root.name.startswith('images') else path
     return checked_capture(Capture(home.name, FORMAT, home, train, test, points, notes), file)
 
@@ -108,15 +121,23 @@ def _stamps(file: Path) -> dict[str, float]:
     return stamps_s
 
 
-def _points(images: list[Image], file: Path, train: tuple[Frame, ...]):
-    """Those of the model's file, if it is there and they were observed."""
-    if not file.is_file():
-        return None
-    ids, xyz = read_points(file)
+def _check_alike(images: list[Image], others: list[Image], folder: Path):
+    """AprlocError where the model is there in two forms that say different things: tools change one and leave the other."""
+    T_of = {image.name: image.T_map_cam for image in others}
+    apart = [image.name for image in images if image.name not in T_of
+             or not torch.allclose(T_of[image.name], image.T_map_cam, atol=_ROUNDED * (1 + image.T_map_cam.abs().max().item()))]
+    if apart or len(images) != len(others):
+        first = f' ({len(apart)} of {len(images)} poses, first {apart[0]})' if apart else f' ({len(images)} and {len(others)} images)'
+        raise AprlocError(f'{folder}: images.bin and images.txt differ{first}; which is right? remove the .bin or the .txt files')
+
+
+def _points(images: list[Image], file: Path, train: tuple[Frame, ...]) -> tuple[SparsePoints | None, tuple[str, ...]]:
+    """Those of the model's file, if it is there, they were observed, and the poses put them where they were; and what to say."""
+    ids, xyz = read_points(file) if file.is_file() else (np.zeros(0, np.int64), np.zeros((0, 3)))
     order = np.argsort(ids)
     point_ids = np.concatenate([image.point_ids for image in images])
     if len(point_ids) == 0 or len(ids) == 0:
-        return None
+        return None, (_TRIANGULATED,)
     image_of = np.repeat(np.arange(len(images)), [len(image.point_ids) for image in images])
     place = np.minimum(np.searchsorted(ids, point_ids, sorter=order), len(ids) - 1)
     unknown = ids[order[place]] != point_ids
@@ -124,4 +145,23 @@ def _points(images: list[Image], file: Path, train: tuple[Frame, ...]):
         image = images[image_of[unknown.argmax()]]
         raise AprlocError(f'{image.where}: observes point {point_ids[unknown.argmax()]}, which {file.name} '
                           f'does not hold; the model is incomplete')
-    return training_points(xyz, image_of, order[place], [image.name for image in images], train)
+    off = _off(images, np.split(xyz[order[place]], np.flatnonzero(np.diff(image_of)) + 1), np.unique(image_of))
+    if off > _FAR:
+        said = (f'WARNING: {file}: the poses put its points {off:.0%} of an image from where they were seen (in the median), so '
+                f'poses or cameras were changed without them: the build triangulates others')
+        return None, (said,)
+    points = training_points(xyz, image_of, order[place], [image.name for image in images], train)
+    return points, () if points else (_TRIANGULATED,)
+
+
+def _off(images: list[Image], seen: list[np.ndarray], which: np.ndarray) -> float:
+    """Median distance between where points [O, 3] of each image are and where it saw them, as a share of its diagonal."""
+    shares = []
+    for image, xyz in zip((images[index] for index in which), seen):
+        T_cam_map = invert(image.T_map_cam).numpy()
+        cam = xyz @ T_cam_map[:3, :3].T + T_cam_map[:3, 3]
+        before = cam[:, 2] > 0
+        moved = np.full(len(xyz), np.inf)
+        moved[before] = np.linalg.norm(image.camera.pixels_of(cam[before]) - image.pixels[before], axis=1) if before.any() else 0
+        shares.append(moved / math.hypot(image.camera.width, image.camera.height))
+    return float(np.median(np.concatenate(shares)))

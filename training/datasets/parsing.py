@@ -38,12 +38,17 @@ def floats(words: list[str], where: str) -> list[float]:
     try:
         return [float(word) for word in words]
     except ValueError as error:
-        raise AprlocError(f'{where}: expected numbers, but {error}') from None
+        raise AprlocError(f'{where}: expected numbers, but {error}{_separated(words)}') from None
 
 
 def expect_count(words: list, count: int, meaning: str, where: str):
     if len(words) != count:
-        raise AprlocError(f'{where}: {len(words)} values where {count} belong ({meaning}); is the file truncated?')
+        reason = _separated(words) or ('; is the file truncated?' if len(words) < count else '; is it of another format?')
+        raise AprlocError(f'{where}: {len(words)} values where {count} belong ({meaning}){reason}')
+
+
+def _separated(words: list) -> str:
+    return '; spaces must separate values, not commas or semicolons' if re.search('[,;]', ''.join(map(str, words))) else ''
 
 
 def quaternion_pose(q_wxyz: list[float], translation: list[float], where: str) -> Tensor:

@@ -23,6 +23,9 @@ def calibration_split(frames: tuple[Frame, ...], where: str) -> tuple[tuple[Fram
     Like held_out, but a block is only as long as the view stays about the same: calibration has to meet what a query
     meets, a view that was not seen near places that were; a long hole in the map would overstate every error.
     """
+    if len(frames) < MIN_FRAMES:
+        raise AprlocError(f'{where}: {len(frames)} images are left to train on, beside those that are held out; at least {MIN_FRAMES} '
+                          f'are needed, of which some calibrate: record more')
     return held_out(frames, where, _short_block)
 
 

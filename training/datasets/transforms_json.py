@@ -117,8 +117,8 @@ def _pose(matrix, where: str) -> torch.Tensor:
 
 def _camera(entry: dict, image_path: Path, where: str) -> Camera:
     width, height = (int(entry['w']), int(entry['h'])) if 'w' in entry and 'h' in entry else image_size(image_path)
-    fx = entry.get('fl_x') or _focal(entry.get('camera_angle_x'), width)
-    fy = entry.get('fl_y') or _focal(entry.get('camera_angle_y'), height) or fx
+    fx = entry.get('fl_x') or _focal(entry, 'camera_angle_x', width, where)
+    fy = entry.get('fl_y') or _focal(entry, 'camera_angle_y', height, where) or fx
     if fx is None:
         raise AprlocError(f'{where}: no focal length: "fl_x" (pixels) or "camera_angle_x" (radians) must be given')
     model = _model(entry, where)
@@ -151,13 +151,20 @@ def _model(entry: dict, where: str) -> str:
     return model
 
 
-def _focal(angle: float | None, pixels: int) -> float | None:
-    return 0.5 * pixels / math.tan(0.5 * angle) if angle else None
+def _focal(entry: dict, key: str, pixels: int, where: str) -> float | None:
+    angle = entry.get(key)
+    if not angle:
+        return None
+    if not 0 < angle < math.pi:
+        raise AprlocError(f'{where}: "{key}" is {angle:.6g}; it must be in radians, between 0 and pi (a view of {angle:.6g} degrees would '
+                          f'be {math.radians(angle):.4g})')
+    return 0.5 * pixels / math.tan(0.5 * angle)
 
 
 def _split(meta: dict, frames: dict[str, Frame], text: str, file: Path):
     """(train, test), frames of each in the order of capture."""
-    test_key = 'test_filenames' if 'test_filenames' in meta else 'val_filenames'
+    has_test = meta.get('test_filenames') or 'test_filenames' in meta and not meta.get('val_filenames')
+    test_key = 'test_filenames' if has_test else 'val_filenames'
     if 'train_filenames' not in meta and test_key not in meta:
         return held_out(_in_order(frames.values()), str(file))
     splits = []

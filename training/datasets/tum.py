@@ -14,7 +14,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.camera_info import read_camera_yaml
 from aprloc_ros.recordings.trajectory import check_seconds
-from aprloc_ros.training.datasets.capture import Capture, Frame
+from aprloc_ros.training.datasets.capture import Capture, Frame, NoPoses
 from aprloc_ros.training.datasets.files import image_size, locate, tidy
 from aprloc_ros.training.datasets.parsing import (
     check_image,
@@ -51,6 +51,9 @@ def read(path: Path) -> Capture:
         raise AprlocError(f'{path / "rgb.txt"}: lists no image; a line is "stamp filename"')
     depths = _read_list(path, path / 'depth.txt') if (path / 'depth.txt').is_file() else []
     stamps_s = torch.tensor([stamp for stamp, _ in images], dtype=torch.float64)
+    if not (path / 'groundtruth.txt').is_file():
+        raise NoPoses(f'{path}: rgb.txt lists images, but there is no groundtruth.txt with their poses; write one (lines "stamp tx ty tz '
+                      f'qx qy qz qw"), or find them from the images: aprloc pose {path} --out CAPTURE')
     T_map_cam, known = read_tum_trajectory(path / 'groundtruth.txt').at(stamps_s, MAX_GAP_S)
     if not known.any():
         raise AprlocError(f'{path / "groundtruth.txt"}: covers none of the {len(images)} images of rgb.txt; '
@@ -61,12 +64,13 @@ def read(path: Path) -> Capture:
         Frame(_name(image, path), image, T, camera, stamp_s=stamp,
               depth_path=_nearest(stamp, depth_stamps, depths), depth_unit_m=DEPTH_UNIT_M)
         for (stamp, image), T, keep in zip(images, T_map_cam, known) if keep)
-    train, test = held_out(frames, str(path / 'rgb.txt'))
-    notes = left_out(frames, train, test)
+    unposed = ()
     if len(frames) < len(images):
-        unposed = (f'{len(images) - len(frames)} of {len(images)} images of rgb.txt are not used: groundtruth.txt has '
-                   f'no pose at their time, nor two around it at most {MAX_GAP_S} s apart')
-        notes = (unposed, *notes)
+        said = (f'{len(images) - len(frames)} of {len(images)} images of rgb.txt are not used: groundtruth.txt has no pose at their '
+                f'time, nor two around it at most {MAX_GAP_S} s apart')
+        unposed = (said,)
+    train, test = held_out(frames, '; '.join([str(path / 'rgb.txt'), *unposed]))
+    notes = (*unposed, *left_out(frames, train, test))
     return checked_capture(Capture(path.name, FORMAT, path, train, test, notes=notes), path / 'rgb.txt')
 
 

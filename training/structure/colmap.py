@@ -8,6 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image  # noqa: F401  Loaded after pycolmap, its libraries crash where a PNG is written
 
+from aprloc_ros.recordings.decoding.encoded_images import is_jpeg_or_png
+from aprloc_ros.training.datasets.admission import has_16_bits
+from aprloc_ros.training.datasets.capture import Frame
+
+_MAGIC_BYTES = 8
+
 
 def load_pycolmap():
     """pycolmap, which logs errors alone. Its logger would answer SIGTERM with a stack trace; what was there answers."""
@@ -17,6 +23,15 @@ def load_pycolmap():
     if _is_main_thread():
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
     return pycolmap
+
+
+def can_read(frame: Frame) -> bool:
+    """Whether it takes the file for the pixels that the frame has: it knows no WebP, GIF or JPEG 2000 whatever their suffix, and
+    of 16 bits it takes the upper eight, in which a sensor of 12 is nearly dark.
+    """
+    with frame.image_path.open('rb') as file:
+        start = file.read(_MAGIC_BYTES)
+    return is_jpeg_or_png(start) and (frame.sample_bits == 16 or not has_16_bits(frame.image_path))
 
 
 def repeatable(pycolmap, seed: int):

@@ -16,7 +16,7 @@ from aprloc_ros.geometry import invert
 from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 from aprloc_ros.training.datasets.files import save_image
-from aprloc_ros.training.structure.colmap import answering_signals, ends_at_once, load_pycolmap
+from aprloc_ros.training.structure.colmap import answering_signals, can_read, ends_at_once, load_pycolmap
 from aprloc_ros.training.structure.features import extract
 from aprloc_ros.training.structure.lens import calibrate_lenses, check_lens, is_far, moved_px, to_colmap
 from aprloc_ros.training.structure.matching import match
@@ -106,18 +106,18 @@ def _description(lens: Lens, doubt: str) -> str:
 def _link_images(frames: tuple[Frame, ...], chosen, directory: Path) -> dict[str, int]:
     """Links to the chosen frames' images by names without spaces, which COLMAP's list of pairs cannot hold.
 
-    Of deep images it takes the upper eight bits, which a sensor of 12 leaves nearly dark: it gets them as they are read.
+    Files that it would not read as they are it gets as PNG.
     """
     directory.mkdir(parents=True)
     index_of = {}
     for i in map(int, chosen):
         frame = frames[i]
-        is_deep = frame.sample_bits < 16
-        name = f'{i:06d}{".png" if is_deep else frame.image_path.suffix}'
-        if is_deep:
-            save_image(directory / name, frame.read_image()[..., ::-1], cv2.IMWRITE_PNG_COMPRESSION, 1)
-        else:
+        is_linked = can_read(frame)
+        name = f'{i:06d}{frame.image_path.suffix if is_linked else ".png"}'
+        if is_linked:
             (directory / name).symlink_to(frame.image_path.absolute())
+        else:
+            save_image(directory / name, frame.read_image()[..., ::-1], cv2.IMWRITE_PNG_COMPRESSION, 1)
         index_of[name] = i
     return index_of
 

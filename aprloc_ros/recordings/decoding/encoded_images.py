@@ -31,6 +31,16 @@ def read_samples(path: Path) -> np.ndarray:
         raise AprlocError(f'{path}: {error}') from None
 
 
+def check_whole(path: Path) -> None:
+    """Without decoding it, as far as a JPEG or PNG tells. AprlocError names a file that is damaged or ends early."""
+    data = _read(path)
+    try:
+        if is_jpeg_or_png(data):
+            _checked_size(data, MAX_IMAGE_BYTES)
+    except AprlocError as error:
+        raise AprlocError(f'{path}: {error}') from None
+
+
 def is_jpeg_or_png(data: bytes) -> bool:
     return data.startswith((jpeg.START, png.START))
 

@@ -1,0 +1,77 @@
+"""Poses of other moments than the images': shifted in time or by images, or in another order."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from aprloc_ros.geometry import so3_exp, so3_log
+from aprloc_ros.training.checks.evidence import Evidence
+from aprloc_ros.training.checks.fit import Suspect
+from aprloc_ros.training.datasets.capture import Frame
+
+_FURTHEST = 100     # images
+_FINEST = 1 / 32    # of the step between images
+
+
+def of_other_moments(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[Frame, ...]) -> Iterator[Suspect]:
+    """The simplest ones first. taken: all frames in the order in which they were, frames among them."""
+    T = np.stack([frame.T_map_cam.numpy() for frame in taken])
+    place = {frame.name: index for index, frame in enumerate(taken)}
+    here = np.array([place[frame.name] for frame in frames])
+    sequence = np.unique([frame.sequence for frame in taken], return_inverse=True)[1]
+    step_s = _step_s(taken)
+
+    def misfit_rad(by: float) -> float:
+        residuals_rad = evidence.residuals(_shifted(T, sequence, here, by))
+        known = np.isfinite(residuals_rad)
+        return float(np.median(residuals_rad[known])) if known.mean() > 0.5 else np.inf
+    furthest = min(_FURTHEST, len(taken) // 2)
+    whole = min((misfit_rad(side * by), by, side * by) for by in range(1, furthest + 1) for side in (1, -1))[2] if furthest else 1
+    part = _refined(misfit_rad, whole)
+    yield Suspect(_in_words(whole, step_s), _shifted(T, sequence, here, whole))
+    yield Suspect(_in_words(part, step_s), _shifted(T, sequence, here, part), is_fitted=abs(part) < 1)
+    yield Suspect('in the opposite order', T[::-1][here])
+    as_text = np.argsort(np.argsort([frame.name for frame in taken]))
+    if (np.diff(as_text) < 0).any():
+        yield Suspect('in the order of the images\' names as text (10 before 2)', T[as_text][here])
+        yield Suspect('in the order of the numbers in the images\' names (2 before 10)', T[np.argsort(as_text)][here])
+
+
+def _step_s(taken: tuple[Frame, ...]) -> float | None:
+    """Between images, usually; None without stamps."""
+    if len(taken) < 2 or any(frame.stamp_s is None for frame in taken):
+        return None
+    return float(np.median(np.diff([frame.stamp_s for frame in taken])))
+
+
+def _refined(misfit_rad, whole: int) -> float:
+    """The shift near a whole one, or near none, that fits best, in halves of halves of a step."""
+    by, width = min((0.0, whole), key=misfit_rad), 0.5
+    while width >= _FINEST:
+        by = min((by, by - width, by + width), key=misfit_rad)
+        width /= 2
+    return by
+
+
+def _shifted(T: np.ndarray, sequence: np.ndarray, here: np.ndarray, by: float) -> np.ndarray:
+    """Poses `by` images later [N, 4, 4], in between two on the way from one to the other; NaN beyond a sequence's ends."""
+    before = np.floor(here + by).astype(int)
+    share = here + by - before
+    after = before + (share > 0)
+    is_there = (before >= 0) & (after < len(T))
+    before, after = before.clip(0, len(T) - 1), after.clip(0, len(T) - 1)
+    is_there &= (sequence[before] == sequence[here]) & (sequence[after] == sequence[here])
+    found = T[before].copy()
+    if share.any():
+        R = torch.from_numpy(T[:, :3, :3])
+        turn = so3_log(R[before].mT @ R[after]) * torch.from_numpy(share)[:, None]
+        found[:, :3, :3] = (R[before] @ so3_exp(turn)).numpy()
+        found[:, :3, 3] += share[:, None] * (T[after, :3, 3] - found[:, :3, 3])
+    return np.where(is_there[:, None, None], found, np.nan)
+
+
+def _in_words(by: float, step_s: float | None) -> str:
+    count = f'{abs(by):.3g}'
+    late = '' if step_s is None else f', {abs(by) * step_s:.3f} s off'
+    return f'if shifted by {count}: each image has the pose of the one {count} {"before" if by > 0 else "after"} it{late}'

@@ -1,0 +1,34 @@
+"""What of poses does not change although the images do: a source that measures less than a pose."""
+
+import numpy as np
+from torch import Tensor
+
+_SAME_M, _SAME_RAD = 1e-6, 1e-6
+_OFTEN = 0.3    # of the steps
+_FLAT = 1e-3    # of the extent in the plane
+_LEVEL_RAD = 1e-3
+
+
+def stuck(T_map_cam: Tensor) -> str:
+    """In words, of poses [N, 4, 4] in the order in which they were taken; empty where all changes."""
+    T = T_map_cam.numpy()
+    centres, R = T[:, :3, 3], T[:, :3, :3]
+    step_m = np.linalg.norm(np.diff(centres, axis=0), axis=1)
+    step_rad = np.linalg.norm(np.diff(R, axis=0), axis=(1, 2)) / np.sqrt(2)
+    if (step_rad < _SAME_RAD).all():
+        return 'all of them have the same rotation'
+    if (step_m < _SAME_M).all():
+        return 'all of them have the same position'
+    repeated = float(((step_m < _SAME_M) & (step_rad < _SAME_RAD)).mean())
+    if repeated > _OFTEN:
+        return f'{repeated:.0%} of them repeat the one before: they come less often than the images, which need poses in between'
+    if _is_planar(centres, R):
+        return 'they know a plane and a heading alone, no height and no tilt'
+    return ''
+
+
+def _is_planar(centres: np.ndarray, R: np.ndarray) -> bool:
+    """Whether the cameras keep one height and one tilt against some axis."""
+    extent, axes = np.linalg.svd(centres - centres.mean(0), full_matrices=False)[1:]
+    tilts = R.swapaxes(1, 2) @ axes[2]   # [N, 3] the plane's normal in each camera
+    return bool(extent[2] < _FLAT * extent[1] and np.abs(tilts - tilts.mean(0)).max() < _LEVEL_RAD)
