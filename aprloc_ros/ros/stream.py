@@ -53,6 +53,7 @@ class FrameStream:
         self._order = FrameOrder(node, self._start_anew)
         self._tracker = Tracker(setup.parameters)
         self._state = self._tracker.state   # as it was reported last
+        self._odometry: OdometryPose | None = None   # at the image in hand, as it was asked last
         self._odometry_problem = ''
         self._said = {'cpu': setup.on_cpu_instead, 'contradiction': ''}   # as it was reported last
         self._facts: dict[str, str] = {}    # of the last pose
@@ -199,12 +200,11 @@ class FrameStream:
         start_s = time.perf_counter()
         picture = read_picture(frame.image, info, setup)
         decoded_s = time.perf_counter()
-        odometry = self._odometry_at(header.stamp)
-        answer = answer_picture(picture, stamp_ns(header.stamp) / 1e9, odometry and odometry.T_odom_base, setup.localizer,
+        answer = answer_picture(picture, stamp_ns(header.stamp) / 1e9, lambda: self._T_odom_base(header.stamp), setup.localizer,
                                 self._tracker)
         self._good_ns = self._now_ns()
         judged_s = time.perf_counter()
-        self._publication.publish(header, frame.arrived_ns, answer, odometry)
+        self._publication.publish(header, frame.arrived_ns, answer, self._odometry)
         end_s = time.perf_counter()
         if setup.display is not None:
             setup.display.show(picture.pixels, answer, header, picture.camera)
@@ -218,7 +218,9 @@ class FrameStream:
                 'refiner': answer.estimate.refiner,
                 **{f'{name} ms': f'{value:.1f}' for name, value in timings_ms.items()}}
 
-    def _odometry_at(self, stamp) -> OdometryPose | None:
+    def _T_odom_base(self, stamp) -> Tensor | None:
+        """[4, 4], kept with its frame."""
+        self._odometry = None
         if self._setup.odometry is None:
             return None
         try:
@@ -228,8 +230,8 @@ class FrameStream:
         except AprlocError as error:
             self._odometry_problem = str(error)
             return None
-        self._odometry_problem = ''
-        return odometry
+        self._odometry, self._odometry_problem = odometry, ''
+        return odometry.T_odom_base
 
     # On any thread.
 
