@@ -21,6 +21,9 @@ _MOST_OF_RADIUS = 0.15  # median residual
 _LEVEL = 1e-6           # metres, or cosine: the plane is written with zeros
 _UP_DEG = 10.0          # a map whose cameras see up nearer to z than that has z up
 _MOST_DEG = 10.0        # median residual
+_FEWEST_AGREEING = 0.6  # share of the poses: of two halves in frames of their own either would fit
+_MOST_LOG_SCALE = 20.0
+_OPEN_M = 0.1           # standard deviation of the frame's place that is worth a warning
 _SCALE_SIGMAS, _SCALE_OFF = 4.0, 0.01   # a rigid fit whose scale is off by both is refused
 
 
@@ -33,9 +36,13 @@ class _Model:
     t_cam_body: Tensor   # [3], metres
 
     def moved(self, step: Tensor) -> '_Model':
-        """step [13]: log scale, rotation, translation, then rotation and translation of the mount."""
+        """step [13]: log scale, rotation, translation, then rotation and translation of the mount.
+
+        Where nothing fits, the scale shrinks again and again; it must not vanish.
+        """
         c = self.change
-        change = replace(c, scale=c.scale * math.exp(step[0].item()), rotation=so3_exp(step[1:4]) @ c.rotation,
+        scale = (math.log(c.scale) + step[0]).clamp(-_MOST_LOG_SCALE, _MOST_LOG_SCALE).exp().item()
+        change = replace(c, scale=scale, rotation=so3_exp(step[1:4]) @ c.rotation,
                          translation=c.translation + step[4:7])
         return _Model(change, nearest_rotation(self.R_cam_body @ so3_exp(step[7:10])), self.t_cam_body + step[10:])
 
@@ -57,11 +64,14 @@ class Alignment:
         rms_m = self.residuals_m[self.used].square().mean(0).sqrt()
         rms_deg = self.residuals_deg[self.used].square().mean(0).sqrt()
         turn = torch.rad2deg(self.covariance.diagonal()[1:4].sum().sqrt()).item()
-        sd_m = self.covariance.diagonal()[4:7].sum().sqrt().item()
+        along_m, height_m = self.covariance.diagonal()[4:6].sum().sqrt().item(), self.covariance[6, 6].sqrt().item()
+        is_open = max(along_m, height_m) > _OPEN_M
         return (f'{int(self.used.sum())} of {len(self.used)} poses fit to {rms_m.norm():.3f} m RMS (x {rms_m[0]:.3f}, '
                 f'y {rms_m[1]:.3f}, z {rms_m[2]:.3f}) and {rms_deg.norm():.2f} degrees (roll {rms_deg[0]:.2f}, pitch '
                 f'{rms_deg[1]:.2f}, yaw {rms_deg[2]:.2f}); scale {self.change.scale:.5f} +- '
-                f'{100 * self.change.scale_sd:.2g} %; the frame is known to {sd_m:.3f} m and {turn:.2f} degrees')
+                f'{100 * self.change.scale_sd:.2g} %; the frame is known to {along_m:.3f} m along the floor, {height_m:.3f} m in height '
+                f'and {turn:.2f} degrees' + is_open * ('. WARNING: that leaves much open: record /tf_static from the body '
+                                                       'whose poses these are to the camera, or drive farther, with curves'))
 
 
 def align(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, with_scale: bool, source: str) -> Alignment:
@@ -183,6 +193,11 @@ def _check(found: Alignment, radius_m: float) -> None:
         raise AprlocError(f'the trajectory does not fit the map: half of the poses are off by more than {off_m:.3f} m or '
                           f'{off_deg:.1f} degrees, on a way of radius {radius_m:.2f} m; is it of this place and of these '
                           'images, and in the right unit?')
+    agreeing = int(found.used.sum())
+    if agreeing < _FEWEST_AGREEING * len(found.used):
+        raise AprlocError(f'the trajectory is not of one frame: {agreeing} of {len(found.used)} poses fit the map in one way, the '
+                          f'others do not (at least {_FEWEST_AGREEING:.0%} must); give the part of it that is, after the last time '
+                          'it was set anew')
     doubt_deg = math.degrees(found.covariance.diagonal()[1:4].max().sqrt().item())
     if not doubt_deg <= _MOST_DOUBT_DEG:
         raise AprlocError(f'too little movement: the frame is only known to {doubt_deg:.1f} degrees (at most '

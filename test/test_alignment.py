@@ -106,6 +106,30 @@ def test_what_does_not_fit_is_refused(cameras):
         align(old[:9], bodies[:9], None, False, 'test')
 
 
+@pytest.mark.parametrize('wrong', ['mirrored', 'inverse'])
+def test_poses_that_no_turn_explains_do_not_fit_whatever_the_scale(cameras, wrong):
+    bodies, mirror = cameras @ invert(T_BASE_CAM), torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64))
+    trajectory = mirror @ in_the_plane(bodies, 0.0, 0.0, 0) @ mirror if wrong == 'mirrored' else invert(bodies)
+    for with_scale in (False, True):
+        with pytest.raises(AprlocError, match='does not fit the map'):
+            align(back(RIGID, cameras), trajectory, invert(T_BASE_CAM), with_scale, 'test')
+
+
+@pytest.mark.parametrize('cut', [70, 80])
+def test_a_trajectory_that_was_set_anew_half_way_is_of_no_frame(cameras, cut):
+    trajectory = (cameras @ invert(T_BASE_CAM)).clone()
+    trajectory[cut:] = pose(so3_exp(torch.tensor([0.0, 0.0, 1.0])).double(), torch.tensor([20.0, 3.0, 0.0]).double()) @ trajectory[cut:]
+    with pytest.raises(AprlocError, match=f'{max(cut, 150 - cut)} of 150 poses fit the map in one way'):
+        align(back(RIGID, cameras), trajectory, invert(T_BASE_CAM), False, 'test')
+
+
+@pytest.mark.parametrize('mount, is_open', [(None, True), (invert(T_BASE_CAM), False)])
+def test_a_frame_whose_height_nothing_tells_is_said_to_be_open(cameras, mount, is_open):
+    old = back(Similarity(1.0, so3_exp(torch.tensor([0.0, 0.0, 2.0], dtype=torch.float64)), RIGID.translation, 0.0, ''), cameras)
+    found = align(old, in_the_plane(cameras @ invert(T_BASE_CAM), 0.05, math.radians(1), 3), mount, False, 'test')
+    assert (found.covariance[6, 6].sqrt() > 0.5) == is_open == ('WARNING' in found.describe())
+
+
 def test_a_straight_way_without_a_mount_leaves_too_much_open(cameras):
     straight = cameras[:1].repeat(60, 1, 1)
     straight[:, :3, 3] += torch.linspace(0, 2, 60)[:, None] * straight[:, :3, 2] + 0.002 * noise(60, 3)
