@@ -31,6 +31,7 @@ from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker
 from aprloc_ros.tracking.answer import FrameRejected, answer_picture, rejecting
 from aprloc_ros.tracking.tracker import LOCALIZED, LOST, SEARCHING, Tracker
 
+_OLDEST_GUESS_S = 10.0  # as far back as TF remembers: who takes an older pose knows not how far the robot has gone since
 _WATCH_PERIOD_S = 0.1   # between two looks for a robot that is lost and for calls that waited too long
 
 
@@ -101,9 +102,10 @@ class FrameStream:
 
     def publish_initialpose(self) -> Outcome:
         """Tell AMCL or Nav2 the last pose, once."""
-        last = self._publication.last
-        if self.state != LOCALIZED or last is None:
-            return Outcome(False, f'the robot is {self.state}: there is no pose to publish; wait, or call '
+        last, age_s = self._publication.last, (self._now_ns() - self._good_ns) / 1e9
+        if self.state != LOCALIZED or last is None or age_s > _OLDEST_GUESS_S:
+            why = f'the robot is {self.state}' if self.state != LOCALIZED else f'the last pose is {age_s:.0f} s old'
+            return Outcome(False, f'{why}: there is no pose to publish; wait, or call '
                            f'{self._node.resolve_service_name("~/relocalize")}')
         self._initial_pose.publish(last)
         return Outcome(True, f'published on {self._initial_pose.topic}: {pose_in_words(last)}')
