@@ -8,7 +8,7 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='ROS is not installed')
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -108,6 +108,16 @@ def test_the_publisher_offers_less_than_is_asked_for(nodes, topic):
     assert 'set the parameter reliability to best_effort' in said(listener, 'offers another QoS')
     camera.destroy_publisher(publisher)
     listener.close()
+
+
+def test_what_was_latched_before_somebody_listened_is_told(nodes, topic):
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    publisher = nodes[1].create_publisher(Image, topic, latched)
+    publisher.publish(Image())
+    listener = Listener(nodes[0], 'image', Image, topic, print, BEST_EFFORT)
+    said(listener, 'camera latches it, and may have said it before this node listened')
+    listener.close()
+    nodes[1].destroy_publisher(publisher)
 
 
 def test_what_was_heard_is_no_silence_until_it_ends(nodes, topic):
