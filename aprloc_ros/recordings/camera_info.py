@@ -21,6 +21,11 @@ def names_rectified(topic: str) -> bool:
     return topic.removesuffix('/compressed').rpartition('/')[2].startswith('image_rect')
 
 
+def is_calibrated(info, rectified: bool = False) -> bool:
+    """Whether it says anything of a lens: drivers publish zeros for a camera that nobody has calibrated."""
+    return any(_field(info, 'P' if rectified else 'K'))
+
+
 def camera_from_info(info, rectified: bool = False) -> Camera:
     """The camera of the image that comes with this CameraInfo, its binning and region of interest applied.
 
