@@ -22,8 +22,9 @@ def names_rectified(topic: str) -> bool:
 
 
 def is_calibrated(info, rectified: bool = False) -> bool:
-    """Whether it says anything of a lens: drivers publish zeros for a camera that nobody has calibrated."""
-    return any(_field(info, 'P' if rectified else 'K'))
+    """Whether it has focal lengths: drivers publish zeros for a camera that nobody has calibrated."""
+    name, fy = ('P', 5) if rectified else ('K', 4)
+    return bool(_field(info, name)[0] and _field(info, name)[fy])
 
 
 def camera_from_info(info, rectified: bool = False) -> Camera:
