@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import nearest_rotation, skew, so3_exp, so3_log
+from aprloc_ros.geometry import nearest_rotation, pose, skew, so3_exp, so3_log
 from aprloc_ros.robust_fit import RobustFit, robust_fit
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.upright import mean_rotation, up_of_cameras
@@ -21,6 +21,9 @@ _MOST_OF_RADIUS = 0.15  # median residual
 _LEVEL = 1e-6           # metres, or cosine: the plane is written with zeros
 _UP_DEG = 10.0          # a map whose cameras see up nearer to z than that has z up
 _MOST_DEG = 10.0        # median residual
+_FEWEST_AGREEING = 0.6  # share of the poses: of two halves in frames of their own either would fit
+_MOST_LOG_SCALE = 20.0
+_OPEN_M = 0.1           # standard deviation of the frame's place that is worth a warning
 _SCALE_SIGMAS, _SCALE_OFF = 4.0, 0.01   # a rigid fit whose scale is off by both is refused
 
 
@@ -33,9 +36,13 @@ class _Model:
     t_cam_body: Tensor   # [3], metres
 
     def moved(self, step: Tensor) -> '_Model':
-        """step [13]: log scale, rotation, translation, then rotation and translation of the mount."""
+        """step [13]: log scale, rotation, translation, then rotation and translation of the mount.
+
+        Where nothing fits, the scale shrinks again and again; it must not vanish.
+        """
         c = self.change
-        change = replace(c, scale=c.scale * math.exp(step[0].item()), rotation=so3_exp(step[1:4]) @ c.rotation,
+        scale = (math.log(c.scale) + step[0]).clamp(-_MOST_LOG_SCALE, _MOST_LOG_SCALE).exp().item()
+        change = replace(c, scale=scale, rotation=so3_exp(step[1:4]) @ c.rotation,
                          translation=c.translation + step[4:7])
         return _Model(change, nearest_rotation(self.R_cam_body @ so3_exp(step[7:10])), self.t_cam_body + step[10:])
 
@@ -51,17 +58,20 @@ class Alignment:
     residuals_m: Tensor      # [N, 3] along the trajectory's axes
     residuals_deg: Tensor    # [N, 3] about them
     used: Tensor             # [N] bool: the others contradict the rest
+    sd: Tensor               # [7] of the same as the covariance, by this or by the movement that both saw, whichever knows less
 
     def describe(self) -> str:
         """How well it fits, for the user."""
         rms_m = self.residuals_m[self.used].square().mean(0).sqrt()
         rms_deg = self.residuals_deg[self.used].square().mean(0).sqrt()
-        turn = torch.rad2deg(self.covariance.diagonal()[1:4].sum().sqrt()).item()
-        sd_m = self.covariance.diagonal()[4:7].sum().sqrt().item()
+        turn_deg, along_m, height_m = self.sd[1:4].norm().rad2deg().item(), self.sd[4:6].norm().item(), self.sd[6].item()
+        is_open = max(along_m, height_m) > _OPEN_M
         return (f'{int(self.used.sum())} of {len(self.used)} poses fit to {rms_m.norm():.3f} m RMS (x {rms_m[0]:.3f}, '
                 f'y {rms_m[1]:.3f}, z {rms_m[2]:.3f}) and {rms_deg.norm():.2f} degrees (roll {rms_deg[0]:.2f}, pitch '
                 f'{rms_deg[1]:.2f}, yaw {rms_deg[2]:.2f}); scale {self.change.scale:.5f} +- '
-                f'{100 * self.change.scale_sd:.2g} %; the frame is known to {sd_m:.3f} m and {turn:.2f} degrees')
+                f'{100 * self.change.scale_sd:.2g} %; the frame is known to {along_m:.3f} m along the floor, {height_m:.3f} m in height '
+                f'and {turn_deg:.2f} degrees' + is_open * ('. WARNING: that leaves much open: record /tf_static from the body '
+                                                       'whose poses these are to the camera, or drive farther, with curves'))
 
 
 def align(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, with_scale: bool, source: str) -> Alignment:
@@ -80,11 +90,11 @@ def align(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, with
     if not radius_m > 1e-3:
         raise AprlocError(f'the trajectory stays within {radius_m:.4f} m: it says nothing about the frame; drive farther')
     free = _fitted(T_map_cam, T_new_body, T_cam_body, True, source)
-    _check(free, radius_m)
-    if with_scale:
-        return free
-    _check_scale(free)
-    rigid = _fitted(T_map_cam, T_new_body, T_cam_body, False, source)
+    rigid = free if with_scale else _fitted(T_map_cam, T_new_body, T_cam_body, False, source)
+    if _off_m(free) <= _off_m(rigid):   # else it went astray where the drive does not tell the scale from the mount
+        _check(free, radius_m)
+        if not with_scale:
+            _check_scale(free)
     _check(rigid, radius_m)
     return rigid
 
@@ -96,15 +106,37 @@ def _fitted(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, wi
     precision = torch.tensor([0.0 if with_scale else math.inf] + tilt + [0.0] * 4 + mount, dtype=torch.float64)
     clusters = torch.arange(len(T_map_cam)) // max(1, min(_TOGETHER, len(T_map_cam) // _CLUSTERS))
     fit = robust_fit(start, lambda model: _terms(model, T_map_cam, T_new_body), _Model.moved, precision, clusters, 1e-5)
-    return _alignment(fit, with_scale, source)
+    return _alignment(fit, _agreed_covariance(fit, T_map_cam, T_new_body, precision), with_scale, source)
 
 
-def _alignment(fit: RobustFit, with_scale: bool, source: str) -> Alignment:
+def _agreed_covariance(fit: RobustFit, T_map_cam: Tensor, T_new_body: Tensor, precision: Tensor) -> Tensor:
+    """[13, 13] of the step, from the information of the movement that the map and the trajectory agree on.
+
+    Noise of the poses is in the Jacobians too, and looks like movement: round a circle the mount takes any turn of the frame
+    up, yet each noisy pose seems to speak against that. The Jacobians at the map's poses and those at the trajectory's have
+    noise of their own each, so that their product holds none of it on the mean (instrumental variables).
+    """
+    model, free = fit.state, torch.isfinite(precision)
+    R_new_cam = T_new_body[:, :3, :3] @ model.R_cam_body.T
+    p_new_cam = T_new_body[:, :3, 3] - R_new_cam @ model.t_cam_body
+    c = model.change
+    again = pose(c.rotation.T @ R_new_cam, (p_new_cam - c.translation) @ c.rotation / c.scale)
+    both = sum((J * w[:, None, None]).flatten(0, 1).T @ K.flatten(0, 1) / sigma ** 2 for (_, J), (_, K), w, sigma in
+               zip(_terms(model, T_map_cam, T_new_body), _terms(model, again, T_new_body), fit.weights, fit.sigmas))
+    values, vectors = torch.linalg.eigh(((both + both.T) / 2)[free][:, free])
+    information = vectors @ torch.diag(values.clamp_min(0)) @ vectors.T + torch.diag(precision[free])
+    covariance = torch.zeros_like(both)
+    covariance[free.outer(free)] = torch.linalg.pinv(information, hermitian=True).flatten()
+    return covariance
+
+
+def _alignment(fit: RobustFit, agreed: Tensor, with_scale: bool, source: str) -> Alignment:
     model, covariance = fit.state, fit.covariance[:7, :7]
     sd = covariance[0, 0].sqrt().item() if with_scale else 0.0
     along, height, tilt, heading = fit.residuals
     return Alignment(replace(model.change, scale_sd=sd, source=source), model.R_cam_body, model.t_cam_body, covariance,
-                     torch.cat([along, height], 1), torch.rad2deg(torch.cat([tilt, heading], 1)), fit.weights[0] > 0.05)
+                     torch.cat([along, height], 1), torch.rad2deg(torch.cat([tilt, heading], 1)), fit.weights[0] > 0.05,
+                     torch.maximum(covariance.diagonal(), agreed.diagonal()[:7]).sqrt())
 
 
 def _terms(model: _Model, T_map_cam: Tensor, T_new_body: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -176,14 +208,23 @@ def _radius(T: Tensor) -> float:
     return (T[:, :3, 3] - T[:, :3, 3].median(0).values).norm(dim=1).median().item()
 
 
+def _off_m(found: Alignment) -> float:
+    return found.residuals_m.norm(dim=1).median().item()
+
+
 def _check(found: Alignment, radius_m: float) -> None:
-    off_m = found.residuals_m.norm(dim=1).median().item()
+    off_m = _off_m(found)
     off_deg = found.residuals_deg.norm(dim=1).median().item()
     if not (off_m <= _MOST_OF_RADIUS * radius_m and off_deg <= _MOST_DEG):
         raise AprlocError(f'the trajectory does not fit the map: half of the poses are off by more than {off_m:.3f} m or '
                           f'{off_deg:.1f} degrees, on a way of radius {radius_m:.2f} m; is it of this place and of these '
                           'images, and in the right unit?')
-    doubt_deg = math.degrees(found.covariance.diagonal()[1:4].max().sqrt().item())
+    agreeing = int(found.used.sum())
+    if agreeing < _FEWEST_AGREEING * len(found.used):
+        raise AprlocError(f'the trajectory is not of one frame: {agreeing} of {len(found.used)} poses fit the map in one way, the '
+                          f'others do not (at least {_FEWEST_AGREEING:.0%} must); give the part of it that is, after the last time '
+                          'it was set anew')
+    doubt_deg = found.sd[1:4].max().rad2deg().item()
     if not doubt_deg <= _MOST_DOUBT_DEG:
         raise AprlocError(f'too little movement: the frame is only known to {doubt_deg:.1f} degrees (at most '
                           f'{_MOST_DOUBT_DEG:g}); drive farther, with turns')

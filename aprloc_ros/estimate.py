@@ -44,5 +44,6 @@ def why_rejected(refined: Refined, status: str, score: float, took_ms: float) ->
     if refined.status == OUT_OF_TIME:
         return OUT_OF_TIME, f'after {took_ms:.0f} ms: raise refine_ms, or a faster device'
     if refined.cut_short:
-        return refined.status, f'after {refined.iterations}: raise refine_iterations'
+        return refined.status, (f'after {refined.iterations} the pose still moves: the map does not show what is in the image, or '
+                                f'the parameter refine_iterations is set too low')
     return UNSURE, f'the map does not believe its own answer, of score {score:.3f}'

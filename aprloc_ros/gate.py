@@ -117,7 +117,7 @@ class Gate:
         """What that means, in words."""
         risk = self.risk(max_wrong_share)
         if risk is None:
-            return 'the map is of an older version and promises nothing; aprloc calibrate it'
+            return 'the map is of an older version and promises nothing; aprloc calibrate NAME --data DRIVE'
         confidence, most = risk.confidence(max_wrong_share), self.risks[0].answered
         doubt = '' if confidence >= CONFIDENCE else ': too few calibration frames for more'
         first_poses = 'no first pose' if self.promising(max_wrong_share).keep == 1 else 'first poses that are as sure'

@@ -12,8 +12,8 @@ def check_intrinsics(camera: Camera, where: str):
     size = f'{camera.width}x{camera.height}'
     if not (0 <= camera.cx <= camera.width - 1 and 0 <= camera.cy <= camera.height - 1):
         raise AprlocError(f'{where} has its principal point at {camera.cx:.6g}, {camera.cy:.6g}, outside the {size} '
-                          f'image; are the intrinsics of a larger image? scale them to this one, or give its width and height '
-                          f'with them')
+                          f'image; are the intrinsics of a larger image? say its width and height with them (with --camera: by a '
+                          f'camera.yaml of ROS), or scale them to this one')
     if max(camera.cx, camera.cy) <= 1 < min(camera.width, camera.height) / 8:
         raise AprlocError(f'{where} has its principal point at {camera.cx:.6g}, {camera.cy:.6g} of {size}; it must be '
                           f'in pixels, not a share of the image')

@@ -3,6 +3,7 @@
 import base64
 import csv
 import json
+import shlex
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -113,7 +114,7 @@ def read_track(path: Path) -> Track:
         path = found[0]
     if not path.exists():
         raise AprlocError(f'{path}: there is no such report, replay or TUM file; make one with: aprloc replay BAG --map NAME '
-                          f'--out {path}')
+                          f'--out {shlex.quote(str(path))}')
     read = _read_csv if path.suffix == '.csv' else _read_tum
     try:
         track = read(path)

@@ -65,7 +65,8 @@ def start(context: LaunchContext) -> list[Action]:
     launch_checks.check_names(given('namespace'), **topics)
     launch_checks.check_frame_prefix(given('frame_prefix'))
     parameters_file = Path(given('params_file')).expanduser()
-    find_map(given('map'), launch_checks.map_dir_in(launch_checks.read_parameters_file(parameters_file)))
+    node = f'/{given("namespace").strip("/")}/relocalize'.replace('//', '/')
+    find_map(given('map'), launch_checks.map_dir_in(launch_checks.read_parameters_file(parameters_file, node)))
     if given('rviz') == 'true':
         launch_checks.check_rviz(RVIZ_CONFIG)
     tf = [('/tf', given('tf')), ('/tf_static', f'{given("tf")}_static')]

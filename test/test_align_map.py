@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from court_fixtures import held_out_drive
-from drive_fixtures import COUNT, FRAME, DriveBag, picture, stamp
+from drive_fixtures import COUNT, FRAME, DriveBag, base_pose, picture, stamp
+from scipy.spatial.transform import Rotation
 
 from aprloc_ros import cli
 from aprloc_ros.catalogue import FILE_NAME
@@ -129,6 +131,26 @@ def test_an_image_that_is_cut_off_is_left_out_and_said(tmp_path):
         photos, _ = align_map._of_bag(recording, 'tf')
         assert len(list(photos.chosen(torch.arange(COUNT)))) == COUNT - 1
         assert any(f'1 of {COUNT} images cannot be used' in note for note in recording.notes)
+
+
+@pytest.mark.parametrize('pans', [False, True])
+def test_a_camera_that_pans_on_the_robot_goes_a_way_of_its_own(tmp_path, pans):
+    def T_base_cam(index):
+        turn = np.eye(4)
+        turn[:3, :3] = Rotation.from_rotvec([0, 0.2 * index * pans, 0]).as_matrix()
+        return T_BASE_CAM.numpy() @ turn
+    with DriveBag(tmp_path / 'bag') as made:
+        made.images()
+        made.info()
+        for index in range(COUNT):
+            made.pose('/robot', stamp(index), base_pose(stamp(index)), 'Odometry', child='base_link')
+            made.transform('/tf', 'base_link', FRAME, T_base_cam(index), stamp(index))
+    with open_recording(tmp_path / 'bag') as recording:
+        _, way = align_map._of_bag(recording, '/robot')
+    poses, known = way.at(way.trajectory.stamps_s)
+    expected = np.stack([base_pose(stamp(index)) @ T_base_cam(index) for index in range(COUNT)])
+    assert known.all()
+    np.testing.assert_allclose((poses @ np.linalg.inv(way.T_cam_body)).numpy(), expected, atol=1e-6)
 
 
 def test_capture_yaml_chooses_among_the_images_of_a_bag(tmp_path):

@@ -8,7 +8,7 @@ import torch
 
 from aprloc_ros.alignment import align
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import invert, pose, pose_errors, so3_exp
+from aprloc_ros.geometry import invert, pose, pose_errors, se3_exp, so3_exp
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.place.drive import COURSES, plan_drive
 
@@ -104,6 +104,45 @@ def test_what_does_not_fit_is_refused(cameras):
         align(old[:1].repeat(50, 1, 1), bodies[:1].repeat(50, 1, 1), None, False, 'test')
     with pytest.raises(AprlocError, match='takes 10 or more'):
         align(old[:9], bodies[:9], None, False, 'test')
+
+
+@pytest.mark.parametrize('wrong', ['mirrored', 'inverse'])
+def test_poses_that_no_turn_explains_do_not_fit_whatever_the_scale(cameras, wrong):
+    bodies, mirror = cameras @ invert(T_BASE_CAM), torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64))
+    trajectory = mirror @ in_the_plane(bodies, 0.0, 0.0, 0) @ mirror if wrong == 'mirrored' else invert(bodies)
+    for with_scale in (False, True):
+        with pytest.raises(AprlocError, match='does not fit the map'):
+            align(back(RIGID, cameras), trajectory, invert(T_BASE_CAM), with_scale, 'test')
+
+
+@pytest.mark.parametrize('cut', [70, 80])
+def test_a_trajectory_that_was_set_anew_half_way_is_of_no_frame(cameras, cut):
+    trajectory = (cameras @ invert(T_BASE_CAM)).clone()
+    trajectory[cut:] = pose(so3_exp(torch.tensor([0.0, 0.0, 1.0])).double(), torch.tensor([20.0, 3.0, 0.0]).double()) @ trajectory[cut:]
+    with pytest.raises(AprlocError, match=f'{max(cut, 150 - cut)} of 150 poses fit the map in one way'):
+        align(back(RIGID, cameras), trajectory, invert(T_BASE_CAM), False, 'test')
+
+
+@pytest.mark.parametrize('mount, is_open', [(None, True), (invert(T_BASE_CAM), False)])
+def test_a_frame_whose_height_nothing_tells_is_said_to_be_open(cameras, mount, is_open):
+    old = back(Similarity(1.0, so3_exp(torch.tensor([0.0, 0.0, 2.0], dtype=torch.float64)), RIGID.translation, 0.0, ''), cameras)
+    found = align(old, in_the_plane(cameras @ invert(T_BASE_CAM), 0.05, math.radians(1), 3), mount, False, 'test')
+    assert (found.sd[6] > 0.1) == is_open == ('WARNING' in found.describe())
+
+
+@pytest.mark.parametrize('noise_m', [0.0, 0.02])
+def test_a_circle_without_a_mount_leaves_every_turn_of_the_frame_open(noise_m):
+    """A frame turned about its middle is a camera that sits elsewhere on the robot: of that a circle of 2 m tells nothing, and
+    who takes a mount of one metre and one radian for usual knows the turn to 1 / sqrt(1 + 2^2) radians.
+    """
+    angle = 0.1 * torch.arange(200, dtype=torch.float64)
+    zero = torch.zeros_like(angle)
+    bodies = pose(so3_exp(torch.stack([zero, zero, angle + math.pi / 2], 1)), torch.stack([2 * angle.cos(), 2 * angle.sin(), zero], 1))
+    seen = bodies @ T_BASE_CAM @ se3_exp(torch.tensor([0.002] * 3 + [2e-4] * 3).double() * noise(200, 6))
+    with pytest.raises(AprlocError, match=r'too little movement: the frame is only known to 2\d\.\d degrees'):
+        align(seen, in_the_plane(bodies, noise_m, noise_m / 3, 1), None, False, 'test')
+    known = align(seen, in_the_plane(bodies, noise_m, noise_m / 3, 1), invert(T_BASE_CAM), False, 'test')
+    assert known.sd[1:4].max() < 2e-3
 
 
 def test_a_straight_way_without_a_mount_leaves_too_much_open(cameras):

@@ -73,7 +73,7 @@ MAY_IMPORT = {
     'initial_pose': MESSAGES,
     'transforms': MESSAGES,
     'odometry': MESSAGES | {'stamp_order', 'transforms'},
-    'inputs': {'camera_infos', 'clocks', 'errors', 'listener', 'message_fields', 'odometry', 'parameters'},
+    'inputs': {'camera_info', 'camera_infos', 'clocks', 'errors', 'listener', 'message_fields', 'odometry', 'parameters'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
     'rate': set(), 'geopose': MESSAGES | {'geodesy'},
     'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'decoding', 'geopose', 'localizer', 'odometry',

@@ -1,6 +1,7 @@
 """Bags that come back as they went in, in the types of a real distribution."""
 
 import os
+import shlex
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from aprloc_ros.recordings.bag_images import choose_topics, read_images
 from aprloc_ros.recordings.bag_messages import header, pose_message
 from aprloc_ros.recordings.bags import BagFrame, frame_stamps_ns, new_bag, read_raw, write_bag
 from aprloc_ros.recordings.recording import open_recording
+from aprloc_ros.recordings.repair import repair
 from aprloc_ros.recordings.truth import read_poses
 
 CAMERA_FIELDS = 37, 23, 30.5, 31.5, 18.25, 11.75, 'opencv'
@@ -151,3 +153,14 @@ def test_a_bag_replaces_a_bag_and_nothing_else(tmp_path, bag):
     with pytest.raises(AprlocError, match='exists already'), new_bag(tmp_path / 'notes', replaces=True):
         pass
     assert (tmp_path / 'notes/mine.txt').is_file()
+
+
+def test_the_command_that_may_mend_a_bag_can_be_typed_whatever_its_name(tmp_path):
+    folder = tmp_path / "my drive; it's mine"
+    folder.mkdir()
+    (folder / 'a.mcap').write_bytes(b'\x89MCAP0\r\n' + b'half')
+    (folder / 'b.bag.active').write_bytes(b'half')
+    for bag, words in ((folder / 'a.mcap', ['mcap', 'recover', f'{folder}/a.mcap', '-o', f'{folder}/recovered.mcap']),
+                       (folder / 'b.bag.active', ['rosbag', 'reindex', f'{folder}/b.bag.active', '&&', 'mv',
+                                                  f'{folder}/b.bag.active', f'{folder}/b.bag'])):
+        assert shlex.split(repair(bag)) == words

@@ -9,10 +9,13 @@ import torch
 from tiny_map import CAMERA
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
+from builtin_interfaces.msg import Time
 from ros_peer import PIXELS, camera_info_message, image_message
+from test_node_tf import odometry_message
 
 from aprloc_ros.geometry import adjoint, se3_exp
 from aprloc_ros.ros.frames import Setup, read_picture
+from aprloc_ros.ros.odometry import OdometryBuffer
 from aprloc_ros.ros.parameters import NodeParameters
 from aprloc_ros.tracking.answer import FrameRejected, answer_picture
 from aprloc_ros.tracking.tracker import Tracker, TrackingOptions
@@ -46,7 +49,30 @@ def answer_to(localizer, start=None):
     tracker = Tracker(TrackingOptions(confirmations=1))
     if start is not None:
         tracker.expect(start, 100 * torch.eye(6, dtype=torch.float64))
-    return answer_picture(picture(localizer), 7.0, None, localizer, tracker)
+    return answer_picture(picture(localizer), 7.0, lambda: None, localizer, tracker)
+
+
+def test_odometry_that_comes_while_an_image_is_answered_is_what_the_answer_is_judged_by():
+    """Between two messages, at a stamp after all that had come when the image came."""
+    buffer, tracker, localizer = OdometryBuffer('base_link'), Tracker(TrackingOptions(confirmations=1)), Localizer()
+
+    def send(time_s):
+        buffer.add(odometry_message(se3_exp(torch.tensor([time_s ** 2, 0.0, 0.0, 0.0, 0.0, 0.0])).numpy(), round(time_s * 1e9)))
+
+    def localize(*asked, **options):
+        send(7.05)
+        return localizer.localize(*asked, **options)
+    for time_s in (6.85, 6.95):
+        send(time_s)
+    heard, stamp = [], Time(sec=7)
+
+    def T_odom_base():
+        heard.append(buffer.at(stamp).T_odom_base)
+        return heard[-1]
+    answer_picture(picture(localizer), 7.0, T_odom_base, SimpleNamespace(localize=localize), tracker)
+    x_m = [T[0, 3].item() for T in heard]
+    assert x_m == pytest.approx([6.95 ** 2 + 0.05 * (6.95 + 6.85), (6.95 ** 2 + 7.05 ** 2) / 2])
+    torch.testing.assert_close(tracker._belief.T_odom_base, heard[-1])
 
 
 def test_a_start_goes_to_the_camera_and_the_answer_comes_back_to_the_base():

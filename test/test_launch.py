@@ -1,6 +1,7 @@
 """The launch files, against stand-ins of launch's own classes, so that they are tested wherever Python is."""
 
 import os
+import re
 import runpy
 import sys
 import types
@@ -241,12 +242,31 @@ def test_a_map_that_is_not_there_is_one_line_that_says_how_to_build_it(started, 
         started('relocalize', map='../tiny')
 
 
-@pytest.mark.parametrize('text', [
-    '/**:\n  ros__parameters:\n    map_dir: {}\n', 'relocalize:\n  ros__parameters: {{map_dir: {}}}\n',
-    'robot:\n  other:\n    ros__parameters: {{rate: 3}}\n  relocalize:\n    ros__parameters:\n      map_dir: {}\n'])
-def test_maps_are_also_looked_for_where_the_parameter_file_says(started, tiny_map, tmp_path, text):
+@pytest.mark.parametrize('namespace, text', [
+    ('', '/**:\n  ros__parameters:\n    map_dir: {}\n'), ('', 'relocalize:\n  ros__parameters: {{map_dir: {}}}\n'),
+    ('robot', 'robot:\n  other:\n    ros__parameters: {{rate: 3}}\n  relocalize:\n    ros__parameters:\n      map_dir: {}\n')])
+def test_maps_are_also_looked_for_where_the_parameter_file_says(started, tiny_map, tmp_path, namespace, text):
     (tmp_path / 'mine.yaml').write_text(text.format(tiny_map.parent))
-    assert len(started('relocalize', map='tiny', params_file=str(tmp_path / 'mine.yaml'))) == 1
+    assert len(started('relocalize', map='tiny', namespace=namespace, params_file=str(tmp_path / 'mine.yaml'))) == 1
+
+
+# As rcl of Kilted takes them: tried with a node of each name.
+NAMES = {'relocalize': (True, False), '/relocalize': (True, False), '/**': (True, True), '/*/relocalize': (False, True),
+         '/robot1/relocalize': (False, True), 'robot1/relocalize': (False, True), '/**/relocalize': (True, True),
+         '/robot1/**': (False, True), '/*': (True, False)}
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_parameters_that_ros_would_not_give_to_the_node_start_nothing(started, maps, tmp_path, name):
+    path = tmp_path / 'mine.yaml'
+    path.write_text(f"'{name}': {{ros__parameters: {{publish_tf: none}}}}")
+    for namespace, is_its in zip(('', 'robot1'), NAMES[name], strict=True):
+        if is_its:
+            assert len(started('relocalize', map='tiny', namespace=namespace, params_file=str(path))) == 1
+            continue
+        node = f'/{namespace}/relocalize'.replace('//', '/')
+        with pytest.raises(AprlocError, match=rf'has parameters of /{re.escape(name.lstrip("/"))}, none of {node}: write /\*\* or {node} '):
+            started('relocalize', map='tiny', namespace=namespace, params_file=str(path))
 
 
 def test_a_parameter_file_without_parameters_is_fine(started, maps, tmp_path):

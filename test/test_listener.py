@@ -8,11 +8,14 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='ROS is not installed')
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
+from aprloc_ros.ros.inputs import Inputs
 from aprloc_ros.ros.listener import Listener
+from aprloc_ros.ros.parameters import NodeParameters
 
 PATIENCE_S = 300.0
 RELIABLE, BEST_EFFORT = (QoSProfile(depth=1, reliability=r) for r in (ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT))
@@ -108,6 +111,32 @@ def test_the_publisher_offers_less_than_is_asked_for(nodes, topic):
     assert 'set the parameter reliability to best_effort' in said(listener, 'offers another QoS')
     camera.destroy_publisher(publisher)
     listener.close()
+
+
+@pytest.mark.parametrize('required', [True, False])
+def test_camera_info_of_zeros_counts_for_none_where_none_is_required(nodes, monkeypatch, required):
+    """So that the map's camera is taken, as who reads that this camera is not calibrated is told to do."""
+    class Heard:
+        def __init__(self, node, what, message_type, topic, on_message, qos):
+            if what == 'camera_info':
+                said.append(on_message)
+    said = []
+    monkeypatch.setattr('aprloc_ros.ros.inputs.Listener', Heard)
+    inputs = Inputs(nodes[0], NodeParameters(require_camera_info=required), None, print)
+    for k, is_taken in ((252.0, True), (0.0, required), (252.0, True)):
+        message = CameraInfo(k=[k, 0.0, 16.0, 0.0, k, 12.0, 0.0, 0.0, float(k > 0)])
+        said[0](message)
+        assert inputs.camera_info(Header()) is (message if is_taken else None)
+
+
+def test_what_was_latched_before_somebody_listened_is_told(nodes, topic):
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    publisher = nodes[1].create_publisher(Image, topic, latched)
+    publisher.publish(Image())
+    listener = Listener(nodes[0], 'image', Image, topic, print, BEST_EFFORT)
+    said(listener, 'camera latches it, and may have said it before this node listened')
+    listener.close()
+    nodes[1].destroy_publisher(publisher)
 
 
 def test_what_was_heard_is_no_silence_until_it_ends(nodes, topic):

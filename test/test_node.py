@@ -1,6 +1,7 @@
 """The real node in its own process over real DDS: its lifecycle, its load, its end, and what it survives."""
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tiny_map import CAMERA
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
 from ros_peer import (
+    LINE,
     PATIENCE_S,
     PIXELS,
     assert_answers,
@@ -106,6 +108,17 @@ def test_a_map_that_was_moved_since_is_loaded_anew_when_the_node_becomes_active(
     peer.wait_for_diagnostic(lambda s: 'cannot activate: no map tiny in' in s.message, 'an error')
     gone.rename(tmp_path / 'maps/tiny')
     assert peer.transition('activate')
+
+
+def test_an_old_pose_is_not_handed_to_amcl(run, peer):
+    """A robot that was asked once may have gone anywhere since."""
+    run('from aprloc_ros.ros import stream; stream._OLDEST_GUESS_S = 0.5' + LINE, mode='one_shot')
+    peer.wait_until_active()
+    peer.publish('camera_info', camera_info_message(CAMERA))
+    assert peer.trigger('relocalize', lambda: peer.publish('image', image_message(PIXELS, next_stamp()))).success
+    said = [peer.trigger('publish_initialpose')]
+    peer.wait_for(lambda: not said.append(peer.trigger('publish_initialpose')) and not said[-1].success, 'a refusal')
+    assert re.fullmatch(r'the last pose is \d+ s old: there is no pose to publish; wait, or call .*/relocalize', said[-1].message)
 
 
 def test_lifecycle(run, peer):

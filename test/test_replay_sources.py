@@ -263,7 +263,14 @@ def test_odometry_is_read_between_its_messages(tmp_path, storage):
 def test_what_moves_in_the_map_or_moves_something_else_or_is_the_truth_is_no_odometry(tmp_path):
     path = make_bag(tmp_path, 'mcap', drives('/in_map', frame='map'), drives('/arm', child='gripper'), drives('/slam/odom'))
     assert odometry(path, truth='slam/odom') is None
-    assert odometry(path).topic == '/slam/odom' and odometry(path, 'arm').topic == '/arm'
+    assert odometry(path).topic == '/slam/odom' == odometry(path, 'slam/odom').topic
+
+
+@pytest.mark.parametrize('frame, child', [('odom', 'gripper'), ('odom', ''), ('map', 'base_link')])
+def test_odometry_that_a_node_would_refuse_is_refused_where_it_is_named(tmp_path, frame, child):
+    path = make_bag(tmp_path, 'mcap', drives('/wheels', frame, child))
+    with pytest.raises(AprlocError, match=f"/wheels is of '{child}' in '{frame}'; odometry is to be of --base-frame 'base_link'"):
+        odometry(path, 'wheels')
 
 
 def test_two_odometries_need_a_choice(tmp_path):

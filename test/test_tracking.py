@@ -203,6 +203,18 @@ def test_a_pose_that_somebody_gives_wrongly_is_overruled():
     assert reasons == ['jump'] * EXACT.lost_after_rejections + ['unconfirmed', '']
 
 
+@pytest.mark.parametrize('guess', [None, ELSEWHERE], ids=['silent', 'extrapolated'])
+def test_odometry_that_was_late_when_a_frame_began_counts_as_it_is_when_the_answer_is_there(guess):
+    robot = localized()
+    for _ in range(5):
+        robot.drive()
+        attempt = robot.tracker.begin(robot.time_s, None if guess is None else robot.T_odom_base @ guess)
+        attempt = replace(attempt, T_odom_base=robot.T_odom_base)
+        assert robot.tracker.judge(attempt, robot.T_map_base, COVARIANCE).accepted
+    robot.drive()
+    torch.testing.assert_close(robot.tracker.begin(robot.time_s, robot.T_odom_base).start, robot.T_map_base)
+
+
 def test_a_search_overtakes_the_frame_in_hand():
     robot = localized()
     robot.drive()

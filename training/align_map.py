@@ -32,6 +32,7 @@ _IMAGES = 200      # that are localised, evenly over those that the trajectory k
 _GAP_S = 0.5       # longest pause between two poses that is interpolated
 _NEAR_S = 0.02     # AMCL speaks seldom: an image so near to one of its poses was taken there
 _BASE = 'base_link'
+_STILL = 1e-6       # of a mount, in metres or of its rotation matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,5 +187,11 @@ def _way_of_bag(recording: Recording, to: str, frame: str, stamps_s: Iterable[fl
     body = body or (_BASE if planar(trajectory.T_a_b) else '')
     if not (body and tree.connects(body, frame)):
         return _Way(f'trajectory {to}', trajectory, None)
-    T_body_cam, mounted = tree.lookup(body, frame, trajectory.stamps_s[:1], _GAP_S)
-    return _Way(f'trajectory {to} of {body}', trajectory, invert(T_body_cam)[0] if mounted.all() else None)
+    T_body_cam, mounted = tree.lookup(body, frame, trajectory.stamps_s, _GAP_S)
+    if not mounted.any():
+        return _Way(f'trajectory {to}', trajectory, None)
+    mounts = T_body_cam[mounted]
+    if torch.allclose(mounts, mounts[:1], rtol=0, atol=_STILL):
+        return _Way(f'trajectory {to} of {body}', trajectory, invert(mounts[0]))
+    moved = Trajectory(trajectory.stamps_s[mounted], trajectory.T_a_b[mounted] @ mounts)   # it pans or tilts: the camera's own way
+    return _Way(f'trajectory {to} of {body}, on which {frame} moves', moved, torch.eye(4, dtype=torch.float64))

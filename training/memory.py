@@ -40,8 +40,9 @@ def known_drives(manifest: Manifest, captures: Sequence[Capture]) -> tuple[Memor
     is_old = [content_hash(drive) in manifest.data.hashes for drive in drives]
     old, new = ([drive for drive, known in zip(drives, is_old) if known is wanted] for wanted in (True, False))
     if len(new) != 1:
-        names = ', '.join(capture.name for capture in new) or 'none of those given is'
-        raise AprlocError(f'one drive at a time is new to a map, not {len(new)} ({names}); --data with one that did not teach it')
+        names = ', '.join(capture.name for capture in new) or 'all of them taught it'
+        raise AprlocError(f'one drive at a time extends a map; of those given {len(new)} are new to it ({names}): give one that did '
+                          'not teach it, and with it any that did')
     if not old:
         return None, new[0]
     splits = [calibration_split(capture.train, capture.name) for capture in old]

@@ -21,6 +21,12 @@ def names_rectified(topic: str) -> bool:
     return topic.removesuffix('/compressed').rpartition('/')[2].startswith('image_rect')
 
 
+def is_calibrated(info, rectified: bool = False) -> bool:
+    """Whether it has focal lengths: drivers publish zeros for a camera that nobody has calibrated."""
+    name, fy = ('P', 5) if rectified else ('K', 4)
+    return bool(_field(info, name)[0] and _field(info, name)[fy])
+
+
 def camera_from_info(info, rectified: bool = False) -> Camera:
     """The camera of the image that comes with this CameraInfo, its binning and region of interest applied.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_messages import ODOMETRY
 from aprloc_ros.recordings.recording import Recording
 from aprloc_ros.recordings.trajectory import Trajectory
@@ -30,10 +31,14 @@ def find_odometry(recording: Recording, name: str | None, base_frame: str, map_f
     """The topic of that name, else the only one that moves base_frame in a frame that is not the map's; None: there is none.
 
     truth: the topic that the poses are scored against, which must not help to find them. Raises AprlocError for a name that
-    is not there, and where several could be meant.
+    is not there, for one of another body or in the map's own frame, as the node refuses it, and where several could be meant.
     """
     if name:
         topic = recording.named(name, (ODOMETRY,), 'odometry topic')
+        first = recording.first(topic).body
+        if not _moves(first, base_frame, map_frame):
+            raise AprlocError(f'{topic} is of {first.child_frame_id[:80]!r} in {first.header.frame_id[:80]!r}; odometry is to be of '
+                              f'--base-frame {base_frame!r}, in another frame than the map\'s {map_frame!r}')
         return Odometry(topic, read_topic(recording, topic)[0])
     found = [topic for topic in recording.counts(ODOMETRY)
              if topic.strip('/') != (truth or '').strip('/') and _moves(recording.first(topic).body, base_frame, map_frame)]

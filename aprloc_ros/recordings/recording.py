@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,13 +136,13 @@ def _bag(path: Path) -> Path:
             raise AprlocError(f'{path}: images, not a bag; localise one with aprloc localize IMAGE --map NAME, score those '
                               'with poses with aprloc evaluate NAME --data PATH')
         if len(files) != 1:
-            parts = f' (or, if they are parts of one recording, try "ros2 bag reindex {path}")' if files else ''
+            parts = f' (or, if they are parts of one recording, try "ros2 bag reindex {shlex.quote(str(path))}")' if files else ''
             raise AprlocError(f'{path}: not a readable bag: no metadata.yaml and {len(files)} files of '
                               f'{", ".join(SUFFIXES)}; name a bag{parts}')
         return _bag(files[0])
     if path.suffix.lower() in _FILMS:
-        raise AprlocError(f'{path}: a video, not a bag; aprloc pose {path} --out CAPTURE finds the poses of its frames, aprloc build NAME '
-                          f'--data CAPTURE makes a map of them and aprloc evaluate NAME --data CAPTURE scores those held out')
+        raise AprlocError(f'{path}: a video, not a bag; aprloc pose {shlex.quote(str(path))} --out CAPTURE finds the poses of its '
+                          f'frames, aprloc build NAME --data CAPTURE makes a map of them and aprloc evaluate NAME --data CAPTURE scores those held out')
     if path.is_file() and path.suffix not in SUFFIXES and is_bag_file(path):
         raise AprlocError(f'{path}: not a readable bag: its recording was not ended; try "{repair(path)}"')
     if path.is_file() and path.suffix not in SUFFIXES:

@@ -10,6 +10,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.recordings.camera_info import is_calibrated
 from aprloc_ros.recordings.camera_infos import CameraInfos
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.ros.clocks import THROTTLED
@@ -65,12 +66,14 @@ class Inputs:
 
     def camera_info(self, image: Header) -> CameraInfo | None:
         """That of an image's stamp, else the newest; waits for the very first where one is needed. Raises AprlocError if it
-        does not come.
+        does not come. None, for the map's own camera, where none is needed and none has come, or one of no calibration.
         """
         if self._parameters.require_camera_info and not self._has_camera_info.wait(_CAMERA_INFO_WAIT_S):
             raise AprlocError(f'none has arrived: {self._camera_info_topic.silence()}; publish it, or set the parameter '
                               'require_camera_info to false to use the camera of the map')
         info = self._camera_infos.of(stamp_ns(image.stamp), self._camera_info)
+        if info and not (self._parameters.require_camera_info or is_calibrated(info, self._parameters.rectified)):
+            return None
         theirs, its = (header.frame_id.strip('/')[:80] for header in (image, info.header if info else image))
         if theirs and its and theirs != its:
             self._node.get_logger().warning(f'the images are of the frame {theirs!r}, camera_info of {its!r}: another camera\'s?',

@@ -5,6 +5,7 @@ Whatever is wrong raises AprlocError, of one line.
 
 import difflib
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -71,8 +72,11 @@ def read_rate(text: str) -> float:
     return rate
 
 
-def read_parameters_file(path: Path) -> list[dict]:
-    """Every block of ros__parameters of a YAML file of parameters, for whichever name of the node."""
+def read_parameters_file(path: Path, node: str) -> list[dict]:
+    """Every block of ros__parameters of a YAML file that is the node's, by its full name such as /robot1/relocalize.
+
+    A file that has parameters of others alone is refused: ROS would start the node with its defaults, without a word.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding='utf-8'))
     except OSError as error:
@@ -82,13 +86,17 @@ def read_parameters_file(path: Path) -> list[dict]:
         line = f'line {mark.line + 1}: ' if mark else ''
         raise AprlocError(f'params_file:={path}: not YAML: {line}{getattr(error, "problem", None) or _first_line(error)}'
                           ) from None
-    blocks = list(_blocks(tree))
+    blocks = list(_blocks(tree, ''))
     if tree is not None and not blocks:
         raise AprlocError(f'params_file:={path}: names no parameters; it must hold NODE: ros__parameters: NAME: VALUE')
-    for block in blocks:
+    for _, block in blocks:
         if not isinstance(block, dict):
             raise AprlocError(f'params_file:={path}: ros__parameters must be names and values, not {str(block)[:80]!r}')
-    return blocks
+    own = [block for name, block in blocks if _matches(name, node)]
+    if blocks and not own:
+        raise AprlocError(f'params_file:={path}: has parameters of {", ".join(name for name, _ in blocks)}, none of {node}: write '
+                          f'/** or {node} in place of that name')
+    return own
 
 
 def map_dir_in(blocks: Iterable[dict]) -> str | None:
@@ -108,9 +116,16 @@ def mistyped(command_line: Iterable[str], declared: Collection[str]) -> list[str
             for name, close in alike.items() if close]
 
 
-def _blocks(tree: object) -> Iterator[object]:
+def _blocks(tree: object, above: str) -> Iterator[tuple[str, object]]:
+    """Blocks of parameters, each with the name of the node that it is of."""
     for name, branch in tree.items() if isinstance(tree, dict) else ():
-        yield from [branch] if name == 'ros__parameters' else _blocks(branch)
+        yield from [(above, branch)] if name == 'ros__parameters' else _blocks(branch, f'{above}/{str(name).strip("/")}')
+
+
+def _matches(name: str, node: str) -> bool:
+    """As rcl reads it: * stands for one part of a name, ** for any number of them."""
+    wild = {'*': r'/\w+', '**': r'(/\w+)*'}
+    return re.fullmatch(''.join(wild.get(part, '/' + re.escape(part)) for part in name.strip('/').split('/')), node) is not None
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, qos_check_compatible
 
 QUIET_S = 3.0   # longer than any camera or odometry is silent that works
 _SUFFIX = '/compressed'
@@ -52,12 +52,14 @@ class Listener:
         types = sorted({publisher.topic_type for publisher in publishers})
         if self._type not in types:
             return f'it is published as {", ".join(types)}, not as {self._type}{self._elsewhere()}'
-        checks = [qos_check_compatible(publisher.qos_profile, self._subscription.qos_profile)
-                  for publisher in publishers if publisher.topic_type == self._type]
+        publishers = [publisher for publisher in publishers if publisher.topic_type == self._type]
+        checks = [qos_check_compatible(publisher.qos_profile, self._subscription.qos_profile) for publisher in publishers]
         if all(verdict == QoSCompatibility.ERROR for verdict, _ in checks):
             return (f'its publisher offers another QoS ({checks[0][1].removeprefix("ERROR: ").strip("; ")}); '
                     'set the parameter reliability to best_effort')
-        node = next(publisher.node_name for publisher in publishers if publisher.topic_type == self._type)
+        node = publishers[0].node_name
+        if self._heard_s is None and all(publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for publisher in publishers):
+            return f'{node} latches it, and may have said it before this node listened: have it published again and again'
         return f'{node} publishes it, but nothing arrives'
 
     def _elsewhere(self) -> str:

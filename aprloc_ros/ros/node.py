@@ -151,8 +151,9 @@ class RelocalizeNode(LifecycleNode):
                             self._send_geopose(parameters, bundle))
         self._bundle = bundle
         if bundle.manifest.frame.unit == ARBITRARY:
-            self._say_once(f'the unit of the map {bundle.manifest.name} is arbitrary: its poses are not in metres; put it into '
-                           'metres with aprloc align --with-scale')
+            name = bundle.manifest.name
+            self._say_once(f'the unit of the map {name} is arbitrary: its poses are not in metres; put it into metres with '
+                           f'aprloc align {name} --to TRAJECTORY --data DRIVE --with-scale')
         self._report_every(parameters.diagnostics_period_s)
         self.get_logger().info(f'map {bundle.manifest.name} of {bundle.directory} on {localizer.device_name}')
         spec = bundle.manifest.refiners.get(localizer.refiner_name)

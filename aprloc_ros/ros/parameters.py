@@ -44,7 +44,7 @@ class NodeParameters(TrackingOptions):
         'best_effort', 'QoS of image and camera_info: best_effort (as sensors publish) or reliable',
         choices=('best_effort', 'reliable'))
     require_camera_info: bool = option(
-        True, 'Reject images until camera_info arrives; false: take the camera that the map was built with')
+        True, 'Reject images until camera_info arrives; false: without any, or one of zeros, take the camera of the map')
     rectified: bool = option(
         False, 'The images are rectified already: use P of camera_info and no distortion; so it is of topics image_rect*')
     max_image_bytes: int = option(

@@ -31,6 +31,7 @@ from aprloc_ros.ros.worker import FrameCounts, NewestFrameWorker
 from aprloc_ros.tracking.answer import FrameRejected, answer_picture, rejecting
 from aprloc_ros.tracking.tracker import LOCALIZED, LOST, SEARCHING, Tracker
 
+_OLDEST_GUESS_S = 10.0  # as far back as TF remembers: who takes an older pose knows not how far the robot has gone since
 _WATCH_PERIOD_S = 0.1   # between two looks for a robot that is lost and for calls that waited too long
 
 
@@ -53,6 +54,7 @@ class FrameStream:
         self._order = FrameOrder(node, self._start_anew)
         self._tracker = Tracker(setup.parameters)
         self._state = self._tracker.state   # as it was reported last
+        self._odometry: OdometryPose | None = None   # at the image in hand, as it was asked last
         self._odometry_problem = ''
         self._said = {'cpu': setup.on_cpu_instead, 'contradiction': ''}   # as it was reported last
         self._facts: dict[str, str] = {}    # of the last pose
@@ -100,9 +102,10 @@ class FrameStream:
 
     def publish_initialpose(self) -> Outcome:
         """Tell AMCL or Nav2 the last pose, once."""
-        last = self._publication.last
-        if self.state != LOCALIZED or last is None:
-            return Outcome(False, f'the robot is {self.state}: there is no pose to publish; wait, or call '
+        last, age_s = self._publication.last, (self._now_ns() - self._good_ns) / 1e9
+        if self.state != LOCALIZED or last is None or age_s > _OLDEST_GUESS_S:
+            why = f'the robot is {self.state}' if self.state != LOCALIZED else f'the last pose is {age_s:.0f} s old'
+            return Outcome(False, f'{why}: there is no pose to publish; wait, or call '
                            f'{self._node.resolve_service_name("~/relocalize")}')
         self._initial_pose.publish(last)
         return Outcome(True, f'published on {self._initial_pose.topic}: {pose_in_words(last)}')
@@ -199,12 +202,11 @@ class FrameStream:
         start_s = time.perf_counter()
         picture = read_picture(frame.image, info, setup)
         decoded_s = time.perf_counter()
-        odometry = self._odometry_at(header.stamp)
-        answer = answer_picture(picture, stamp_ns(header.stamp) / 1e9, odometry and odometry.T_odom_base, setup.localizer,
+        answer = answer_picture(picture, stamp_ns(header.stamp) / 1e9, lambda: self._T_odom_base(header.stamp), setup.localizer,
                                 self._tracker)
         self._good_ns = self._now_ns()
         judged_s = time.perf_counter()
-        self._publication.publish(header, frame.arrived_ns, answer, odometry)
+        self._publication.publish(header, frame.arrived_ns, answer, self._odometry)
         end_s = time.perf_counter()
         if setup.display is not None:
             setup.display.show(picture.pixels, answer, header, picture.camera)
@@ -218,7 +220,9 @@ class FrameStream:
                 'refiner': answer.estimate.refiner,
                 **{f'{name} ms': f'{value:.1f}' for name, value in timings_ms.items()}}
 
-    def _odometry_at(self, stamp) -> OdometryPose | None:
+    def _T_odom_base(self, stamp) -> Tensor | None:
+        """[4, 4], kept with its frame."""
+        self._odometry = None
         if self._setup.odometry is None:
             return None
         try:
@@ -228,8 +232,8 @@ class FrameStream:
         except AprlocError as error:
             self._odometry_problem = str(error)
             return None
-        self._odometry_problem = ''
-        return odometry
+        self._odometry, self._odometry_problem = odometry, ''
+        return odometry.T_odom_base
 
     # On any thread.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aprloc_ros.covariance import to_base
 from aprloc_ros.geometry import invert
+from aprloc_ros.map_frame import MapFrame
 from aprloc_ros.recordings.bag_messages import (
     OK,
     WARN,
@@ -29,32 +30,34 @@ def write_tum_file(path: Path, frames: Sequence[ReplayedFrame]) -> None:
     write_tum(path, [(f.stamp_ns, f.estimate.T_map_cam) for f in frames if f.outcome == ANSWERED])
 
 
-def write_csv(path: Path, frames: Sequence[ReplayedFrame], records: Mapping[int, FrameRecord]) -> None:
+def write_csv(path: Path, frames: Sequence[ReplayedFrame], records: Mapping[int, FrameRecord], unit: MapFrame) -> None:
     """A row for each frame; what is not known stays empty. records: of the frames with truth, by index.
 
-    Poses are of the camera in the map, std along the camera's axes in metres and radians.
+    Poses are of the camera in the map, std along the camera's axes in metres and radians. unit: of the map, whose unsure scale
+    counts as it does in the node.
     """
     with open(path, 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['name', 'stamp_s', 'outcome', 'reason', 'status', 'score', 'latency_ms', 'error_m', 'error_deg',
                          *(f'truth_{part}' for part in POSE_CELLS), *(f'estimate_{part}' for part in POSE_CELLS), *_STD])
-        writer.writerows(_row(frame, records.get(frame.index)) for frame in frames)
+        writer.writerows(_row(frame, records.get(frame.index), unit) for frame in frames)
 
 
-def _row(frame: ReplayedFrame, record: FrameRecord | None) -> list[str]:
+def _row(frame: ReplayedFrame, record: FrameRecord | None, unit: MapFrame) -> list[str]:
     answer = frame.estimate if frame.outcome == ANSWERED else None
+    covariance = answer and answer.covariance + unit.scale_covariance(answer.T_map_cam)
     return [frame.name, stamp_text(frame.stamp_ns), frame.outcome, frame.reason,
             *([frame.estimate.status, f'{frame.estimate.score:.6f}'] if frame.estimate else ['', '']),
             f'{frame.latency_ms:.3f}' if frame.latency_ms else '',
             *([f'{record.error_m:.6f}', f'{record.error_deg:.6f}'] if record else ['', '']),
             *pose_cells(record and record.T_truth), *pose_cells(answer and answer.T_map_cam),
-            *([f'{std:.6g}' for std in answer.covariance.diagonal().sqrt().tolist()] if answer else [''] * 6)]
+            *([f'{std:.6g}' for std in covariance.diagonal().sqrt().tolist()] if answer else [''] * 6)]
 
 
-def write_estimates_bag(path: Path, frames: Sequence[ReplayedFrame], robot: Robot, map_frame: str) -> None:
+def write_estimates_bag(path: Path, frames: Sequence[ReplayedFrame], robot: Robot, map_frame: str, unit: MapFrame) -> None:
     """`pose_with_covariance`, `/tf` and `/diagnostics` as the node publishes them, at the stamps of the images.
 
-    A bag of before is replaced.
+    unit: of the map. A bag of before is replaced.
     """
     with new_bag(path, replaces=True) as bag:
         for frame in frames:
@@ -64,7 +67,8 @@ def write_estimates_bag(path: Path, frames: Sequence[ReplayedFrame], robot: Robo
                 continue
             T_cam_frame = invert(robot.T_base_cam(frame.stamp_ns))
             T_map_frame = frame.estimate.T_map_cam @ T_cam_frame
-            covariance = covariance_about_map_axes(to_base(frame.estimate.covariance, T_cam_frame), T_map_frame)
+            covariance = to_base(frame.estimate.covariance, T_cam_frame) + unit.scale_covariance(T_map_frame)
+            covariance = covariance_about_map_axes(covariance, T_map_frame)
             bag.put('pose_with_covariance', frame.stamp_ns, pose_with_covariance_message(T_map_frame, covariance, head))
             bag.put('/tf', frame.stamp_ns, tf_message(T_map_frame, robot.frame, head))
 

@@ -140,7 +140,7 @@ class _Run:
         check_picture(pixels, camera, OPTIONS.min_contrast)
         with rejecting('extrinsics'):
             picture = Picture(pixels, camera, self._robot.T_base_cam(image.stamp_ns))
-        return answer_picture(picture, image.stamp_ns / 1e9, self._robot.T_odom_base(image.stamp_ns), self._localizer,
+        return answer_picture(picture, image.stamp_ns / 1e9, lambda: self._robot.T_odom_base(image.stamp_ns), self._localizer,
                               self._tracker).estimate
 
 

@@ -73,8 +73,9 @@ def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, op
         recording.note(doubt(list(records.values()), bundle.manifest))
         scores = score_replay(frames, records, f'replay, map {bundle.manifest.name}')
         write_tum_file(out / TUM_FILE, frames)
-        write_csv(out / CSV_FILE, frames, records)
-        write_estimates_bag(out / BAG, frames, robot, map_frame)
+        unit = bundle.manifest.frame
+        write_csv(out / CSV_FILE, frames, records, unit)
+        write_estimates_bag(out / BAG, frames, robot, map_frame, unit)
         results = {'map': bundle.manifest.name, 'bag': str(bag), 'truth': truth and truth.source,
                    'realtime': options.realtime, **scores.to_dict()}
         (out / RESULTS_FILE).write_text(json.dumps(results, indent=2) + '\n')

@@ -1,8 +1,8 @@
 """One frame's way from a decoded picture to the robot's pose that is believed, or to a reason why there is none."""
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -61,15 +61,16 @@ def check_picture(pixels: np.ndarray, camera: Camera | None, min_contrast: float
         _check_sizes(pixels.shape[1], pixels.shape[0], camera)
 
 
-def answer_picture(picture: Picture, time_s: float, T_odom_base: Tensor | None, localizer: Localizer, tracker: Tracker,
-                   ) -> Answer:
+def answer_picture(picture: Picture, time_s: float, odometry: Callable[[], Tensor | None], localizer: Localizer,
+                   tracker: Tracker) -> Answer:
     """The answer to an image of that stamp, sought from where the tracker expects the robot, and believed by it.
 
-    T_odom_base [4, 4]: odometry's pose at the stamp, if known. Raises FrameRejected with the reason 'localizer' when that
-    fails, the estimate's where it is not one to believe ('unsure', 'camera_info', 'out of time', 'out of iterations'), or the tracker's:
-    'jump', 'unconfirmed', 'overtaken'.
+    odometry: its pose [4, 4] at the stamp, as far as it is known when it is asked: before the search, for a start, and after
+    it, when messages on both sides of the stamp have come. Raises FrameRejected with the reason 'localizer' when that fails,
+    the estimate's where it is not one to believe ('unsure', 'camera_info', 'out of time', 'out of iterations'), or the
+    tracker's: 'jump', 'unconfirmed', 'overtaken'.
     """
-    attempt = tracker.begin(time_s, T_odom_base)
+    attempt = tracker.begin(time_s, odometry())
     starts = None if attempt.start is None else (attempt.start @ picture.T_base_cam)[None]
     with rejecting('localizer'):
         estimate = localizer.localize(picture.pixels, picture.camera, starts=starts)
@@ -77,7 +78,7 @@ def answer_picture(picture: Picture, time_s: float, T_odom_base: Tensor | None, 
         raise FrameRejected(estimate.reason, estimate.text, estimate)
     T_cam_base = invert(picture.T_base_cam)
     answer = Answer(estimate.T_map_cam @ T_cam_base, to_base(estimate.covariance, T_cam_base), estimate)
-    verdict = tracker.judge(attempt, answer.T_map_base, answer.covariance)
+    verdict = tracker.judge(replace(attempt, T_odom_base=odometry()), answer.T_map_base, answer.covariance)
     if not verdict.accepted:
         raise FrameRejected(verdict.reason, verdict.text, estimate)
     return answer

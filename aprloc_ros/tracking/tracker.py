@@ -108,10 +108,14 @@ class Tracker:
             return Attempt(time_s, T_odom_base, start, self._era)
 
     def judge(self, attempt: Attempt, T_map_base: Tensor, covariance: Tensor) -> Verdict:
-        """The attempt's answer: pose [4, 4], and covariance [6, 6] of xi in T_true = T_map_base @ exp(xi)."""
+        """The attempt's answer: pose [4, 4], and covariance [6, 6] of xi in T_true = T_map_base @ exp(xi).
+
+        The attempt may know odometry's pose better than it did when it began.
+        """
         with self._lock:
             if attempt.era != self._era:
                 return Verdict(False, 'overtaken', 'a new search began while the frame was being answered')
+            self._advance(attempt.time_s, attempt.T_odom_base)
             seen = Belief(attempt.time_s, T_map_base, covariance, attempt.T_odom_base)
             self._odometry.see(seen, self.options)
             if self._belief is not None and self._agree(self._belief, seen):

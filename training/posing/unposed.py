@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def _posed(data: Path, kept: Path, say) -> Path:
         return kept
     if os.environ.get('WORLD_SIZE', '1') != '1':
         raise AprlocError(f'{data} has no poses, and several processes cannot find them together; do it first: '
-                          f'aprloc pose {data} --out CAPTURE')
+                          f'aprloc pose {shlex.quote(str(data))} --out CAPTURE')
     say(f'{data} has no poses: finding them by structure from motion, into {kept}')
     shutil.rmtree(kept, ignore_errors=True)
     return pose(data, kept, say=say)

@@ -1,0 +1,46 @@
+"""What a replay leaves for other tools: covariances of a map whose metre is known only so well."""
+
+import csv
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from rosbags.highlevel import AnyReader
+
+from aprloc_ros.geometry import se3_exp
+from aprloc_ros.map_frame import MapFrame
+from aprloc_ros.scoring.estimates import write_csv, write_estimates_bag
+from aprloc_ros.scoring.replay import ANSWERED, ReplayedFrame, Robot
+
+T_MAP_CAM = se3_exp(torch.tensor([30.0, -10.0, 2.0, 0.4, 0.1, 2.0], dtype=torch.float64))
+T_BASE_CAM = se3_exp(torch.tensor([0.5, 0.1, 1.2, -1.2, 1.0, -1.0], dtype=torch.float64))
+SCALE_SD = 0.01
+
+
+@pytest.fixture
+def frames():
+    estimate = SimpleNamespace(T_map_cam=T_MAP_CAM, covariance=1e-6 * torch.eye(6, dtype=torch.float64), status='refined', score=0.9,
+                               timings_ms={})
+    return [ReplayedFrame(0, 'frame 0000', 7 * 10**9, ANSWERED, estimate)]
+
+
+def test_an_unsure_scale_widens_what_is_written_along_the_line_from_the_maps_origin(tmp_path, frames):
+    """The robot at p is truly at (1 + e) p, e of SCALE_SD: standard deviations of SCALE_SD |p| along p."""
+    unit = MapFrame(scale_sd=SCALE_SD)
+    write_estimates_bag(tmp_path / 'bag', frames, Robot('base', lambda stamp_ns: T_BASE_CAM), 'map', unit)
+    with AnyReader([tmp_path / 'bag']) as reader:
+        connection, = (c for c in reader.connections if c.topic == 'pose_with_covariance')
+        (_, _, data), = reader.messages([connection])
+        message = reader.deserialize(data, connection.msgtype).pose
+    p = np.array([message.pose.position.x, message.pose.position.y, message.pose.position.z])
+    covariance = message.covariance.reshape(6, 6)[:3, :3]
+    assert np.sqrt(p @ covariance @ p) / np.linalg.norm(p) == pytest.approx(SCALE_SD * np.linalg.norm(p), rel=1e-3)
+    across = np.cross(p, [0.0, 0.0, 1.0])
+    assert np.sqrt(across @ covariance @ across) / np.linalg.norm(across) < 0.005
+
+    write_csv(tmp_path / 'estimates.csv', frames, {}, unit)
+    with (tmp_path / 'estimates.csv').open(newline='') as file:
+        row, = csv.DictReader(file)
+    p_cam = (T_MAP_CAM[:3, :3].T @ T_MAP_CAM[:3, 3]).numpy()
+    assert [float(row[f'std_{axis}']) for axis in 'xyz'] == pytest.approx(np.hypot(1e-3, SCALE_SD * p_cam), rel=1e-4)
