@@ -82,6 +82,10 @@ def test_steps_that_shrink_by_two_shares_go_on_to_where_they_end():
     assert x.norm() < 0.05 * 3.2 * 0.7 ** 5
 
 
+def test_a_step_that_is_not_finite_stays_so_and_ends_the_search_elsewhere():
+    assert _Pace(torch.ones(9).double()).next(torch.full((9,), torch.nan).double()).isnan().all()
+
+
 def test_no_step_goes_farther_than_five_times_what_is_asked_for():
     pace = _Pace(torch.eye(9).double()[6])
     assert pace.next(0.99 * torch.eye(9).double()[6]).norm() <= (1 + 5) * 0.99 + 1e-9

@@ -101,7 +101,7 @@ class _Pace:
 
     def next(self, step: Tensor) -> Tensor:
         made = step
-        if self._made:
+        if self._made and torch.isfinite(step).all():
             asked = torch.stack([*self._asked, step]).diff(dim=0)
             shares, *_ = np.linalg.lstsq(asked[:, 6:].T.cpu().numpy(), step[6:].cpu().numpy(), rcond=_SAME_WAY)
             further = -torch.from_numpy(shares).to(step) @ (torch.stack(self._made) + asked)
