@@ -27,6 +27,12 @@ class OdometryPose:
     frame_id: str
     T_odom_base: Tensor   # [4, 4] float64
 
+    def check_frame(self, map_frame: str, base_frame: str) -> None:
+        """AprlocError for one that map -> odom cannot lead to."""
+        others = {'': 'no frame', map_frame: 'the frame of the map itself', base_frame: 'the frame of the robot itself'}
+        if self.frame_id in others:
+            raise AprlocError(f'odom is in {self.frame_id!r}, {others[self.frame_id]}; give odometry in a frame of its own')
+
 
 class OdometrySource(Protocol):
     """Answers for one moment. Raises AprlocError where odometry says nothing about it."""
