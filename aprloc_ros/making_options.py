@@ -53,7 +53,8 @@ def add_calibrate(subparsers) -> None:
                       'fit gates and covariances of a map to a second drive through its place, or to its own; trains nothing')
     parser.add_argument('name', metavar='NAME', help='of the map')
     parser.add_argument('--data', type=Path, required=True, metavar='PATH',
-                        help='a capture with poses in the frame of the map, not the one it was built from')
+                        help='a capture with poses in the frame of the map: another drive, or for a map of an older version the one '
+                             'that built it')
     map_dir(parser)
     device(parser)
 

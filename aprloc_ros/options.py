@@ -21,7 +21,7 @@ def device(parser: argparse.ArgumentParser) -> None:
 
 def refiner(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--refiner', default='default', metavar='NAME',
-                        help="nre, align, nefes_pose, nefes_apr, photometric or none (default: the map's own)")
+                        help="nre, nre_quick, align, nefes_pose, nefes_apr, photometric or none (default: the map's own)")
 
 
 def between(kind: type, low: float, high: float) -> Callable[[str], float]:

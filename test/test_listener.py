@@ -134,7 +134,7 @@ def test_what_was_latched_before_somebody_listened_is_told(nodes, topic):
     publisher = nodes[1].create_publisher(Image, topic, latched)
     publisher.publish(Image())
     listener = Listener(nodes[0], 'image', Image, topic, print, BEST_EFFORT)
-    said(listener, 'camera latches it, and may have said it before this node listened')
+    said(listener, ' latches it, and may have said it before this node listened')
     listener.close()
     nodes[1].destroy_publisher(publisher)
 
@@ -144,7 +144,7 @@ def test_what_was_heard_is_no_silence_until_it_ends(nodes, topic):
     heard = []
     listener = Listener(node, 'image', Image, topic, heard.append, RELIABLE)
     publisher = camera.create_publisher(Image, topic, RELIABLE)
-    said(listener, 'camera publishes it, but nothing arrives')
+    said(listener, ' publishes it, but nothing arrives')
     end_s = time.monotonic() + PATIENCE_S
     while not heard:
         assert time.monotonic() < end_s

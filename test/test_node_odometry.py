@@ -62,19 +62,20 @@ def test_odometry_of_another_body_is_told_in_the_diagnostics(run, peer):
     peer.wait_for(told, 'the reason')
 
 
-def test_odometry_in_the_frame_of_the_map_moves_nothing(run, peer):
-    """Somebody's answer, perhaps our own, and a transform from the map to itself."""
+def test_odometry_in_a_frame_that_is_not_its_own_moves_nothing(run, peer):
+    """In the map's: somebody's answer, perhaps our own, and a transform from the map to itself. In none: a transform that TF refuses."""
     run(RECORD_TF)
     peer.wait_until_active()
-    reason = "no transform is published: odom is in 'map', the frame of the map itself; give odometry in a frame of its own"
+    for frame, words in (('map', 'the frame of the map itself'), ('', 'no frame'), ('base_link', 'the frame of the robot itself')):
+        reason = f'no transform is published: odom is in {frame!r}, {words}; give odometry in a frame of its own'
 
-    def told():
-        odometry = set_stamp(Odometry(child_frame_id='base_link'), next_stamp())
-        odometry.header.frame_id = 'map'
-        peer.publish('odom', odometry)
-        assert_answers(peer)
-        return any(status.message == reason for status in peer.diagnostics)
-    peer.wait_for(told, 'the reason')
+        def told():
+            odometry = set_stamp(Odometry(child_frame_id='base_link'), next_stamp())
+            odometry.header.frame_id = frame   # noqa: B023
+            peer.publish('odom', odometry)
+            assert_answers(peer)
+            return any(status.message == reason for status in peer.diagnostics)   # noqa: B023
+        peer.wait_for(told, 'the reason')
 
 
 def test_a_camera_that_publishes_compressed_images_alone_is_told_so(run, peer):

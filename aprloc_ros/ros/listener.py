@@ -9,6 +9,7 @@ from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, qos_check_
 
 QUIET_S = 3.0   # longer than any camera or odometry is silent that works
 _SUFFIX = '/compressed'
+_UNKNOWN = '_NODE_NAME_UNKNOWN_'   # as rmw calls a node of which it knows the topics alone, yet or for good
 _NAMED = 3      # topics of the same type that are named
 
 
@@ -57,7 +58,7 @@ class Listener:
         if all(verdict == QoSCompatibility.ERROR for verdict, _ in checks):
             return (f'its publisher offers another QoS ({checks[0][1].removeprefix("ERROR: ").strip("; ")}); '
                     'set the parameter reliability to best_effort')
-        node = publishers[0].node_name
+        node = publishers[0].node_name.replace(_UNKNOWN, 'somebody')
         if self._heard_s is None and all(publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for publisher in publishers):
             return f'{node} latches it, and may have said it before this node listened: have it published again and again'
         return f'{node} publishes it, but nothing arrives'

@@ -1,8 +1,10 @@
 """Where odometry says the robot was at an image's stamp: from its topic or from TF."""
 
 import threading
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 from builtin_interfaces.msg import Time
@@ -17,7 +19,7 @@ from aprloc_ros.ros.transforms import TfLookup
 
 MAX_GAP_S = 0.2   # odometry further from the image's stamp than this is not used
 _BASE_NS = 50_000_000   # two messages tell a velocity over so much; stamps of arrival may be a millisecond apart
-_KEPT = 1000      # messages
+_KEPT = 3000      # messages: three seconds at 1 kHz, for an answer is asked about its image when it is there
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +28,12 @@ class OdometryPose:
 
     frame_id: str
     T_odom_base: Tensor   # [4, 4] float64
+
+    def check_frame(self, map_frame: str, base_frame: str) -> None:
+        """AprlocError for one that map -> odom cannot lead to."""
+        others = {'': 'no frame', map_frame: 'the frame of the map itself', base_frame: 'the frame of the robot itself'}
+        if self.frame_id in others:
+            raise AprlocError(f'odom is in {self.frame_id!r}, {others[self.frame_id]}; give odometry in a frame of its own')
 
 
 class OdometrySource(Protocol):
@@ -84,14 +92,14 @@ class OdometryBuffer:
         time_ns = stamp_ns(stamp)
         with self._lock:
             frame_id, poses = self._frame_id, tuple(self._poses)
-        gap_s = min((abs(time_ns - t) for t, _ in poses), default=float('inf')) / 1e9
+        after = bisect_left(poses, time_ns, key=itemgetter(0))
+        gap_s = min((abs(time_ns - t) for t, _ in poses[max(after - 1, 0):after + 1]), default=float('inf')) / 1e9
         if gap_s > MAX_GAP_S:
             raise AprlocError(f'no odometry within {MAX_GAP_S} s of the image' +
                               (f', the nearest is {gap_s:.2f} s away' if poses else ': none has come'))
         if len(poses) == 1:
             return OdometryPose(frame_id, poses[0][1])
-        after = next((i for i, (t, _) in enumerate(poses) if t >= time_ns), None)
-        (t0, T0), (t1, T1) = _last_moved(poses) if after is None else (poses[max(after, 1) - 1], poses[max(after, 1)])
+        (t0, T0), (t1, T1) = _last_moved(poses) if after == len(poses) else (poses[max(after, 1) - 1], poses[max(after, 1)])
         return OdometryPose(frame_id, T0 @ se3_exp((time_ns - t0) / (t1 - t0) * se3_log(invert(T0) @ T1)))
 
 

@@ -227,8 +227,7 @@ class FrameStream:
             return None
         try:
             odometry = self._setup.odometry.at(stamp)
-            if odometry.frame_id == self._setup.map_frame:
-                raise AprlocError(f'odom is in {odometry.frame_id!r}, the frame of the map itself; give odometry in a frame of its own')
+            odometry.check_frame(self._setup.map_frame, self._setup.parameters.base_frame)
         except AprlocError as error:
             self._odometry_problem = str(error)
             return None
