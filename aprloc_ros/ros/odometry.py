@@ -42,6 +42,29 @@ class OdometrySource(Protocol):
     def at(self, stamp: Time) -> OdometryPose: ...
 
 
+class OdometryAtImage:
+    """Odometry's pose at the stamp of the image in hand, and why there is none."""
+
+    def __init__(self, source: OdometrySource | None, map_frame: str, base_frame: str):
+        self._source, self._map_frame, self._base_frame = source, map_frame, base_frame
+        self.pose: OdometryPose | None = None   # as it was asked last
+        self.problem = ''
+
+    def ask(self, stamp: Time) -> Tensor | None:
+        """[4, 4]; kept with its frame."""
+        self.pose = None
+        if self._source is None:
+            return None
+        try:
+            pose = self._source.at(stamp)
+            pose.check_frame(self._map_frame, self._base_frame)
+        except AprlocError as error:
+            self.problem = str(error)
+            return None
+        self.pose, self.problem = pose, ''
+        return pose.T_odom_base
+
+
 class TfOdometry:
     """The transform odom_frame <- base_frame."""
 

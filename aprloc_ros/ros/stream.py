@@ -12,7 +12,6 @@ from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 from torch import Tensor
 
-from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.ros.announcement import announcement
 from aprloc_ros.ros.clocks import STEADY, THROTTLED
@@ -22,7 +21,7 @@ from aprloc_ros.ros.initial_pose import InitialPose
 from aprloc_ros.ros.inputs import Inputs
 from aprloc_ros.ros.listener import QUIET_S
 from aprloc_ros.ros.messages import pose_in_words
-from aprloc_ros.ros.odometry import OdometryPose
+from aprloc_ros.ros.odometry import OdometryAtImage
 from aprloc_ros.ros.parameters import NodeParameters
 from aprloc_ros.ros.publication import Publication
 from aprloc_ros.ros.rate import CameraRate
@@ -54,8 +53,7 @@ class FrameStream:
         self._order = FrameOrder(node, self._start_anew)
         self._tracker = Tracker(setup.parameters)
         self._state = self._tracker.state   # as it was reported last
-        self._odometry: OdometryPose | None = None   # at the image in hand, as it was asked last
-        self._odometry_problem = ''
+        self._odometry = OdometryAtImage(setup.odometry, setup.map_frame, setup.parameters.base_frame)
         self._said = {'cpu': setup.on_cpu_instead, 'contradiction': ''}   # as it was reported last
         self._facts: dict[str, str] = {}    # of the last pose
         self._oldest_ms = 0.0
@@ -128,8 +126,8 @@ class FrameStream:
             return DiagnosticStatus.WARN, self._counts.last_rejection, values
         if self._setup.on_cpu_instead:
             return DiagnosticStatus.WARN, self._setup.on_cpu_instead, values
-        if self._odometry_problem and self._publication.needs_odometry:
-            why = self._inputs.odometry_problem() or self._odometry_problem
+        if self._odometry.problem and self._publication.needs_odometry:
+            why = self._inputs.odometry_problem() or self._odometry.problem
             return DiagnosticStatus.WARN, f'no transform is published: {why}', values
         return DiagnosticStatus.OK, self.state, values
 
@@ -202,11 +200,11 @@ class FrameStream:
         start_s = time.perf_counter()
         picture = read_picture(frame.image, info, setup)
         decoded_s = time.perf_counter()
-        answer = answer_picture(picture, stamp_ns(header.stamp) / 1e9, lambda: self._T_odom_base(header.stamp), setup.localizer,
+        answer = answer_picture(picture, stamp_ns(header.stamp) / 1e9, lambda: self._odometry.ask(header.stamp), setup.localizer,
                                 self._tracker)
         self._good_ns = self._now_ns()
         judged_s = time.perf_counter()
-        self._publication.publish(header, frame.arrived_ns, answer, self._odometry)
+        self._publication.publish(header, frame.arrived_ns, answer, self._odometry.pose)
         end_s = time.perf_counter()
         if setup.display is not None:
             setup.display.show(picture.pixels, answer, header, picture.camera)
@@ -219,20 +217,6 @@ class FrameStream:
         return {'score': f'{answer.estimate.score:.3f}', 'answer by': answer.estimate.status,
                 'refiner': answer.estimate.refiner,
                 **{f'{name} ms': f'{value:.1f}' for name, value in timings_ms.items()}}
-
-    def _T_odom_base(self, stamp) -> Tensor | None:
-        """[4, 4], kept with its frame."""
-        self._odometry = None
-        if self._setup.odometry is None:
-            return None
-        try:
-            odometry = self._setup.odometry.at(stamp)
-            odometry.check_frame(self._setup.map_frame, self._setup.parameters.base_frame)
-        except AprlocError as error:
-            self._odometry_problem = str(error)
-            return None
-        self._odometry, self._odometry_problem = odometry, ''
-        return odometry.T_odom_base
 
     # On any thread.
 
