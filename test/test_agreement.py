@@ -103,6 +103,11 @@ def test_parts_in_frames_of_their_own_are_told_by_the_jump(frames, quick):
         judged((*frames[:10], *with_poses(frames[10:], lambda T: T_BASE_CAM @ T)))
 
 
+def test_a_glitch_of_two_poses_is_no_jump(frames):
+    taken = (*frames[:10], *with_poses(frames[10:12], lambda T: T_BASE_CAM @ T), *frames[12:])
+    agreement._check_jumps(taken, taken, np.deg2rad(6.0))
+
+
 @pytest.mark.parametrize(('code', 'words'), [
     (cv2.ROTATE_90_CLOCKWISE, 'if the images are turned by a quarter counter-clockwise'), (None, 'if they are mirrored')])
 def test_images_that_were_turned_or_mirrored_after_their_poses_were_found(frames, tmp_path, code, words):

@@ -20,7 +20,6 @@ from aprloc_ros.training.datasets.capture import Frame
 _REFUSED_BELOW = 0.7      # share of matches
 _DOUBTED_BELOW = 0.85
 _JUMPED_BELOW = 0.5       # of those across a jump of the poses
-_OTHER_PAIRS = 0.2        # of these pairs may fit well all the same
 _EXACT_RAD = 0.002        # poses that are this good in the median need no suspects: keypoints are hardly better
 _STILL_RAD = 0.015
 _STRAIGHT_RAD = 0.2       # by which cameras turn on a way that says nothing of how they are mounted
@@ -59,11 +58,12 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
 
 
 def _check_jumps(frames: tuple[Frame, ...], taken: tuple[Frame, ...], agreement_rad: float):
-    """Two parts that are right by themselves, in frames of their own: a SLAM that began anew. A single wrong pose is none."""
+    """Two parts that are right by themselves, in frames of their own: a SLAM that began anew. A few wrong poses are
+    none: beyond them pairs fit."""
     for after, evidence in gather_jumps(frames):
         residuals_rad = evidence.residuals(_poses(frames).numpy())
         share = float((residuals_rad < agreement_rad).mean())
-        if share < _JUMPED_BELOW and np.quantile(evidence.of_pairs(residuals_rad), _OTHER_PAIRS) > NOISY_RAD:
+        if share < _JUMPED_BELOW and evidence.of_pairs(residuals_rad).min() > NOISY_RAD:
             reason = stuck(_poses(taken)) or ('is each part in a map frame of its own? build from one of them, or pose all images '
                                               'together: aprloc pose')
             raise AprlocError(
