@@ -13,7 +13,7 @@ import torch
 from agreement_fixtures import COUNT, photographed, walk
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import pose
+from aprloc_ros.geometry import pose, se3_exp
 from aprloc_ros.training.checks import agreement
 from aprloc_ros.training.checks.agreement import check_poses
 from aprloc_ros.training.checks.contradictions import (
@@ -25,7 +25,7 @@ from aprloc_ros.training.checks.contradictions import (
 )
 from aprloc_ros.training.checks.evidence import Evidence, gather
 from aprloc_ros.training.checks.stretch import stretch
-from aprloc_ros.training.checks.stuck import stuck
+from aprloc_ros.training.checks.stuck import is_planar, stuck
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.parsing import in_order
 from aprloc_ros.training.datasets.splits import calibration_split
@@ -103,6 +103,11 @@ def test_parts_in_frames_of_their_own_are_told_by_the_jump(frames, quick):
         judged((*frames[:10], *with_poses(frames[10:], lambda T: T_BASE_CAM @ T)))
 
 
+def test_a_glitch_of_two_poses_is_no_jump(frames):
+    taken = (*frames[:10], *with_poses(frames[10:12], lambda T: T_BASE_CAM @ T), *frames[12:])
+    agreement._check_jumps(taken, taken, np.deg2rad(6.0))
+
+
 @pytest.mark.parametrize(('code', 'words'), [
     (cv2.ROTATE_90_CLOCKWISE, 'if the images are turned by a quarter counter-clockwise'), (None, 'if they are mirrored')])
 def test_images_that_were_turned_or_mirrored_after_their_poses_were_found(frames, tmp_path, code, words):
@@ -144,7 +149,7 @@ def test_what_a_source_of_poses_does_not_measure_is_said():
     assert '50% of them repeat' in stuck(T[torch.arange(1, COUNT) // 2])
     s = np.linspace(0, 1, COUNT)
     level = camera_poses(np.stack([s, np.sin(4 * s), 0 * s + 1.4], -1), 5 * s, 0 * s, 0 * s)
-    assert 'no height and no tilt' in stuck(torch.from_numpy(level))
+    assert is_planar(torch.from_numpy(level)) and stuck(torch.from_numpy(level)) == '' and not is_planar(T)
 
 
 def test_a_few_wrong_poses_are_doubted_not_refused(frames, quick):
@@ -202,6 +207,12 @@ def forward(s: np.ndarray) -> np.ndarray:
 def standing(s: np.ndarray) -> np.ndarray:
     """Millimetres."""
     return camera_poses(np.stack([-2 + 0.004 * s, -2 + 0.003 * np.sin(9 * s), 1.4 + 0 * s], -1), 0 * s + 1.3, 0 * s + 0.05, 0 * s)
+
+
+def test_on_a_straight_way_a_wrong_centre_and_a_turned_mount_are_not_told_apart(tmp_path):
+    frames = photographed(tmp_path / 'drive', forward(np.linspace(0, 1, 12)))
+    with pytest.raises(AprlocError, match=r'mend the intrinsics \(or the extrinsics of the camera'):
+        judged(with_poses(frames, lambda T: T @ se3_exp(torch.tensor([0, 0, 0, 0, 0.05, 0]).double())))
 
 
 @pytest.mark.parametrize('motion', [turning, forward, standing])

@@ -170,6 +170,11 @@ def test_an_image_that_ends_early_is_refused_before_anything_is_built(root):
     refused(root, 'cut.jpg', 'ends early')
 
 
+def test_a_file_for_each_split_is_told_from_images_without_poses(root):
+    (root / 'transforms.json').rename(root / 'transforms_train.json')
+    refused(root, 'transforms_train.json', '"train_filenames"')
+
+
 def test_depth_and_time_stamps(tmp_path, scene):
     def own(index):
         return {'depth_file_path': f'depth/{index}.png', 'timestamp': 10 - 0.1 * index}

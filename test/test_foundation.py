@@ -15,6 +15,7 @@ from aprloc_ros.training import foundation
 from aprloc_ros.training.checks.agreement import Agreement
 from aprloc_ros.training.checks.contradictions import CONTRADICTIONS, with_poses
 from aprloc_ros.training.checks.depth_unit import depth_factor
+from aprloc_ros.training.checks.speed import too_fast
 from aprloc_ros.training.datasets.capture import Capture, SparsePoints
 from aprloc_ros.training.foundation import Foundation, find_foundation
 from aprloc_ros.training.place.capture import CAMERA
@@ -118,6 +119,14 @@ def test_depth_images_of_several_scales_are_refused(frames, points, tmp_path, sc
         depth_m * scales[int(frame.image_path.stem) % len(scales)]).clip(0, 65534).astype(np.uint16))
     with pytest.raises(AprlocError, match='differ in scale from one to the next'):
         depth_factor(other, points, print)
+
+
+def test_positions_in_millimetres_are_told_by_the_speed_of_the_camera(frames):
+    """They fit the images as well as metres. The walk is 0.2 s from image to image."""
+    assert too_fast(frames) == '' and too_fast(tuple(replace(frame, stamp_s=None) for frame in frames)) == ''
+    scaled = tuple(replace(frame, T_map_cam=frame.T_map_cam * torch.tensor([1, 1, 1, 1000.0])) for frame in frames)
+    steps_m = np.linalg.norm(np.diff([frame.T_map_cam[:3, 3].numpy() for frame in frames], axis=0), axis=1)
+    assert f'goes {1000 * np.median(steps_m) / 0.2:.0f} m/s' in too_fast(scaled)
 
 
 def test_positions_in_millimetres_are_told_from_depths_in_another_unit(frames, points):

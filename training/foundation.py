@@ -10,6 +10,7 @@ from aprloc_ros.lens import Lens
 from aprloc_ros.training.checks.agreement import check_poses
 from aprloc_ros.training.checks.depth_unit import depth_factor
 from aprloc_ros.training.checks.one_frame import check_one_frame
+from aprloc_ros.training.checks.speed import too_fast
 from aprloc_ros.training.datasets.capture import Capture, Frame, SparsePoints
 from aprloc_ros.training.datasets.drives import by_drive
 from aprloc_ros.training.datasets.parsing import in_order
@@ -68,9 +69,11 @@ def find_foundation(capture: Capture, fit: tuple[Frame, ...], work_dir: Path, ma
 def _check_poses(capture: Capture, fit: tuple[Frame, ...], say) -> bool:
     """Whether the poses are known to agree with the images, of every drive and across them."""
     drives = by_drive(capture, fit)
-    agreements = [check_poses(frames, in_order((*drive.train, *drive.test)), drive.mounts) for drive, frames in drives]
-    for (drive, _), agreement in zip(drives, agreements):
-        say(f'{drive.name}: {agreement.text}' if capture.drives else agreement.text)
+    taken = [in_order((*drive.train, *drive.test)) for drive, _ in drives]
+    agreements = [check_poses(frames, all_frames, drive.mounts) for (drive, frames), all_frames in zip(drives, taken)]
+    for (drive, _), all_frames, agreement in zip(drives, taken, agreements):
+        for text in filter(None, (agreement.text, too_fast(all_frames))):
+            say(f'{drive.name}: {text}' if capture.drives else text)
     matched = [drive for drive, agreement in zip(drives, agreements) if agreement.compared]
     for line in check_one_frame(matched) if matched else ():
         say(line)

@@ -13,16 +13,16 @@ from aprloc_ros.training.checks.declared_lens import LensFit, lens_fits
 from aprloc_ros.training.checks.evidence import Evidence, gather, gather_across, gather_jumps
 from aprloc_ros.training.checks.fit import NOISY_RAD, SAME, Fit, Suspect, best, fit
 from aprloc_ros.training.checks.stretch import stretch
-from aprloc_ros.training.checks.stuck import stuck
+from aprloc_ros.training.checks.stuck import is_planar, stuck
 from aprloc_ros.training.checks.suspects import usual_suspects
 from aprloc_ros.training.datasets.capture import Frame
 
 _REFUSED_BELOW = 0.7      # share of matches
 _DOUBTED_BELOW = 0.85
 _JUMPED_BELOW = 0.5       # of those across a jump of the poses
-_OTHER_PAIRS = 0.2        # of these pairs may fit well all the same
 _EXACT_RAD = 0.002        # poses that are this good in the median need no suspects: keypoints are hardly better
 _STILL_RAD = 0.015
+_STRAIGHT_RAD = 0.2       # by which cameras turn on a way that says nothing of how they are mounted
 _OUTLIER = 5.0            # a pair of images with so many times the usual residual is of frames that differ from the others
 _SUSPECTS = 'world-to-camera, axes, handedness, quaternion order, shifted frames, another body, units, lens'
 
@@ -58,11 +58,12 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
 
 
 def _check_jumps(frames: tuple[Frame, ...], taken: tuple[Frame, ...], agreement_rad: float):
-    """Two parts that are right by themselves, in frames of their own: a SLAM that began anew. A single wrong pose is none."""
+    """Two parts that are right by themselves, in frames of their own: a SLAM that began anew. A few wrong poses are
+    none: beyond them pairs fit."""
     for after, evidence in gather_jumps(frames):
         residuals_rad = evidence.residuals(_poses(frames).numpy())
         share = float((residuals_rad < agreement_rad).mean())
-        if share < _JUMPED_BELOW and np.quantile(evidence.of_pairs(residuals_rad), _OTHER_PAIRS) > NOISY_RAD:
+        if share < _JUMPED_BELOW and evidence.of_pairs(residuals_rad).min() > NOISY_RAD:
             reason = stuck(_poses(taken)) or ('is each part in a map frame of its own? build from one of them, or pose all images '
                                               'together: aprloc pose')
             raise AprlocError(
@@ -120,7 +121,10 @@ def _best_lens(evidence: Evidence, declared: Fit, frames: tuple[Frame, ...]) -> 
 
 def _judged_lens(declared: Fit, measured: str, lens: LensFit) -> Agreement:
     if declared.share < _REFUSED_BELOW or lens.is_refused:
-        raise AprlocError(f'the images contradict the declared lens: {measured}; {lens.text}: mend the intrinsics')
+        R = declared.suspect.T_map_cam[:, :3, :3]
+        turned_rad = np.arccos(((np.einsum('ij,nij->n', R[0], R) - 1) / 2).clip(-1, 1)).max()
+        alike = '' if turned_rad > _STRAIGHT_RAD else ' (or the extrinsics of the camera: on a straight way both look alike)'
+        raise AprlocError(f'the images contradict the declared lens: {measured}; {lens.text}: mend the intrinsics{alike}')
     return Agreement(f'{"WARNING: " if lens.is_doubted else ""}poses: {measured}; {lens.text}', True)
 
 
@@ -159,4 +163,7 @@ def _ends(part: tuple[Frame, ...]) -> str:
 
 
 def _nothing_fits(taken: tuple[Frame, ...]) -> str:
-    return stuck(_poses(taken)) or (f'none of the usual suspects fits ({_SUSPECTS}): check that these poses belong to these images')
+    """What to say where no suspect fits."""
+    T_map_cam = _poses(taken)
+    planar = ' (they know a plane and a heading alone: a camera that tilts or climbs has more)' if is_planar(T_map_cam) else ''
+    return stuck(T_map_cam) or (f'none of the usual suspects fits ({_SUSPECTS}): check that these poses belong to these images{planar}')

@@ -22,13 +22,13 @@ def stuck(T_map_cam: Tensor) -> str:
     repeated = float(((step_m < _SAME_M) & (step_rad < _SAME_RAD)).mean())
     if repeated > _OFTEN:
         return f'{repeated:.0%} of them repeat the one before: they come less often than the images, which need poses in between'
-    if _is_planar(centres, R):
-        return 'they know a plane and a heading alone, no height and no tilt'
     return ''
 
 
-def _is_planar(centres: np.ndarray, R: np.ndarray) -> bool:
-    """Whether the cameras keep one height and one tilt against some axis."""
+def is_planar(T_map_cam: Tensor) -> bool:
+    """Whether cameras keep one height and one tilt against some axis, as on a robot on a floor, or by a source of plane poses."""
+    T = T_map_cam.numpy()
+    centres = T[:, :3, 3]
     extent, axes = np.linalg.svd(centres - centres.mean(0), full_matrices=False)[1:]
-    tilts = R.swapaxes(1, 2) @ axes[2]   # [N, 3] the plane's normal in each camera
+    tilts = T[:, :3, :3].swapaxes(1, 2) @ axes[2]   # [N, 3] the plane's normal in each camera
     return bool(extent[2] < _FLAT * extent[1] and np.abs(tilts - tilts.mean(0)).max() < _LEVEL_RAD)

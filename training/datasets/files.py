@@ -113,4 +113,4 @@ def _header(path: Path, read):
         with Image.open(path) as image:
             return read(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise AprlocError(f'{path}: not a readable image') from None
+        raise AprlocError(f'{path}: not a readable image: damaged, or of a format to convert to JPEG first (HEIC, raw)') from None

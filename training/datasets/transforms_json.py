@@ -30,6 +30,7 @@ from aprloc_ros.training.datasets.splits import held_out, left_out
 
 FORMAT = 'transforms'
 LOOKED_FOR = 'transforms.json (instant-ngp, nerfstudio)'
+SPLIT_FILE = 'transforms_train.json'   # of NeRF's synthetic scenes
 COEFFICIENTS = ('k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'p1', 'p2')
 NUMBERS = ('fl_x', 'fl_y', 'cx', 'cy', 'w', 'h', *COEFFICIENTS, 'camera_angle_x', 'camera_angle_y',
            'depth_unit_scale_factor', 'timestamp')
@@ -43,11 +44,14 @@ FOREIGN = (*(f'ftheta_p{order}' for order in range(5)), 'latlong', 'equirectangu
 
 
 def recognises(path: Path) -> bool:
-    return path.name == 'transforms.json' or (path / 'transforms.json').is_file()
+    return path.name == 'transforms.json' or any((path / name).is_file() for name in ('transforms.json', SPLIT_FILE))
 
 
 def read(path: Path) -> Capture:
     file = path if path.name == 'transforms.json' else path / 'transforms.json'
+    if not file.is_file() and (path / SPLIT_FILE).is_file():
+        raise AprlocError(f'{path / SPLIT_FILE}: a file for each split is not read; put the frames of all into {file}, with their '
+                          f'paths in "train_filenames" and "test_filenames"')
     text = read_text(file)
     meta = _parse(text, file)
     places = _places(text, file, len(meta['frames']))
