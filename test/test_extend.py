@@ -134,7 +134,7 @@ def test_a_map_grows_by_a_drive_and_says_which_taught_it(grow, later, finished, 
     assert after.manifest.descriptors.extractor.sha256 != before.manifest.descriptors.extractor.sha256
     assert any('renders 6 of its views' in line for line in said)
     assert not list((grow.directory.parent / '.building').iterdir())
-    with pytest.raises(AprlocError, match='not 0'):   # the same once more
+    with pytest.raises(AprlocError, match='of those given 0 are new to it'):   # the same once more
         grow('later')
 
 

@@ -48,7 +48,9 @@ def expect_count(words: list, count: int, meaning: str, where: str):
 
 
 def _separated(words: list) -> str:
-    return '; spaces must separate values, not commas or semicolons' if re.search('[,;]', ''.join(map(str, words))) else ''
+    """words: or rows of them, which their own count has been asked of."""
+    separated = any(re.search('[,;]', word) for word in words if isinstance(word, str))
+    return '; spaces must separate values, not commas or semicolons' if separated else ''
 
 
 def quaternion_pose(q_wxyz: list[float], translation: list[float], where: str) -> Tensor:
