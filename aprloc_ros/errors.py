@@ -1,4 +1,7 @@
-"""The exceptions that a user is meant to see."""
+"""The exceptions that a user is meant to see, and paths in the commands that they advise."""
+
+import shlex
+from pathlib import Path
 
 
 class AprlocError(Exception):
@@ -7,3 +10,8 @@ class AprlocError(Exception):
 
 class Unwritten(AprlocError):
     """A file cannot be written, because the disk is full say: no mistake, and the same request goes on once it can."""
+
+
+def typed(path: str | Path) -> str:
+    """A path as a shell takes it, spaces and all."""
+    return shlex.quote(str(path))

@@ -1,9 +1,8 @@
 """What the commands of `aprloc` do that make captures and maps, and measure them; modules load when one needs them."""
 
 import argparse
-import shlex
 
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, typed
 from aprloc_ros.outputs import PROGRESS_EVERY, say, to_folder
 
 
@@ -14,7 +13,7 @@ def pose(options: argparse.Namespace) -> int:
     wishes = Wishes(options.tag_side, options.distance and _distance(*options.distance), options.origin)
     capture = pose_images(options.source, options.out, options.frames, options.seed, wishes, say)
     print(f'report: {capture / "report" / "index.html"}')
-    print(f'{capture}: ready; aprloc build NAME --data {shlex.quote(str(capture))}')
+    print(f'{capture}: ready; aprloc build NAME --data {typed(capture)}')
     return 0
 
 

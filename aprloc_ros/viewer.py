@@ -3,7 +3,6 @@
 import base64
 import csv
 import json
-import shlex
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.cloud import Cloud, evenly, frustum_lines
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, typed
 from aprloc_ros.geometry import pose, pose_errors, quaternion_to_rotation
 
 TRUTH, ESTIMATE, ERROR, CAMERAS = (76, 175, 80), (239, 83, 80), (120, 120, 120), (100, 181, 246)
@@ -114,7 +113,7 @@ def read_track(path: Path) -> Track:
         path = found[0]
     if not path.exists():
         raise AprlocError(f'{path}: there is no such report, replay or TUM file; make one with: aprloc replay BAG --map NAME '
-                          f'--out {shlex.quote(str(path))}')
+                          f'--out {typed(path)}')
     read = _read_csv if path.suffix == '.csv' else _read_tum
     try:
         track = read(path)

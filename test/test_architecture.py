@@ -50,7 +50,7 @@ MAY_IMPORT = {
     'truth_check': {'errors', 'evaluation', 'geometry', 'manifest'},
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty', 'table'},
     # What was recorded.
-    'repair': set(), 'recording': {'errors', 'repair', 'skipped'}, 'message_fields': {'errors', 'geometry'},
+    'repair': {'errors'}, 'recording': {'errors', 'repair', 'skipped'}, 'message_fields': {'errors', 'geometry'},
     'camera_info': {'errors', 'camera', 'intrinsics'}, 'camera_infos': {'message_fields'},
     'decoding': {'errors', 'bit_depth', 'decoding'}, 'stamp_order': set(), 'bag_messages': {'camera', 'geometry'},
     'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},

@@ -6,6 +6,7 @@ import pytest
 
 pycolmap = pytest.importorskip('pycolmap')
 
+import numpy as np
 import torch
 
 from aprloc_ros.training.benchmarks.pose import errors_after_similarity
@@ -68,3 +69,25 @@ def test_an_image_that_few_points_hold_is_left_out(blurred, tmp_path):
         name = stored.read_image(loose).name
     found = polished(pycolmap, mapped, fewer, folder, tmp_path / 'polished', set(), 0)
     assert camera_poses(found).keys() == truth.keys() - {name}
+
+
+def test_a_view_to_the_horizon_stays(tmp_path):
+    """From twelve places so near to one another that no two of them see a point by a degree apart."""
+    pycolmap.set_random_seed(0)
+    options = pycolmap.SyntheticDatasetOptions(num_rigs=1, num_frames_per_rig=IMAGES, num_points3D=POINTS, camera_width=640,
+                                               camera_height=480, camera_params=LENS)
+    with pycolmap.Database.open(tmp_path / 'database.db') as stored:
+        model = pycolmap.synthesize_dataset(options, stored)
+        first = model.images[min(model.reg_image_ids())]
+        eye = first.projection_center()
+        reach = 0.4 * np.deg2rad(1) * min(np.linalg.norm(point.xyz - eye) for point in model.points3D.values())
+        for index, number in enumerate(model.reg_image_ids()):
+            image, angle = model.images[number], 2 * np.pi * index / IMAGES
+            pose = first.cam_from_world()
+            image.frame.set_cam_from_world(image.camera_id, pycolmap.Rigid3d(
+                pose.rotation, pose.translation + reach * np.array([np.cos(angle), np.sin(angle), 0.0])))
+            seen = [image.project_point(model.points3D[p.point3D_id].xyz) if p.has_point3D() else p.xy for p in image.points2D]
+            assert all(xy is not None for xy in seen)
+            stored.update_keypoints(number, np.array(seen, dtype=np.float32))
+    found = polished(pycolmap, model, tmp_path / 'database.db', tmp_path, tmp_path / 'polished', {1}, 0)
+    assert found.num_reg_images() == IMAGES

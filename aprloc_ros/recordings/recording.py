@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NamedTuple
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, typed
 from aprloc_ros.recordings.repair import SUFFIXES, bag_files, is_bag_file, repair
 from aprloc_ros.recordings.skipped import Skipped
 
@@ -136,12 +135,12 @@ def _bag(path: Path) -> Path:
             raise AprlocError(f'{path}: images, not a bag; localise one with aprloc localize IMAGE --map NAME, score those '
                               'with poses with aprloc evaluate NAME --data PATH')
         if len(files) != 1:
-            parts = f' (or, if they are parts of one recording, try "ros2 bag reindex {shlex.quote(str(path))}")' if files else ''
+            parts = f' (or, if they are parts of one recording, try "ros2 bag reindex {typed(path)}")' if files else ''
             raise AprlocError(f'{path}: not a readable bag: no metadata.yaml and {len(files)} files of '
                               f'{", ".join(SUFFIXES)}; name a bag{parts}')
         return _bag(files[0])
     if path.suffix.lower() in _FILMS:
-        raise AprlocError(f'{path}: a video, not a bag; aprloc pose {shlex.quote(str(path))} --out CAPTURE finds the poses of its '
+        raise AprlocError(f'{path}: a video, not a bag; aprloc pose {typed(path)} --out CAPTURE finds the poses of its '
                           f'frames, aprloc build NAME --data CAPTURE makes a map of them and aprloc evaluate NAME --data CAPTURE scores those held out')
     if path.is_file() and path.suffix not in SUFFIXES and is_bag_file(path):
         raise AprlocError(f'{path}: not a readable bag: its recording was not ended; try "{repair(path)}"')

@@ -1,9 +1,10 @@
 """What mends a damaged bag, by its format."""
 
-import shlex
 from pathlib import Path
 
 import yaml
+
+from aprloc_ros.errors import typed
 
 SUFFIXES = ('.mcap', '.db3', '.bag')
 UNFINISHED = '.active'   # rosbag adds it to the name until a recording has ended
@@ -24,21 +25,16 @@ def repair(bag: Path) -> str:
     """The command to try on a rosbag2's folder or a single file that cannot be read."""
     files = bag_files(bag) if bag.is_dir() else [bag]
     if files and files[0].suffix == UNFINISHED:
-        return f'rosbag reindex {_typed(files[0])} && mv {_typed(files[0])} {_typed(files[0].with_suffix(""))}'
+        return f'rosbag reindex {typed(files[0])} && mv {typed(files[0])} {typed(files[0].with_suffix(""))}'
     if files and files[0].suffix == '.bag':
-        return f'rosbag reindex {_typed(files[0])}'
+        return f'rosbag reindex {typed(files[0])}'
     mcaps = [file for file in files if file.suffix == '.mcap']
     damaged = [file for file in mcaps if not _is_finished(file)]
     if not damaged and (bag.is_file() or _is_sound(bag / 'metadata.yaml')):
         damaged = mcaps
     if damaged:
-        return f'mcap recover {_typed(damaged[0])} -o {_typed(damaged[0].with_name("recovered.mcap"))}'
-    return f'ros2 bag reindex {_typed(bag if bag.is_dir() else bag.parent)}'
-
-
-def _typed(path: Path) -> str:
-    """As a shell takes it, spaces and all."""
-    return shlex.quote(str(path))
+        return f'mcap recover {typed(damaged[0])} -o {typed(damaged[0].with_name("recovered.mcap"))}'
+    return f'ros2 bag reindex {typed(bag if bag.is_dir() else bag.parent)}'
 
 
 def _is_finished(mcap: Path) -> bool:

@@ -48,8 +48,8 @@ def benchmark_camera(options):
         turned = next((str(i) for i, e in enumerate(changed, 1) if e.reason == OTHER_CAMERA), '-')
         said = next((e.text.split(':')[0] for e in reversed(run) if e.reason == OTHER_CAMERA), '-')
         print(f'| {name} | {_share(refused)} | {refused.index(True) + 1 if any(refused) else "-"} '
-              f'| {_share([e.reason == OTHER_CAMERA for e in alone])} | {_beyond(run, frames)}; {_beyond(alone, frames)} | {said} | {turned}; {_beyond(changed, frames)} |',
-              flush=True)
+              f'| {_share([e.reason == OTHER_CAMERA for e in alone])} | {_beyond(run, frames)}; {_beyond(alone, frames)} | {said} '
+              f'| {turned}; {_beyond(changed, frames)} |', flush=True)
     _right_cameras(bundle, frames, options.device)
 
 

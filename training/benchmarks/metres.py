@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.alignment import align
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, typed
 from aprloc_ros.geodesy import GeodeticOrigin, from_enu
 from aprloc_ros.geometry import invert, pose, pose_errors, so3_exp
 from aprloc_ros.recordings.trajectory import make_trajectory
@@ -51,7 +51,7 @@ def metres_table(capture: Path, seeds: int = SEEDS) -> str:
     """
     read = read_capture(capture)
     if read.format != 'transforms' or not read.test:
-        raise AprlocError(f'{capture}: not a capture of the demo place; write one with aprloc place {capture}')
+        raise AprlocError(f'{capture}: not a capture of the demo place; write one with aprloc place {typed(capture)}')
     train, test = _in_time(read.train), _in_time(read.test)
     first = [frame for frame in train if frame.sequence == train[0].sequence]
     rows = ['| case | frames | scale off by, median / worst | its own deviation | up | north or heading | position |',

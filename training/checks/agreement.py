@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import so3_log
 from aprloc_ros.training.checks.declared_lens import LensFit, lens_fits
 from aprloc_ros.training.checks.evidence import Evidence, gather, gather_across, gather_jumps
 from aprloc_ros.training.checks.fit import NOISY_RAD, SAME, Fit, Suspect, best, fit
@@ -121,8 +122,8 @@ def _best_lens(evidence: Evidence, declared: Fit, frames: tuple[Frame, ...]) -> 
 
 def _judged_lens(declared: Fit, measured: str, lens: LensFit) -> Agreement:
     if declared.share < _REFUSED_BELOW or lens.is_refused:
-        R = declared.suspect.T_map_cam[:, :3, :3]
-        turned_rad = np.arccos(((np.einsum('ij,nij->n', R[0], R) - 1) / 2).clip(-1, 1)).max()
+        R = torch.from_numpy(declared.suspect.T_map_cam[:, :3, :3])
+        turned_rad = so3_log(R[:1].mT @ R).norm(dim=1).max()
         alike = '' if turned_rad > _STRAIGHT_RAD else ' (or the extrinsics of the camera: on a straight way both look alike)'
         raise AprlocError(f'the images contradict the declared lens: {measured}; {lens.text}: mend the intrinsics{alike}')
     return Agreement(f'{"WARNING: " if lens.is_doubted else ""}poses: {measured}; {lens.text}', True)

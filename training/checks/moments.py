@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from aprloc_ros.geometry import so3_exp, so3_log
+from aprloc_ros.recordings.trajectory import Trajectory
 from aprloc_ros.training.checks.evidence import Evidence
 from aprloc_ros.training.checks.fit import Suspect
 from aprloc_ros.training.datasets.capture import Frame
@@ -17,20 +17,21 @@ _FINEST = 1 / 32    # of the step between images
 def of_other_moments(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[Frame, ...]) -> Iterator[Suspect]:
     """The simplest ones first. taken: all frames in the order in which they were, frames among them."""
     T = np.stack([frame.T_map_cam.numpy() for frame in taken])
+    way = Trajectory(torch.arange(len(T), dtype=torch.float64), torch.from_numpy(T))   # in images, not in seconds
     place = {frame.name: index for index, frame in enumerate(taken)}
     here = np.array([place[frame.name] for frame in frames])
     sequence = np.unique([frame.sequence for frame in taken], return_inverse=True)[1]
     step_s = _step_s(taken)
 
     def misfit_rad(by: float) -> float:
-        residuals_rad = evidence.residuals(_shifted(T, sequence, here, by))
+        residuals_rad = evidence.residuals(_shifted(way, sequence, here, by))
         known = np.isfinite(residuals_rad)
         return float(np.median(residuals_rad[known])) if known.mean() > 0.5 else np.inf
     furthest = min(_FURTHEST, len(taken) // 2)
     whole = min((misfit_rad(side * by), by, side * by) for by in range(1, furthest + 1) for side in (1, -1))[2] if furthest else 1
     part = _refined(misfit_rad, whole)
-    yield Suspect(_in_words(whole, step_s), _shifted(T, sequence, here, whole))
-    yield Suspect(_in_words(part, step_s), _shifted(T, sequence, here, part), is_fitted=abs(part) < 1)
+    yield Suspect(_in_words(whole, step_s), _shifted(way, sequence, here, whole))
+    yield Suspect(_in_words(part, step_s), _shifted(way, sequence, here, part), is_fitted=abs(part) < 1)
     yield Suspect('in the opposite order', T[::-1][here])
     as_text = np.argsort(np.argsort([frame.name for frame in taken]))
     if (np.diff(as_text) < 0).any():
@@ -54,21 +55,13 @@ def _refined(misfit_rad, whole: int) -> float:
     return by
 
 
-def _shifted(T: np.ndarray, sequence: np.ndarray, here: np.ndarray, by: float) -> np.ndarray:
+def _shifted(way: Trajectory, sequence: np.ndarray, here: np.ndarray, by: float) -> np.ndarray:
     """Poses `by` images later [N, 4, 4], in between two on the way from one to the other; NaN beyond a sequence's ends."""
-    before = np.floor(here + by).astype(int)
-    share = here + by - before
-    after = before + (share > 0)
-    is_there = (before >= 0) & (after < len(T))
-    before, after = before.clip(0, len(T) - 1), after.clip(0, len(T) - 1)
-    is_there &= (sequence[before] == sequence[here]) & (sequence[after] == sequence[here])
-    found = T[before].copy()
-    if share.any():
-        R = torch.from_numpy(T[:, :3, :3])
-        turn = so3_log(R[before].mT @ R[after]) * torch.from_numpy(share)[:, None]
-        found[:, :3, :3] = (R[before] @ so3_exp(turn)).numpy()
-        found[:, :3, 3] += share[:, None] * (T[after, :3, 3] - found[:, :3, 3])
-    return np.where(is_there[:, None, None], found, np.nan)
+    there = here + by
+    found, known = way.at(torch.from_numpy(there.astype(float)), 1.0)
+    ends = (sequence[end(there).astype(int).clip(0, len(sequence) - 1)] for end in (np.floor, np.ceil))
+    is_there = known.numpy() & np.all([end == sequence[here] for end in ends], axis=0)
+    return np.where(is_there[:, None, None], found.numpy(), np.nan)
 
 
 def _in_words(by: float, step_s: float | None) -> str:

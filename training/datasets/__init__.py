@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, typed
 from aprloc_ros.training.datasets import bag, cambridge, colmap_model, llff, seven_scenes, transforms_json, tum
 from aprloc_ros.training.datasets.admission import admitted
 from aprloc_ros.training.datasets.capture import Capture, NoPoses
@@ -27,4 +27,4 @@ def read_capture(path: str | Path, cache_dir: str | Path | None = None) -> Captu
         return admitted(bag.read(path, Path(cache_dir).expanduser() if cache_dir else None), read_choice(path))
     wanted = '; '.join(reader.LOOKED_FOR for reader in (*READERS, bag))
     raise NoPoses(f'{path}: not a capture of a known format; looked for {wanted}; images or a video without poses get them '
-                  f'by: aprloc pose {path} --out CAPTURE')
+                  f'by: aprloc pose {typed(path)} --out CAPTURE')

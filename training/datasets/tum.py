@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, typed
 from aprloc_ros.recordings.camera_info import read_camera_yaml
 from aprloc_ros.recordings.trajectory import check_seconds
 from aprloc_ros.training.datasets.capture import Capture, Frame, NoPoses
@@ -53,7 +53,7 @@ def read(path: Path) -> Capture:
     stamps_s = torch.tensor([stamp for stamp, _ in images], dtype=torch.float64)
     if not (path / 'groundtruth.txt').is_file():
         raise NoPoses(f'{path}: rgb.txt lists images, but there is no groundtruth.txt with their poses; write one (lines "stamp tx ty tz '
-                      f'qx qy qz qw"), or find them from the images: aprloc pose {path} --out CAPTURE')
+                      f'qx qy qz qw"), or find them from the images: aprloc pose {typed(path)} --out CAPTURE')
     T_map_cam, known = read_tum_trajectory(path / 'groundtruth.txt').at(stamps_s, MAX_GAP_S)
     if not known.any():
         raise AprlocError(f'{path / "groundtruth.txt"}: covers none of the {len(images)} images of rgb.txt; '

@@ -2,12 +2,11 @@
 
 import json
 import os
-import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, typed
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, NoPoses
 from aprloc_ros.training.datasets.drives import joined
@@ -48,7 +47,7 @@ def _posed(data: Path, kept: Path, say) -> Path:
         return kept
     if os.environ.get('WORLD_SIZE', '1') != '1':
         raise AprlocError(f'{data} has no poses, and several processes cannot find them together; do it first: '
-                          f'aprloc pose {shlex.quote(str(data))} --out CAPTURE')
+                          f'aprloc pose {typed(data)} --out CAPTURE')
     say(f'{data} has no poses: finding them by structure from motion, into {kept}')
     shutil.rmtree(kept, ignore_errors=True)
     return pose(data, kept, say=say)
