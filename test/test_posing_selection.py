@@ -120,7 +120,7 @@ def test_images_of_one_place_are_more_alike_than_others():
 
 def test_the_benchmark_measures_what_is_left_after_a_similarity():
     pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
-    from aprloc_ros.training.benchmarks.pose import errors_after_similarity
+    from aprloc_ros.training.benchmarks.laying import errors_after_similarity
 
     random = torch.Generator().manual_seed(0)
     truth = se3_exp(torch.randn(20, 6, generator=random, dtype=torch.float64))

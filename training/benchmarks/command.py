@@ -21,6 +21,7 @@ from aprloc_ros.training.benchmarks.metres import benchmark_metres
 from aprloc_ros.training.benchmarks.nefes import benchmark_nefes
 from aprloc_ros.training.benchmarks.nre import benchmark_nre
 from aprloc_ros.training.benchmarks.pose import benchmark_pose
+from aprloc_ros.training.benchmarks.pose_maps import benchmark_pose_maps
 from aprloc_ros.training.benchmarks.priors import PRIOR_REFINERS, benchmark_priors
 from aprloc_ros.training.benchmarks.refine import benchmark_refine
 from aprloc_ros.training.stages.adaptation import METHODS
@@ -99,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     pose.add_argument('--by', nargs='+', choices=('aprloc', 'colmap'), default=['aprloc', 'colmap'],
                       help="whose structure from motion: ours, pycolmap's defaults (default: both)")
     pose.add_argument('--work', type=Path, required=True, help='folder for what is found')
+    pose_maps = command('pose_maps', benchmark_pose_maps)
+    pose_maps.add_argument('names', nargs='+', metavar='NAME', help='maps of the same training images')
+    pose_maps.add_argument('--data', type=Path, required=True, help='these, and held-out ones, with poses')
+    pose_maps.add_argument('--map-dir', type=Path)
     command('metres', benchmark_metres).add_argument('--data', type=Path, required=True, help='of aprloc place')
     ablation = command('ablation', benchmark_ablation)
     ablation.add_argument('--data', type=Path, required=True)

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from evo.core.geometry import umeyama_alignment
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import pose_errors
+from aprloc_ros.training.benchmarks.laying import errors_after_similarity
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.files import beside
 from aprloc_ros.training.datasets.parsing import natural_key
@@ -95,17 +94,6 @@ def _errors(found: dict[str, Tensor], truth: dict[str, Tensor]) -> str:
     apart, turned_deg = errors_after_similarity(ours, true)
     extent = (true[:, :3, 3].amax(0) - true[:, :3, 3].amin(0)).norm().item()
     return f'{apart:.4f} | {apart / extent:.2%} | {turned_deg:.2f}'
-
-
-def errors_after_similarity(ours: Tensor, true: Tensor) -> tuple[float, float]:
-    """Root mean squares in units of the truth and in degrees, [N, 4, 4], after the similarity that brings the places of ours
-    nearest to the true ones (Umeyama, PAMI 1991).
-    """
-    R, t, scale = umeyama_alignment(ours[:, :3, 3].numpy().T, true[:, :3, 3].numpy().T, with_scale=True)
-    aligned = ours.clone()
-    aligned[:, :3, :3] = torch.from_numpy(R) @ ours[:, :3, :3]
-    aligned[:, :3, 3] = scale * ours[:, :3, 3] @ torch.from_numpy(R).T + torch.from_numpy(t)
-    return tuple(values.square().mean().sqrt().item() for values in pose_errors(aligned, true))
 
 
 def _ours(task: _Task, out: Path) -> dict[str, Tensor]:
