@@ -15,7 +15,7 @@ from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.map_bundle import load_map, save_manifest
 from aprloc_ros.scoring.uncertainty import negative_log_likelihood
 from aprloc_ros.training import calibrate_map
-from aprloc_ros.training.calibration.comparison import still_holds, why_no_better, with_what_holds
+from aprloc_ros.training.calibration.comparison import covariance_holds, gate_holds, why_no_better, with_what_holds
 from aprloc_ros.training.calibration.from_trials import calibrate
 from aprloc_ros.training.calibration.refiner_calibration import RefinerScores
 from aprloc_ros.training.datasets import read_capture
@@ -83,17 +83,36 @@ def test_a_map_that_believed_nothing_learns(known):
     assert why_no_better(World(6).trials(25, per_frame=1), PRIOR, silent, PRIOR) == ''
 
 
+def thrice_as_far(trial):
+    return trial if trial.negative else replace(trial, refined=replace(
+        trial.refined, T_map_cam=trial.T_truth @ se3_exp(3 * residuals(trial.T_truth[None], trial.refined.T_map_cam[None])[0])))
+
+
 def test_what_a_map_knew_holds_on_a_few_frames_of_the_same_world_and_not_where_errors_or_images_are_others(known):
     def drive(**world):
         return World(8, **world).trials(12)
+    farther = [thrice_as_far(trial) for trial in drive(fails=0.0)]
+    lost = [trial if trial.negative else replace(trial, refined=replace(
+        trial.refined, T_map_cam=trial.T_truth @ se3_exp(torch.tensor([0.0, 3.0, 0, 0, 0, 0]).double()))) for trial in drive(fails=0.0)]
+    assert gate_holds(drive(), PRIOR, known) and covariance_holds(drive(), PRIOR, known)
+    assert gate_holds(farther, PRIOR, known) and not covariance_holds(farther, PRIOR, known)    # thrice as far off as it says
+    assert not gate_holds(lost, PRIOR, known)                                                   # it believes what is metres off
+    assert not gate_holds(drive(fails=1.0), PRIOR, known)                                       # it would believe next to none
+    assert not gate_holds(drive(), PRIOR, replace(known, gate=replace(known.gate, accept=0)))   # and what is of no place
 
-    def moved(trial):
-        return trial if trial.negative else replace(trial, refined=replace(
-            trial.refined, T_map_cam=trial.T_truth @ se3_exp(3 * residuals(trial.T_truth[None], trial.refined.T_map_cam[None])[0])))
-    assert still_holds(drive(), PRIOR, known)
-    assert not still_holds([moved(trial) for trial in drive(fails=0.0)], PRIOR, known)          # thrice as far off as it says
-    assert not still_holds(drive(fails=1.0), PRIOR, known)                                      # it would believe next to none
-    assert not still_holds(drive(), PRIOR, replace(known, gate=replace(known.gate, accept=0)))  # and what is of no place
+
+def test_a_gate_that_holds_stays_where_its_answers_err_by_more_than_the_map_says(known):
+    """Refused otherwise: the gate of twelve frames in its place rejected a fifth of what the map had been right about."""
+    trials, said = [thrice_as_far(trial) for trial in World(8, fails=0.0).trials(12)], []
+    new = calibrate(trials, PRIOR)
+    few = RefinerScores(RefinerSpec(new.gate, new.covariance), trials, 0.0, 0.0, 1.0, '')
+    spec = with_what_holds({'nre': known}, {'nre': few}, PRIOR, said.append)['nre'].spec
+    assert spec.gate == known.gate and 'err by more than it says' in said.pop()
+    assert covariance_holds(trials, PRIOR, spec) and not covariance_holds(trials, PRIOR, known)
+    for hessian in (1e4 * torch.eye(6).double(), 1e6 * torch.eye(6).double()):
+        for score in (0.5, 1.0):
+            now, before = (each.covariance.covariance(hessian, PRIOR, score) for each in (spec, known))
+            assert torch.linalg.eigvalsh(now - before).min() > -1e-12
 
 
 def test_a_later_drive_of_few_frames_leaves_what_more_frames_say_and_of_many_does_not(known):

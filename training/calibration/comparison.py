@@ -9,7 +9,7 @@ from torch import Tensor
 from aprloc_ros.covariance import residuals
 from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.scoring.uncertainty import FEWEST_FRAMES, negative_log_likelihood, score_covariances
-from aprloc_ros.training.calibration.from_trials import Calibration, calibrate
+from aprloc_ros.training.calibration.from_trials import Calibration, calibrate, covariance_of, far_off, published
 from aprloc_ros.training.calibration.gate_fit import MOST_LEAKED, allowed_violations
 from aprloc_ros.training.calibration.refiner_calibration import RefinerScores
 from aprloc_ros.training.calibration.trials import Trial
@@ -47,34 +47,52 @@ def why_no_better(trials: Sequence[Trial], prior: Tensor, known: RefinerSpec, kn
 
 def with_what_holds(known: Mapping[str, RefinerSpec], found: dict[str, RefinerScores], prior: Tensor,
                     say: Callable[[str], None]) -> dict[str, RefinerScores]:
-    """A later drive's calibrations, or where its frames are too few to support one what the map knew, if it holds on them."""
+    """A later drive's calibrations, or where its frames are too few to support one what the map knew, if it holds on them.
+
+    A gate that holds stays. What it lets through may err by more than the map says: that is claimed then, and no less than before.
+    """
     kept = {}
     for name, scores in found.items():
-        old = known.get(name)
-        new = scores.spec.gate
-        if old and old.gate.frames > new.frames and not new.supported and still_holds(scores.trials, prior, old):
-            say(f'refiner {name}: the drive has too few frames for a calibration of its own ({new.frames}); that of before '
-                f'({old.gate.frames}) holds on them, and stays')
-            kept[name] = replace(scores, spec=old)
+        old, new = known.get(name), scores.spec.gate
+        if not old or old.gate.frames <= new.frames or new.supported or not gate_holds(scores.trials, prior, old):
+            continue
+        too_few = f'refiner {name}: the drive has too few frames for a calibration of its own ({new.frames}); that of before ({old.gate.frames}) '
+        if covariance_holds(scores.trials, prior, old):
+            say(too_few + 'holds on them, and stays')
+        else:
+            old = replace(old, covariance=covariance_of(published(scores.trials, old.gate, prior), prior).no_surer_than(old.covariance))
+            say(too_few + 'believes the right ones of them, and stays, but they err by more than it says: it claims as much now')
+        kept[name] = replace(scores, spec=old)
     return {**found, **kept}
 
 
-def still_holds(trials: Sequence[Trial], prior: Tensor, known: RefinerSpec) -> bool:
-    """Whether what a map knows of its refiner is true of a later drive, which has too few frames for a calibration of its own.
+def gate_holds(trials: Sequence[Trial], prior: Tensor, known: RefinerSpec) -> bool:
+    """Whether a map's gate is right about a later drive, which has too few frames for one of its own.
 
-    It believes at least half of what the drive asks as a robot would, hardly any image of no place, and errs by no more than it
-    says. prior [6, 6] of the regressor, as it is now.
+    It believes at least half of what the drive asks as a robot would, and hardly any image of no place or answer that is far off.
+    prior [6, 6] of the regressor, as it is now.
     """
     claims = _claims(trials, list(range(len(trials))), known, prior)
     ordinary, negative = ([i for i, trial in enumerate(trials) if chosen(trial)]
                           for chosen in (lambda trial: trial.ordinary, lambda trial: trial.negative))
     genuine = sorted(claims.keys() - set(negative))
-    leaked, believed = len(claims) - len(genuine), sum(i in claims for i in ordinary)
-    if leaked > allowed_violations(len(negative), MOST_LEAKED) or 2 * believed < max(len(ordinary), 1):
+    if 2 * sum(i in claims for i in ordinary) < max(len(ordinary), 1):
         return False
-    T_estimate, T_truth = (torch.stack(poses) for poses in zip(*((trials[i].refined.T_map_cam, trials[i].T_truth) for i in genuine)))
-    scores = score_covariances(residuals(T_estimate, T_truth), torch.stack([claims[i] for i in genuine]))
+    far = sum(bool(is_far) for is_far in far_off(*_poses(trials, genuine)))
+    return (len(claims) - len(genuine) <= allowed_violations(len(negative), MOST_LEAKED)
+            and far <= allowed_violations(len(genuine), MOST_LEAKED))
+
+
+def covariance_holds(trials: Sequence[Trial], prior: Tensor, known: RefinerSpec) -> bool:
+    """Whether answers that the gate believes err by no more than the map says."""
+    claims = _claims(trials, [i for i, trial in enumerate(trials) if not trial.negative], known, prior)
+    scores = score_covariances(residuals(*_poses(trials, list(claims))), torch.stack(list(claims.values())))
     return scores.anees <= scores.anees_interval[1]
+
+
+def _poses(trials: Sequence[Trial], numbers: list[int]) -> tuple[Tensor, Tensor]:
+    """Refined and true, [N, 4, 4] each."""
+    return tuple(torch.stack(poses) for poses in zip(*((trials[i].refined.T_map_cam, trials[i].T_truth) for i in numbers)))
 
 
 def _claims(trials: Sequence[Trial], numbers: list[int], spec: RefinerSpec | Calibration, prior: Tensor) -> Claims:
@@ -88,6 +106,4 @@ def _claims(trials: Sequence[Trial], numbers: list[int], spec: RefinerSpec | Cal
 
 
 def _surprise(trials: Sequence[Trial], numbers: list[int], claims: Claims) -> float:
-    T_estimate, T_truth = (torch.stack(poses) for poses in zip(*(
-        (trials[i].refined.T_map_cam, trials[i].T_truth) for i in numbers)))
-    return negative_log_likelihood(residuals(T_estimate, T_truth), torch.stack([claims[i] for i in numbers]))
+    return negative_log_likelihood(residuals(*_poses(trials, numbers)), torch.stack([claims[i] for i in numbers]))

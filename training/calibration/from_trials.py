@@ -60,7 +60,7 @@ def calibrate(trials: Sequence[Trial], prior_covariance: Tensor) -> Calibration:
     covariance = None
     for _ in range(2):   # what is much too far off for the first one raises the threshold, and is claimed of no more
         believed = published(trials, replace(gate, risks=_risks(passed, gate, covariance, prior_covariance)), prior_covariance)
-        covariance = _covariance(believed, prior_covariance)
+        covariance = covariance_of(believed, prior_covariance)
     return Calibration(replace(gate, risks=_risks(passed, gate, covariance, prior_covariance)), covariance, judgements)
 
 
@@ -71,7 +71,8 @@ def published(trials: Sequence[Trial], gate: Gate, prior: Tensor) -> Passed:
     return [(t, j.score) for t, j in judged if j.status == 'refined']
 
 
-def _covariance(passed: Passed, prior: Tensor) -> HessianCovariance:
+def covariance_of(passed: Passed, prior: Tensor) -> HessianCovariance:
+    """Fitted to the errors of what a gate lets through."""
     xi = _residuals(passed)
     found = fit_hessian_covariance(xi, torch.stack([t.refined.hessian for t, _ in passed]), prior,
                                    torch.tensor([score for _, score in passed], dtype=torch.float64),
@@ -122,11 +123,16 @@ def _correlation_s(passed: Passed, xi: Tensor, covariance: HessianCovariance, pr
     return correlation_time_s(whitened, list(drives), torch.tensor(seconds, dtype=torch.float64))
 
 
+def far_off(T_estimate: Tensor, T_truth: Tensor) -> Tensor:
+    """Which of N poses are much too far off, whatever is claimed: [N] bool."""
+    error_m, error_deg = pose_errors(T_estimate, T_truth)
+    return (error_m > WRONG_M) | (error_deg > WRONG_DEG)
+
+
 def _wrong(T_estimate: list[Tensor], T_truth: list[Tensor], claims: Tensor | None) -> Tensor:
     """Which of N poses are much too far off, or more than 5 sigma of their claims [N, 6, 6], if there are any: [N] bool."""
     T_estimate, T_truth = torch.stack(T_estimate), torch.stack(T_truth)
-    error_m, error_deg = pose_errors(T_estimate, T_truth)
-    wrong = (error_m > WRONG_M) | (error_deg > WRONG_DEG)
+    wrong = far_off(T_estimate, T_truth)
     if claims is None:
         return wrong
     squared = squared_mahalanobis(residuals(T_estimate, T_truth), claims.expand(len(T_truth), 6, 6))
