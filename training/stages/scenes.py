@@ -28,7 +28,7 @@ class SceneTraining:
     arguments: dict[str, Any] = field(default_factory=dict)                      # of the network, but its scenes
     looks: int = field(default=1200, metadata={'range': (1, 1_000_000)})         # augmented views that are kept
     batch: int = field(default=6, metadata={'range': (1, 1024)})
-    steps: int = field(default=800, metadata={'range': (1, 10_000_000)})
+    steps: int = field(default=1600, metadata={'range': (1, 10_000_000)})
     learning_rate: float = field(default=1e-3, metadata={'range': (1e-8, 1.0)})
     turn_deg: float = field(default=6.0, metadata={'range': (0.0, 45.0)})        # about the camera centre
     colour_jitter: float = field(default=1.0, metadata={'range': (0.0, 5.0)})
