@@ -9,6 +9,7 @@ from tiny_capture import write_wall
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
+from aprloc_ros.networks.extractor import build_extractor
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.images.augmentation import rotate_views
@@ -70,6 +71,30 @@ def test_points_are_projected_to_where_the_augmented_image_shows_them(wall):
         column, row = expected[0].round().long().tolist()
         clear[row, column] = False
         assert seen and not source.project(Augmented(5, R[0], zoom.item(), clear), index[None])[1]
+
+
+def test_a_teacher_is_asked_where_the_unchanged_views_show_the_points(wall):
+    views, points = wall
+    source = PairSource(views, points, dataclasses.replace(CONFIG, turn_deg=20.0), torch.device('cpu'))
+    model, asked = build_extractor('nre', CONFIG.arguments), []
+
+    class Teacher:
+        def loss(self, view, descriptors, pixels):
+            asked.append((view, pixels))
+            assert descriptors.shape == (len(pixels), 16)
+            return torch.arange(len(pixels)) + 3.0
+    for seed in range(5):
+        asked.clear()
+        alone, taught = (step_loss(model, source, torch.Generator().manual_seed(seed), who) for who in (None, Teacher()))
+        insides = []
+        for view, pixels in asked:
+            T = invert(views.T_map_cam[view])
+            everywhere, _ = views.camera.project(points.xyz @ T[:3, :3].T + T[:3, 3])
+            assert torch.cdist(pixels, everywhere).min(1).values.max() < 1e-5
+            inside = (pixels > -0.5).all(1) & (pixels < torch.tensor([views.camera.width, views.camera.height]) - 0.5).all(1)
+            insides.append(((torch.arange(len(pixels)) + 3.0) * inside).sum() / inside.sum().clamp_min(1))
+        assert len(asked) == 2
+        torch.testing.assert_close(taught - alone, torch.stack(insides).mean(), atol=1e-4, rtol=0)
 
 
 def test_the_extractor_learns_to_match(wall, tmp_path):

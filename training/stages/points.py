@@ -13,7 +13,7 @@ from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, Extractor,
 from aprloc_ros.points import MapPoints
 from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.stages.descriptors import sample, to_cells
+from aprloc_ros.training.stages.nre_loss import sample, to_cells
 
 _GRID = 8            # parts along the longer side of a view within which points compete
 _HIT_CELLS = 1.5     # a point is matched where the best cell is this near

@@ -11,8 +11,9 @@ from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, Extractor
 from aprloc_ros.points import MapPoints
 from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.stages.descriptors import DescriptorTraining, PairSource, nre, step_loss, to_cells
+from aprloc_ros.training.stages.descriptors import DescriptorTraining, PairSource, step_loss
 from aprloc_ros.training.stages.loop import Loop, step_generator, warm_cosine
+from aprloc_ros.training.stages.nre_loss import nre, to_cells
 
 _STEPS = 600
 _LEARNING_RATE = 5e-4   # a quarter of what learns them from nothing
