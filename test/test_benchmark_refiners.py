@@ -11,17 +11,20 @@ import yaml
 from tiny_capture import TEST, TRAIN, write_wall
 
 from aprloc_ros.cli import main
-from aprloc_ros.geometry import pose_errors, se3_exp
+from aprloc_ros.geometry import pose, pose_errors, se3_exp, so3_exp
 from aprloc_ros.refinement.refined import Budget
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import adapt_map
 from aprloc_ros.training.benchmarks import adapt as benchmark_adapt
 from aprloc_ros.training.benchmarks import budget as benchmark_budget
 from aprloc_ros.training.benchmarks import camera as benchmark_camera
 from aprloc_ros.training.benchmarks import days as benchmark_days
+from aprloc_ros.training.benchmarks import pose_maps as benchmark_pose_maps
 from aprloc_ros.training.benchmarks import refine as benchmark_refine
 from aprloc_ros.training.benchmarks.nefes import VARIANTS
 from aprloc_ros.training.benchmarks.refine import displaced
 from aprloc_ros.training.benchmarks.sift import SIFT
+from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.stages.adaptation import METHODS, AdaptationTraining
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -91,6 +94,45 @@ def test_days_print_a_row_for_each_light_and_a_column_for_each_method(wall, tmp_
         assert right_near <= right <= answered <= 100
         assert (wrong == median == '-') == (answered == 0)
     assert all(row[5].startswith('100 /') and row[6] == row[7] for row in relit)
+
+
+def test_seasons_tell_how_many_images_off_an_answer_is(wall, tmp_path, capsys):
+    """Queries that show what the capture shows three images on, under the name of here; the last three there are."""
+    files, queries = sorted((wall[0] / 'train').glob('??.png')), tmp_path / 'snow'
+    queries.mkdir()
+    for here, there in zip(files, files[3:] + 3 * files[-1:], strict=True):
+        shutil.copy(there, queries / here.name)
+    output, names = first_cells(capsys, 'seasons', 'wall', '--data', wall[0], '--map-dir', wall[1], '--queries', queries, '--work', tmp_path / 'w')
+    assert f'{len(files)} queries from snow' in output and names == ['', 'nre', 'align', 'regressor alone', 'SIFT']
+    for answered, near, far, middle in ([cell.strip() for cell in line.split('|')[2:-1]] for line in output.splitlines() if line.startswith('| ')
+                                        and 'answered' not in line):
+        count = int(answered.split()[0])
+        assert answered == f'{count} of {len(files)}' and int(near) + int(far) == count
+        assert (middle == '-') == (count == 0)
+    nre = next(line for line in output.splitlines() if line.startswith('| nre'))
+    assert nre.split('|')[-2].strip() in ('3', '-')
+
+
+def test_maps_in_frames_of_their_own_are_compared_in_that_of_the_capture(wall, capsys, monkeypatch):
+    """One is exact in a frame and a unit of its own; one is 2 cm off in what it was not shown."""
+    capture = read_capture(wall[0])
+    own = Similarity(3.0, so3_exp(torch.tensor([0.4, 1.0, -0.2], dtype=torch.float64)), torch.ones(3, dtype=torch.float64), 0.0, 'drawn')
+    off = pose(torch.eye(3, dtype=torch.float64), torch.tensor([0.0, 0.02, 0.0], dtype=torch.float64))
+    answers = [{frame.read_image().tobytes(): own.apply(frame.T_map_cam) for frame in (*capture.train, *capture.test)},
+               {frame.read_image().tobytes(): frame.T_map_cam @ (off if frame in capture.test else torch.eye(4).double())
+                for frame in (*capture.train, *capture.test)}]
+
+    class Knows:
+        def __init__(self, bundle, device):
+            self.answers = answers.pop(0)
+
+        def localize(self, image, camera):
+            return SimpleNamespace(status='refined', T_map_cam=self.answers[image.tobytes()])
+    monkeypatch.setattr(benchmark_pose_maps, 'Localizer', Knows)
+    output, names = first_cells(capsys, 'pose_maps', 'wall', 'wall', '--data', wall[0], '--map-dir', wall[1])
+    rows = [[cell.strip() for cell in line.split('|')[2:-1]] for line in output.splitlines()[-2:]]
+    exact, none = '0.0000 / 0.00 deg', f'{TEST} of {TEST}'
+    assert names[0] == 'map' and rows == [[none, exact, exact, exact], [none, *['0.0200 / 0.00 deg'] * 2, exact]]
 
 
 def test_nefes_prints_a_row_for_each_variant(wall, tmp_path, capsys):

