@@ -151,7 +151,7 @@ class Tracker:
             self._belief = self._belief.moved(time_s, T_odom_base)
             if self._held and self._belief.unseen_s > self.options.lost_after_s:
                 self._lose()
-            if not self._held and self._belief.blind_s > self.options.lost_after_s:
+            if not self._held and self._belief.is_vaguer_than_blind(self.options.lost_after_s, self.options):
                 self._belief = None   # nobody knows where the robot went: it could agree with anything
 
     def _agree(self, expected: Belief, seen: Belief) -> bool:
