@@ -63,7 +63,8 @@ MAY_IMPORT = {
     'viewer': {'camera', 'cloud', 'errors', 'geometry'},
     # What is believed.
     'motion': {'geometry'}, 'odometry_check': {'geometry', 'motion'},
-    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check'},
+    'stuck_camera': {'geometry', 'motion'},
+    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check', 'stuck_camera'},
     'answer': {'errors', 'camera', 'covariance', 'estimate', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': set(), 'announcement': {'frames'},

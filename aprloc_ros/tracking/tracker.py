@@ -13,6 +13,7 @@ from torch import Tensor
 from aprloc_ros.distributions import chi2_quantile
 from aprloc_ros.tracking.motion import Belief, MotionOptions, option, squared_distance
 from aprloc_ros.tracking.odometry_check import OdometryCheck
+from aprloc_ros.tracking.stuck_camera import StuckCamera
 
 SEARCHING, LOCALIZED, LOST = 'searching', 'localized', 'lost'
 # A belief that is lost was wrong beyond its covariance, so its standard deviations are doubled.
@@ -71,6 +72,7 @@ class Tracker:
         self.options = options   # may be replaced at any time
         self._lock = threading.Lock()
         self._odometry = OdometryCheck()
+        self.stuck_camera = StuckCamera()
         self._era = 0            # of attempts; those of an older one were answered under other circumstances
         self._forget()
 
