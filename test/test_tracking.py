@@ -264,3 +264,11 @@ def test_after_a_long_way_in_the_dark_odometry_confirms_nothing_any_more(turn):
     verdict = robot.see(wrong)
     assert (verdict.accepted, verdict.reason, robot.tracker.state) == (False, 'unconfirmed', 'lost')
     assert [robot.see().accepted for _ in range(2)] == [False, True]
+
+
+def test_odometry_that_begins_anew_costs_no_answer():
+    robot = localized()
+    robot.T_odom_base = se3_exp(torch.tensor([-50.0, 7.0, 0.0, 0.0, 0.0, 2.0], dtype=torch.float64))
+    robot.tracker.forget_odometry()
+    assert [robot.see().accepted for _ in range(20)] == [True] * 20
+    assert not robot.see(ELSEWHERE).accepted

@@ -49,7 +49,7 @@ class Publication:
             self._tf.parameters = parameters
 
     def forget(self) -> None:
-        """The transform, after time was set back."""
+        """The transform, after time was set back or odometry began anew."""
         if self._tf is not None:
             self._tf.forget()
 

@@ -96,6 +96,13 @@ class Tracker:
             self._forget()
             self._hint = T_map_base, covariance
 
+    def forget_odometry(self) -> None:
+        """It begins anew: what it said so far lets nobody tell how far the robot has gone from then to now."""
+        with self._lock:
+            self._odometry = OdometryCheck()
+            self.stuck_camera.forget()
+            self._belief, self._candidate = (belief and replace(belief, T_odom_base=None) for belief in (self._belief, self._candidate))
+
     def lose(self) -> None:
         """No good pose came for too long. Nothing happens unless a pose is held."""
         with self._lock:
