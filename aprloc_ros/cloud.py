@@ -25,7 +25,7 @@ _LINES = (4, 0, 4, 1, 4, 2, 4, 3, 0, 1, 1, 2, 2, 3, 3, 0)
 class Cloud:
     """Coloured points of the map."""
 
-    xyz: Tensor   # [N, 3] float32, map frame, metres, on the CPU
+    xyz: Tensor   # [N, 3] float64, map frame, metres, on the CPU
     rgb: Tensor   # [N, 3] uint8
 
 
@@ -61,7 +61,7 @@ def _view_cloud(field: nn.Module, scene: SceneNormalisation, camera: Camera, T_m
     solid = _is_surface(rendering)
     points = batch.points(rendering.depth.unsqueeze(-1))[solid, 0].cpu()
     rgb = (rendering.rgb[solid].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-    return Cloud(scene.points_to_map(points).float(), rgb)
+    return Cloud(scene.points_to_map(points), rgb)
 
 
 def _directions(camera: Camera, shares: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def _is_surface(rendering: Rendering) -> Tensor:
 
 def join(parts: Iterable[Cloud]) -> Cloud:
     """All points of the parts; none of no parts."""
-    parts = [Cloud(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.uint8)), *parts]
+    parts = [Cloud(torch.zeros(0, 3, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.uint8)), *parts]
     return Cloud(torch.cat([part.xyz for part in parts]), torch.cat([part.rgb for part in parts]))
 
 

@@ -136,6 +136,15 @@ def rotation_to_quaternion(R: Tensor) -> Tensor:
     return torch.where(q[..., :1] < 0, -q, q)
 
 
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """Between all of [..., N, k] and all of [..., M, k] -> [..., N, M], wherever the origin is.
+
+    torch.cdist multiplies out by itself, where what is common to all is squared and lost from the digits: 9 cm in coordinates of
+    millions of metres.
+    """
+    return torch.cdist(a, b, compute_mode='donot_use_mm_for_euclid_dist')
+
+
 def check_pose(T: Tensor, where: str) -> Tensor:
     """T [4, 4] when it is a finite rigid transform (rotation within 1e-2), its rotation projected to SO(3).
 

@@ -19,23 +19,27 @@ class MapFrame:
     scale_sd: float = field(default=0.0, metadata={'range': (0.0, 1.0)})   # of log(metres in a unit), where that is the metre
     source: str = 'the poses as they were given'   # what made the unit a metre
     geodetic: GeodeticOrigin | None = None
+    scale_about: tuple[float, float, float] = (0.0, 0.0, 0.0)   # what stays where it is whatever the scale: where this was found
 
     def moved(self, change: Similarity) -> 'MapFrame':
         """Of the map after a change of frame. It lies nowhere on Earth any more: its axes may be any."""
         if change.scale == 1:
-            return MapFrame(self.unit, self.scale_sd, self.source)
-        return MapFrame(METRE, change.scale_sd, change.source)
+            about = change.points(torch.tensor(self.scale_about, dtype=torch.float64))
+            return MapFrame(self.unit, self.scale_sd, self.source, scale_about=tuple(about.tolist()))
+        return MapFrame(METRE, change.scale_sd, change.source, scale_about=tuple(change.scale_about.tolist()))
 
-    def scale_covariance(self, T_map_body: Tensor) -> Tensor:
-        """What an unsure scale adds to the covariance of a pose [4, 4], in the body's own axes: [6, 6] float64.
+    def scale_covariance(self, T_map_cam: Tensor) -> Tensor:
+        """What an unsure scale adds to the covariance of a camera's pose [4, 4], in its own axes: [6, 6] float64.
 
-        If a unit of the map is exp(e) metres with e ~ N(0, scale_sd^2), then a body at p in the map is truly at
-        exp(e) p, off by e p to first order: an error along the line from the map's origin, of standard deviation
-        scale_sd |p|. In the body's axes it is e R^T p, so that the block of translation grows by scale_sd^2 q q^T with
-        q = R^T p. The rotation does not depend on the scale. All poses of a map share the one e: it neither averages out
-        over frames nor shows between two of them, which is why a map's own held-out frames are judged without it.
+        If a unit of the map is exp(e) metres with e ~ N(0, scale_sd^2), then a camera at p in the map is truly at
+        c + exp(e) (p - c), c = scale_about, off by e (p - c) to first order: an error along the line from there, of standard
+        deviation scale_sd |p - c|. In the camera's axes it is e R^T (p - c), so that the block of translation grows by
+        scale_sd^2 q q^T with q = R^T (p - c). The rotation does not depend on the scale, nor does the way from the camera to
+        the robot's base, which is in metres. All poses of a map share the one e: it neither averages out over frames nor shows
+        between two of them, which is why a map's own held-out frames are judged without it.
         """
-        q = T_map_body[:3, :3].double().T @ T_map_body[:3, 3].double()
+        from_centre = T_map_cam[:3, 3].double() - torch.tensor(self.scale_about, dtype=torch.float64)
+        q = T_map_cam[:3, :3].double().T @ from_centre
         covariance = torch.zeros(6, 6, dtype=torch.float64)
         covariance[:3, :3] = self.scale_sd ** 2 * torch.outer(q, q)
         return covariance

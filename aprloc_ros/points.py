@@ -66,7 +66,7 @@ def pack_points(points: MapPoints) -> dict[str, Tensor]:
     return {'centre': centre, 'half_extent_m': half_extent_m,
             'xyz': ((points.xyz - centre) / half_extent_m * _POSITION_STEPS).round().to(torch.int16),
             'coarse': _quantised(points.coarse), 'fine': _quantised(points.fine),
-            'view_poses': points.view_poses[:, :3].float(),
+            'view_poses': points.view_poses[:, :3].contiguous(),   # in double: a survey's coordinates are millions of metres
             'view_counts': counts.to(torch.int32), 'view_points': points.view_points.to(index_type),
             **({} if points.patches is None else pack_patches(points.patches, centre))}
 

@@ -1,7 +1,7 @@
 """From one map frame to another: a rotation, a translation and a scale, and how sure the scale is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ class Similarity:
     translation: Tensor   # [3] float64, new units
     scale_sd: float       # standard deviation of log(scale); inf where the new unit is arbitrary too
     source: str           # what the scale was taken from, in words
+    # [3] float64, in the new frame: the place that stays where it is whatever the scale.
+    scale_about: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
 
     def __post_init__(self):
         if not (math.isfinite(self.scale) and self.scale > 0):
@@ -41,7 +43,7 @@ class Similarity:
     def after(self, first: 'Similarity') -> 'Similarity':
         """first, then this one. The scale's certainty and source are this one's."""
         return Similarity(self.scale * first.scale, self.rotation @ first.rotation, self.points(first.translation),
-                          self.scale_sd, self.source)
+                          self.scale_sd, self.source, self.scale_about)
 
 
 def unchanged(source: str = 'no scale') -> Similarity:

@@ -3,7 +3,7 @@
 import base64
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from aprloc_ros.geometry import pose, pose_errors, quaternion_to_rotation
 
 TRUTH, ESTIMATE, ERROR, CAMERAS = (76, 175, 80), (239, 83, 80), (120, 120, 120), (100, 181, 246)
 _MAX_CAMERAS = 400
+_FAR_M = 1000.0
 _CAMERA_SIZE = 0.02                       # of the picture's radius
 _TRAJECTORY_POINT = 4                     # pixels
 TRACK_FILES = ('poses.csv', 'estimates.csv', 'estimates.tum')   # of a report or a replay, the first that is there
@@ -36,10 +37,14 @@ class Track:
 def write_page(path: Path, title: str, cloud: Cloud, camera: Camera, T_map_cam: Tensor, track: Track | None = None,
                ) -> Path:
     """Write the page -> its path. T_map_cam: [V, 4, 4] of the map's training views; the track is drawn over them."""
-    positions = T_map_cam[:, :3, 3].float()
-    centre, radius = _extent(torch.cat([cloud.xyz, positions]))
+    # A browser draws in single precision: whole kilometres nearer to the origin, where a survey's coordinates are fine enough.
+    far = _FAR_M * (T_map_cam[:, :3, 3].median(0).values / _FAR_M).round()
+    T_map_cam, xyz = _nearer(T_map_cam, far), cloud.xyz - far
+    track = track and replace(track, T_estimate=_nearer(track.T_estimate, far),
+                              T_truth=None if track.T_truth is None else _nearer(track.T_truth, far))
+    centre, radius = _extent(torch.cat([xyz, T_map_cam[:, :3, 3]]))
     frusta = frustum_lines(camera, evenly(T_map_cam, _MAX_CAMERAS), _CAMERA_SIZE * radius)
-    layers = [_layer('map', 'points', cloud.xyz, rgb=cloud.rgb),
+    layers = [_layer('map', 'points', xyz, rgb=cloud.rgb),
               _layer(f'{len(T_map_cam)} training views', 'lines', frusta, CAMERAS, shown=track is None)]
     scene = {'title': title, 'up': _up(T_map_cam), 'centre': centre.tolist(), 'radius': radius,
              'layers': layers + (_track_layers(track) if track else []), 'frames': _frames(track) if track else []}
@@ -50,6 +55,10 @@ def write_page(path: Path, title: str, cloud: Cloud, camera: Camera, T_map_cam: 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.replace('@SCENE@', text), encoding='utf-8')
     return path
+
+
+def _nearer(T: Tensor, far: Tensor) -> Tensor:
+    return pose(T[:, :3, :3], T[:, :3, 3] - far)
 
 
 def _layer(name: str, mode: str, xyz: Tensor, colour: tuple | None = None, rgb: Tensor | None = None,

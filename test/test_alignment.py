@@ -9,6 +9,7 @@ import torch
 from aprloc_ros.alignment import align
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, pose, pose_errors, se3_exp, so3_exp
+from aprloc_ros.map_frame import MapFrame
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.place.drive import COURSES, plan_drive
 
@@ -83,6 +84,25 @@ def test_the_scale_is_as_sure_as_it_says(cameras):
         found = align(back(TO_NEW, cameras), trajectory, invert(T_BASE_CAM), True, 'test').change
         ratios.append((math.log(found.scale / TO_NEW.scale) / found.scale_sd) ** 2)
     assert 0.5 < sum(ratios) / len(ratios) < 1.8   # 25 of a chi-square with one degree of freedom
+
+
+@pytest.mark.parametrize('was_far', [False, True])
+def test_a_map_comes_into_coordinates_of_a_survey_and_is_as_sure_of_its_scale_there(cameras, was_far):
+    """5400 km times the doubt of the scale is no standard deviation of anything."""
+    far = replace(RIGID, translation=torch.tensor([500_000.0, 5_400_000.0, 300.0], dtype=torch.float64))
+    old = back(TO_NEW, far.apply(cameras) if was_far else cameras)
+    cameras, claimed, errors = far.apply(cameras), [], []
+    for seed in range(8):
+        bodies = cameras @ invert(T_BASE_CAM)
+        trajectory = pose(so3_exp(0.02 * noise(len(bodies), 3, seed=seed)) @ bodies[:, :3, :3],
+                          bodies[:, :3, 3] + 0.05 * noise(len(bodies), 3, seed=100 + seed))
+        found = align(old, trajectory, invert(T_BASE_CAM), True, 'test').change
+        frame = MapFrame().moved(found)
+        claimed += [frame.scale_covariance(T).trace().item() for T in cameras[::10]]
+        errors += (found.apply(old[::10])[:, :3, 3] - cameras[::10, :3, 3]).square().sum(1).tolist()
+        assert (torch.tensor(frame.scale_about).double() - cameras[:, :3, 3].mean(0)).norm() < 0.5 * cameras[:, :3, 3].std(0).norm()
+    claimed_m, error_m = (math.sqrt(sum(squares) / len(squares)) for squares in (claimed, errors))
+    assert 0.1 * error_m < claimed_m < 1.5 * error_m < 0.05
 
 
 def test_poses_that_jump_do_not_matter(cameras):

@@ -63,7 +63,8 @@ MAY_IMPORT = {
     'viewer': {'camera', 'cloud', 'errors', 'geometry'},
     # What is believed.
     'motion': {'geometry'}, 'odometry_check': {'geometry', 'motion'},
-    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check'},
+    'stuck_camera': {'geometry', 'motion'},
+    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check', 'stuck_camera'},
     'answer': {'errors', 'camera', 'covariance', 'estimate', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': set(), 'announcement': {'frames'},
@@ -80,7 +81,7 @@ MAY_IMPORT = {
                                        'parameters', 'transforms'},
     'display': {'answer', 'camera', 'clocks', 'cloud', 'fields', 'map_bundle', 'overlay', 'message_fields', 'messages',
                 'worker'},
-    'publication': MESSAGES | {'answer', 'frames', 'odometry', 'parameters', 'tf_output'},
+    'publication': MESSAGES | {'answer', 'covariance', 'frames', 'odometry', 'parameters', 'tf_output'},
     'stream': MESSAGES | {'announcement', 'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
                           'parameters', 'publication', 'rate', 'services', 'tracker', 'transforms', 'worker'},
     'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'geopose', 'localizer', 'map_frame', 'map_bundle', 'odometry', 'pace',

@@ -46,7 +46,7 @@ def poses(count):
 
 def test_the_points_lie_on_the_wall_in_the_map_frame_with_its_colours():
     cloud = map_cloud(Wall(), SCENE, CAMERA, poses(10), rays=3000)
-    assert cloud.xyz.dtype == torch.float32 and cloud.rgb.dtype == torch.uint8
+    assert cloud.xyz.dtype == torch.float64 and cloud.rgb.dtype == torch.uint8
     assert 2000 < len(cloud.xyz) == len(cloud.rgb) <= 3000
     x, y, z = SCENE.points_to_scene(cloud.xyz).unbind(-1)
     sample = (SCENE.far - SCENE.near) / Wall.coarse_samples

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rosbags.highlevel import AnyReader
 
-from aprloc_ros.geometry import se3_exp
+from aprloc_ros.geometry import invert, se3_exp, so3_log
 from aprloc_ros.map_frame import MapFrame
 from aprloc_ros.scoring.estimates import write_csv, write_estimates_bag
 from aprloc_ros.scoring.replay import ANSWERED, ReplayedFrame, Robot
@@ -25,19 +25,23 @@ def frames():
     return [ReplayedFrame(0, 'frame 0000', 7 * 10**9, ANSWERED, estimate)]
 
 
-def test_an_unsure_scale_widens_what_is_written_along_the_line_from_the_maps_origin(tmp_path, frames):
-    """The robot at p is truly at (1 + e) p, e of SCALE_SD: standard deviations of SCALE_SD |p| along p."""
+def test_an_unsure_scale_widens_what_is_written_as_it_moves_the_camera(tmp_path, frames):
+    """The camera at p is truly at (1 + e) p, e of SCALE_SD, and the robot's base as far from it as ever: a sample of such maps."""
     unit = MapFrame(scale_sd=SCALE_SD)
     write_estimates_bag(tmp_path / 'bag', frames, Robot('base', lambda stamp_ns: T_BASE_CAM), 'map', unit)
     with AnyReader([tmp_path / 'bag']) as reader:
         connection, = (c for c in reader.connections if c.topic == 'pose_with_covariance')
         (_, _, data), = reader.messages([connection])
         message = reader.deserialize(data, connection.msgtype).pose
-    p = np.array([message.pose.position.x, message.pose.position.y, message.pose.position.z])
-    covariance = message.covariance.reshape(6, 6)[:3, :3]
-    assert np.sqrt(p @ covariance @ p) / np.linalg.norm(p) == pytest.approx(SCALE_SD * np.linalg.norm(p), rel=1e-3)
-    across = np.cross(p, [0.0, 0.0, 1.0])
-    assert np.sqrt(across @ covariance @ across) / np.linalg.norm(across) < 0.005
+    covariance = message.covariance.reshape(6, 6)
+    e = SCALE_SD * torch.randn(100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cameras = T_MAP_CAM.repeat(len(e), 1, 1)
+    cameras[:, :3, 3] *= 1 + e[:, None]
+    cameras = cameras @ se3_exp(1e-3 * torch.randn(len(e), 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    robots, T_map_base = cameras @ invert(T_BASE_CAM), T_MAP_CAM @ invert(T_BASE_CAM)
+    off = torch.cat([robots[:, :3, 3] - T_map_base[:3, 3], so3_log(robots[:, :3, :3] @ T_map_base[:3, :3].T)], 1)   # about the map's axes
+    sd = np.sqrt(np.diagonal(covariance))
+    np.testing.assert_allclose(np.cov(off.T.numpy()) / np.outer(sd, sd), covariance / np.outer(sd, sd), atol=0.02)
 
     write_csv(tmp_path / 'estimates.csv', frames, {}, unit)
     with (tmp_path / 'estimates.csv').open(newline='') as file:

@@ -13,6 +13,7 @@ from builtin_interfaces.msg import Time
 from ros_peer import PIXELS, camera_info_message, image_message
 from test_node_tf import odometry_message
 
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import adjoint, se3_exp
 from aprloc_ros.ros.frames import Setup, read_picture
 from aprloc_ros.ros.odometry import OdometryBuffer
@@ -116,3 +117,8 @@ def test_an_image_that_shows_nothing_never_reaches_the_networks(level):
     assert caught.value.reason == 'image'
     picture(Localizer(), noise, min_contrast=0.0)
     picture(Localizer(), (noise // 2 + PIXELS // 8).astype(np.uint8))
+
+
+def test_the_robot_has_another_frame_than_the_map():
+    with pytest.raises(AprlocError, match="map_frame and base_frame are both 'map'"):
+        setup(Localizer(), base_frame='map')

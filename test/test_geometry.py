@@ -14,6 +14,7 @@ from aprloc_ros.geometry import (
     adjoint,
     average_pose,
     check_pose,
+    distances,
     invert,
     nearest_rotation,
     pose,
@@ -239,3 +240,11 @@ def test_check_pose_refuses_in_one_line_that_begins_with_the_place(change, compl
     with pytest.raises(AprlocError, match=complaint) as refusal:
         check_pose(change(poses(1)[0]), 'poses.txt:3')
     assert str(refusal.value).startswith('poses.txt:3: ') and '\n' not in str(refusal.value)
+
+
+def test_distances_are_the_same_wherever_the_origin_is():
+    a, b = (5 * torch.rand(n, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) for n in (60, 40))
+    far = torch.tensor([500_000.0, 5_400_000.0, 300.0], dtype=torch.float64)
+    expected = (a[:, None] - b).norm(dim=2)
+    torch.testing.assert_close(distances(a, b), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(distances(a + far, b + far), expected, atol=1e-8, rtol=0)

@@ -122,7 +122,7 @@ def test_camera_info_of_zeros_counts_for_none_where_none_is_required(nodes, monk
                 said.append(on_message)
     said = []
     monkeypatch.setattr('aprloc_ros.ros.inputs.Listener', Heard)
-    inputs = Inputs(nodes[0], NodeParameters(require_camera_info=required), None, print)
+    inputs = Inputs(nodes[0], NodeParameters(require_camera_info=required), None, print, print)
     for k, is_taken in ((252.0, True), (0.0, required), (252.0, True)):
         message = CameraInfo(k=[k, 0.0, 16.0, 0.0, k, 12.0, 0.0, 0.0, float(k > 0)])
         said[0](message)

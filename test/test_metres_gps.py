@@ -160,6 +160,14 @@ def test_positions_are_read_from_photos(tmp_path):
     assert exif_position(photo(tmp_path / 'c.jpg', {1: 'N', 2: (0.0, 0.0, 0.0), 3: 'E', 4: (0.0, 0.0, 0.0)})) is None
 
 
+@pytest.mark.parametrize('south, west', [('S\0', 'W\0'), ('S ', 'W '), (b'S', b'W'), ('s', 'w'), ('South', 'West')])
+def test_a_hemisphere_is_read_however_its_letter_is_written(tmp_path, south, west):
+    """Taken for north and east, a drive in the south west would fit as well, turned by half a turn."""
+    position = exif_position(photo(tmp_path / 'a.jpg', {1: south, 2: (33.0, 30.0, 0.0), 3: west, 4: (70.0, 45.0, 0.0), 6: 12.5}))
+    assert position == (-33.5, -70.75, 12.5)
+    assert exif_position(photo(tmp_path / 'b.jpg', {1: '', 2: (33.0, 30.0, 0.0), 3: west, 4: (70.0, 45.0, 0.0)})) is None
+
+
 def test_photos_without_a_position_are_left_out(tmp_path, drive):
     _, T_world_cam, _ = drive
     geodetic = from_enu(PLACE, T_world_cam[:40, :3, 3]).tolist()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from court_fixtures import held_out_drive
 from tiny_map import save_tiny_map, tiny_manifest
 
@@ -85,7 +86,7 @@ def test_no_weight_changes_and_a_rigid_move_leaves_lengths_as_they_are(moved):
         assert same == (path.name not in (FILE_NAME, POINTS_FILE)), path.name
     old = read_manifest(DEMO / FILE_NAME)
     assert (new.manifest.scene.near_m, new.manifest.accuracy) == (old.scene.near_m, old.accuracy)
-    assert new.manifest.frame == old.frame == MapFrame()
+    assert old.frame == MapFrame() and new.manifest.frame == MapFrame(scale_about=tuple(SHIFT.tolist()))
 
 
 def test_lengths_of_a_manifest_change_with_its_unit():
@@ -121,9 +122,9 @@ def test_a_map_without_descriptors_moves_too(tmp_path):
 
 def test_an_old_manifest_counts_as_metres(tmp_path):
     directory = save_tiny_map(tmp_path / 'tiny')
-    text = (directory / FILE_NAME).read_text()
-    start = text.index('frame: {')
-    (directory / FILE_NAME).write_text(text[:start] + text[text.index('frame_id:', start):])
+    values = yaml.safe_load((directory / FILE_NAME).read_text())
+    del values['frame']
+    (directory / FILE_NAME).write_text(yaml.safe_dump(values))
     assert read_manifest(directory / FILE_NAME).frame == MapFrame('metre', 0.0)
 
 
@@ -139,6 +140,15 @@ def test_an_unsure_scale_is_the_spread_of_true_positions():
     assert math.sqrt(covariance.trace()) == pytest.approx(0.01 * T[:3, 3].norm().item())
     assert covariance[3:].abs().max() == 0
     assert to_mapping(frame)['geodetic'] is None
+
+
+def test_the_scale_is_unsure_about_the_place_where_it_was_found_wherever_the_frame_lies():
+    """Two maps of one place, one of them moved rigidly: their cameras are as unsure."""
+    frame, turned = MapFrame('metre', 0.01, 'tags', scale_about=(1.0, 2.0, 0.0)), replace(SCALED, scale=1.0)
+    T = se3_exp(torch.tensor([3.0, -4.0, 1.0, 0.3, 0.9, -0.4], dtype=torch.float64))
+    torch.testing.assert_close(frame.moved(turned).scale_covariance(turned.apply(T)), frame.scale_covariance(T))
+    assert frame.scale_covariance(T).trace().sqrt().item() == pytest.approx(0.01 * math.dist((3, -4, 1), (1, 2, 0)), abs=0.02)
+    assert frame.moved(replace(SCALED, scale_about=torch.tensor([7.0, 8.0, 9.0]).double())).scale_about == (7.0, 8.0, 9.0)
 
 
 def test_what_a_lesson_says_in_metres_is_moved_too():

@@ -89,7 +89,7 @@ def transforms(peer):
     peer._node.destroy_subscription(subscription)
 
 
-def see_with_odometry(peer, transforms):
+def see_with_odometry(peer, transforms, T_odom_base=T_ODOM_BASE):
     """Images with odometry of their stamps until there is a transform -> these stamps.
 
     Two topics: an image may arrive before its odometry, and then it has none.
@@ -98,7 +98,7 @@ def see_with_odometry(peer, transforms):
     while not transforms:
         stamp, received = next_stamp(), frame_counts(peer)[0]
         stamps.append(stamp)
-        peer.publish('odom', odometry_message(T_ODOM_BASE, stamp))
+        peer.publish('odom', odometry_message(T_odom_base, stamp))
         peer.publish('image', image_message(PIXELS, stamp))
         peer.wait_for(lambda before=received: transforms or before < frame_counts(peer)[0] == sum(frame_counts(peer)[1:]),
                       'an answer')
@@ -145,3 +145,29 @@ def test_the_last_transform_to_odom_is_sent_again_at_a_steady_rate_ahead_of_the_
     for _, frames, T_map_odom in transforms:
         assert frames == 'map odom'
         torch.testing.assert_close(T_map_odom, transforms[0][2])
+
+
+def test_odometry_that_is_set_anew_stops_the_transform_until_the_next_answer(run, peer, transforms):
+    """Where the odometry goes on from zero, the transform of before would place the robot metres away."""
+    log = run(RECORD_TF, publish_tf='map_to_odom', tf_rate_hz=50.0)
+    peer.wait_until_active()
+    assert_answers(peer)
+    see_with_odometry(peer, transforms)
+    for _ in range(2):
+        peer.publish('odom', odometry_message(T_ODOM_BASE, next_stamp()))
+    peer.publish('odom', odometry_message(np.eye(4), next_stamp()))
+    peer.wait_for(lambda: 'odometry jumped by 6.40 m and 29 deg within 0.100 s: it was set anew' in log.read_text(), 'the word on it')
+    before = transforms[0][2]
+
+    def silent():
+        """Those on their way come first."""
+        transforms.clear()
+        seen = len(peer.diagnostics)
+        peer.wait_for(lambda: len(peer.diagnostics) > seen, 'a diagnostic, a second later')
+        return not transforms
+    peer.wait_for(silent, 'silence')
+    seen = see_with_odometry(peer, transforms, np.eye(4))
+    peer.wait_for(lambda: seen[-1] in peer.poses, 'the pose')
+    pose = peer.poses[seen[-1]].pose
+    torch.testing.assert_close(transforms[0][2], rigid_transform(pose.position, pose.orientation, 'pose'), atol=1e-6, rtol=0)
+    assert (transforms[0][2] - before).abs().max() > 1

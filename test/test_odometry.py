@@ -102,6 +102,41 @@ def test_when_time_is_set_back_the_next_message_counts_at_once():
     torch.testing.assert_close(buffer.at(time_message(10 * 10**9)).T_odom_base, on_a_circle(10.0))
 
 
+def drive(buffer, velocity, rate_hz, seconds=2.0, T_start=None, from_s=10.0):
+    """At a constant velocity [6] of the body -> what add() said, and where it ends."""
+    T_start = torch.eye(4, dtype=torch.float64) if T_start is None else T_start
+    times_s = [index / rate_hz for index in range(round(seconds * rate_hz) + 1)]
+    said = [buffer.add(odometry(from_s + t, T_start @ transform(*(t * v for v in velocity)))) for t in times_s]
+    return said, T_start @ transform(*(times_s[-1] * v for v in velocity))
+
+
+@pytest.mark.parametrize('velocity', [(1.0, 0, 0, 0, 0, 0.5), (15.0, 0, 0, 0, 0, 0.3), (0, 0, 0, 0, 0, 6.0), (100.0, 0, 0, 0, 0, 0.5)])
+@pytest.mark.parametrize('rate_hz', [10, 50, 500])
+def test_odometry_that_drives_on_is_no_jump_whatever_its_speed_or_unit(velocity, rate_hz):
+    said, _ = drive(OdometryBuffer('base_link'), velocity, rate_hz)
+    assert not any(said)
+
+
+@pytest.mark.parametrize('rate_hz', [20, 50, 500])
+def test_odometry_that_is_set_anew_is_not_interpolated_with_what_it_was(rate_hz):
+    """An image between the last message from before and the first one after: 1 m/s along x, from 30 m back to 0."""
+    buffer, velocity, period_s = OdometryBuffer('base_link'), (1.0, 0, 0, 0, 0, 0), 1 / rate_hz
+    said, _ = drive(buffer, velocity, rate_hz, 1.0, transform(30.0, 0, 0, 0, 0, 0))
+    assert not any(said)
+    said, _ = drive(buffer, velocity, rate_hz, 0.0, from_s=11.0 + period_s)
+    assert 'odometry jumped by 31.0' in said[0] and 'set anew' in said[0]
+    between = time_message(round((11.0 + 0.5 * period_s) * 1e9))
+    assert abs(buffer.at(between).T_odom_base[0, 3]) < 1e-9
+    said, _ = drive(buffer, velocity, rate_hz, 0.0, transform(period_s, 0, 0, 0, 0, 0), from_s=11.0 + 2 * period_s)
+    assert not said[0] and buffer.at(between).T_odom_base[0, 3].item() == pytest.approx(-0.5 * period_s, abs=1e-9)
+
+
+def test_another_odometry_that_takes_over_is_told():
+    buffer = OdometryBuffer('base_link')
+    assert buffer.add(odometry(10.0, on_a_circle(10.0))) == ''
+    assert buffer.add(odometry(10.1, on_a_circle(10.1), 'visual')) == "odometry in 'visual' took over from 'odom'"
+
+
 def test_odometry_of_another_body_or_without_a_pose_is_refused():
     buffer = OdometryBuffer('base_link')
     with pytest.raises(AprlocError, match="odom is of 'wheel', not of the base_frame 'base_link'"):

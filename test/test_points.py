@@ -1,7 +1,10 @@
 """The map's points: what they forget when packed, how they are chosen, and who sees them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from aprloc_ros.camera import Camera
@@ -49,6 +52,16 @@ def points():
     xyz = 50 * torch.randn(20, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     return MapPoints(xyz, unit(20, 12), unit(20, 6), poses, torch.tensor([0, 4, 4, 9]),
                      torch.tensor([1, 3, 5, 7, 0, 1, 2, 18, 19]))
+
+
+def test_views_keep_their_place_in_coordinates_of_a_survey(points, tmp_path):
+    """Millions of metres from the origin, where single precision knows half metres."""
+    far = torch.tensor([500_000.1, 5_400_000.2, 300.3], dtype=torch.float64)
+    views = pose(points.view_poses[:, :3, :3], points.view_poses[:, :3, 3] + far)
+    save_file(pack_points(replace(points, xyz=points.xyz + far, view_poses=views)), tmp_path / 'points.safetensors')
+    found = unpack_points(load_file(tmp_path / 'points.safetensors'), 'here')
+    torch.testing.assert_close(found.view_poses, views, atol=1e-9, rtol=0)
+    assert (found.xyz - far - points.xyz).abs().max() < 0.01
 
 
 def test_packing_loses_little(points):

@@ -36,7 +36,7 @@ class Machine:
 
 def bag_image(index, arrival_s, stamp_s=None, data=None):
     message = SimpleNamespace(width=CAMERA.width, height=CAMERA.height, encoding='rgb8', step=3 * CAMERA.width,
-                              is_bigendian=0, data=PIXELS.tobytes() if data is None else data)
+                              is_bigendian=0, data=(PIXELS + np.uint8(index)).tobytes() if data is None else data)
     stamp_s = arrival_s if stamp_s is None else stamp_s
     return BagImage(index, 5 * 10**9 + round(arrival_s * 1e9), 10**12 + round(stamp_s * 1e9), 'cam', message, None, False)
 

@@ -117,3 +117,18 @@ def test_when_time_is_set_back_nothing_is_sent_until_the_next_answer():
     assert len(sent) == 1
     tf.update(time_message(clock.now_ns), clock.now_ns, T_MAP_BASE, ODOMETRY)
     assert heard(sent[-1])[0] == clock.now_ns
+
+
+def test_an_image_from_before_a_simulations_clock_ran_makes_no_stamp_of_a_far_future():
+    """TF keeps what is newest, and would refuse all that comes for decades."""
+    tf, clock, sent = output(transform_tolerance_s=0.0)
+    clock.now_ns = 0
+    for time_s in (1000, 1001):
+        tf.update(time_message(time_s * SECOND), clock.now_ns, T_MAP_BASE, ODOMETRY)
+        clock.pass_time(0)
+    clock.now_ns = 1001 * SECOND
+    clock.pass_time(SECOND)
+    assert [heard(message)[0] for message in sent] == [1000 * SECOND, 1001 * SECOND]
+    tf.update(time_message(1002 * SECOND), clock.now_ns, T_MAP_BASE, ODOMETRY)
+    clock.pass_time(SECOND)
+    assert [heard(message)[0] for message in sent[2:]] == [1002 * SECOND, 1003 * SECOND]

@@ -251,3 +251,24 @@ def test_odometry_that_stands_still_is_named_in_the_verdict():
     robot.drive()
     verdict = robot.tracker.judge(robot.tracker.begin(robot.time_s, stands), robot.T_map_base, COVARIANCE)
     assert verdict.reason == 'jump' and verdict.text.endswith(robot.tracker.contradiction)
+
+
+@pytest.mark.parametrize('turn', [0.0, 3.1])
+def test_after_a_long_way_in_the_dark_odometry_confirms_nothing_any_more(turn):
+    """A hundred and thirty metres of odometry at 5 cm a metre: within that, any place of the map would agree."""
+    wrong = se3_exp(torch.tensor([4.0, 0.0, 0.0, 0.0, 0.0, turn], dtype=torch.float64))
+    robot = localized(TrackingOptions())
+    for _ in range(130):   # the camera shows something now and then, which is never believed
+        robot.drive(30)
+        robot.tracker.begin(robot.time_s, robot.T_odom_base)
+    verdict = robot.see(wrong)
+    assert (verdict.accepted, verdict.reason, robot.tracker.state) == (False, 'unconfirmed', 'lost')
+    assert [robot.see().accepted for _ in range(2)] == [False, True]
+
+
+def test_odometry_that_begins_anew_costs_no_answer():
+    robot = localized()
+    robot.T_odom_base = se3_exp(torch.tensor([-50.0, 7.0, 0.0, 0.0, 0.0, 2.0], dtype=torch.float64))
+    robot.tracker.forget_odometry()
+    assert [robot.see().accepted for _ in range(20)] == [True] * 20
+    assert not robot.see(ELSEWHERE).accepted

@@ -50,8 +50,16 @@ def test_a_camera_that_looks_left():
 
 
 def test_an_image_in_the_base_frame_needs_no_extrinsics():
-    lookup = transforms.extrinsics_from_parameters('camera', (1.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    lookup = transforms.extrinsics_from_parameters('camera', (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     torch.testing.assert_close(lookup('camera', STAMP), torch.eye(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize('place', [((1.0, 0.0, 0.0), (0.0, 0.0, 0.0)), ((0.0, 0.0, 0.0), (0.0, 0.3, 0.0))])
+def test_a_camera_cannot_sit_elsewhere_in_its_own_frame(place):
+    """As drivers have it that name base_link: the robot's pose would be the camera's, its axes turned."""
+    lookup = transforms.extrinsics_from_parameters('base_link', *place)
+    with pytest.raises(AprlocError, match="images are of the frame 'base_link', base_frame itself, in which camera_xyz_m"):
+        lookup('base_link', STAMP)
 
 
 def test_without_tf2_ros_the_parameters_count_and_it_is_said(no_tf):

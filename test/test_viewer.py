@@ -54,6 +54,19 @@ def test_the_page_holds_the_cloud_and_the_cameras(tmp_path):
     assert 0.8 < inside.mean() < 1
 
 
+def test_a_map_in_coordinates_of_a_survey_looks_as_it_does_near_the_origin(tmp_path):
+    """Whole kilometres are left out: in single precision points millions of metres away stand half a metre apart."""
+    far = torch.tensor([500_000.0, 5_400_000.0, 0.0], dtype=torch.float64)
+    moved = se3_exp(torch.cat([far, torch.zeros(3)]))
+    near, there = (scene_of(write_page(tmp_path / 'page.html', 'Map', Cloud(CLOUD.xyz + shift, CLOUD.rgb), CAMERA, T @ VIEWS,
+                                       Track(TRACK.names, T @ TRACK.T_estimate, T @ TRACK.T_truth)))
+                   for shift, T in ((0 * far, torch.eye(4, dtype=torch.float64)), (far, moved)))
+    for a, b in zip(near['layers'], there['layers'], strict=True):
+        np.testing.assert_allclose(points(a), points(b), atol=1e-5)
+    assert [frame['text'] for frame in near['frames']] == [frame['text'] for frame in there['frames']]
+    np.testing.assert_allclose(near['centre'], there['centre'], atol=1e-5)
+
+
 def test_up_is_against_the_cameras_y_axes(tmp_path):
     turn = se3_exp(torch.tensor([5.0, 0, 0, 1.2, 0.3, -0.7], dtype=torch.float64))
     scene = scene_of(write_page(tmp_path / 'page.html', 'Map', CLOUD, CAMERA, turn @ VIEWS))

@@ -11,6 +11,7 @@ import torch
 
 import aprloc_ros
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import distances
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Drive, Manifest, Provenance
 from aprloc_ros.map_bundle import MapBundle, load_map, save_map
@@ -136,7 +137,7 @@ class Extension:
         """Views of the drive and of what was there before, and what they see."""
         points, shown = self.bundle.points, self.memory.shown
         gone = load_views(shown, self.views.camera)
-        view = torch.cdist(gone.T_map_cam.flatten(1), points.view_poses.flatten(1)).argmin(1)
+        view = distances(gone.T_map_cam.flatten(1), points.view_poses.flatten(1)).argmin(1)
         seen = [torch.stack([torch.full_like(each, len(self.fit) + index), len(self.foundation.points.xyz) + each], 1)
                 for index, each in enumerate(points.of_view(number) for number in view.tolist())]
         return joined_views(self.views, gone), SparsePoints(self.observed.xyz, torch.cat([self.observed.observations, *seen]))

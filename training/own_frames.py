@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import distances
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.training.datasets import read_capture
@@ -17,7 +18,7 @@ from aprloc_ros.training.request import content_hash
 
 _MOST_KNOWN = 0.1   # share of the poses that may be those of the map's views, of which there may be few: a robot comes by, but never so
 _SAME = 1e-5        # metres, or of a rotation matrix
-_SINGLE = 2e-7      # relative: a map keeps its views' poses in single precision
+_SINGLE = 2e-7      # relative: maps kept their views' poses in single precision once
 
 Frames = tuple[Frame, ...]
 
@@ -56,7 +57,7 @@ def _of_views(bundle: MapBundle, drive: Capture) -> int:
     T, views = torch.stack([frame.T_map_cam for frame in drive.train]), bundle.points.view_poses
 
     def apart(part: Callable[[Tensor], Tensor]) -> Tensor:
-        return torch.cdist(part(T), part(views), compute_mode='donot_use_mm_for_euclid_dist')
+        return distances(part(T), part(views))
     reach_m = _SAME + _SINGLE * T[:, :3, 3].norm(dim=1)
     same = (apart(lambda T: T[:, :3, 3]) < reach_m[:, None]) & (apart(lambda T: T[:, :3, :3].flatten(1)) < _SAME)
     return int(same.any(1).sum())

@@ -9,6 +9,7 @@ import torch
 
 from aprloc_ros.catalogue import find_map
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.geometry import distances
 from aprloc_ros.map_bundle import load_map, save_map
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.splits import calibration_split
@@ -33,7 +34,7 @@ def patch_map(directory: Path, data: Path) -> int:
                           'aprloc build')
     fit, _ = calibration_split(capture.train, capture.name)
     views, poses = bundle.points.view_poses, torch.stack([frame.T_map_cam for frame in fit])
-    if (torch.cdist(views.flatten(1), poses.flatten(1)).amin(1) > _SAME * (1 + views.flatten(1).norm(dim=1))).any():
+    if (distances(views.flatten(1), poses.flatten(1)).amin(1) > _SAME * (1 + views.flatten(1).norm(dim=1))).any():
         raise AprlocError(f'{data}: not the capture that the map {bundle.manifest.name} was built from, which its patches '
                           'are cut from: it has other poses')
     patches = build_patches(bundle.points, with_lenses(fit, bundle.manifest.lenses),

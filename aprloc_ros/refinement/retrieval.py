@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from aprloc_ros.geometry import distances
 from aprloc_ros.points import MapPoints
 
 _ASKED = 1500   # points at most that are looked for in an image to know the views that it is like
@@ -49,7 +50,7 @@ def _nearest_views(points: MapPoints, starts: Tensor, count: int) -> Tensor:
         return torch.zeros(0, dtype=torch.int64)
     centres, axes = points.view_poses[:, :3, 3], points.view_poses[:, :3, 2]
     spread_m = (centres - centres.mean(0)).norm(dim=1).median().clamp_min(1e-9)
-    distance = torch.cdist(starts[:, :3, 3], centres) / spread_m
+    distance = distances(starts[:, :3, 3], centres) / spread_m
     angle = torch.acos((starts[:, :3, 2] @ axes.T).clamp(-1, 1))
     return (distance + angle).topk(min(count, len(centres)), dim=1, largest=False).indices.flatten()
 

@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.device import resolve_device
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.recordings.camera_info import camera_from_info
 from aprloc_ros.recordings.decoding.image_messages import decode_image
@@ -42,6 +43,12 @@ class Setup:
     send_transform: Callable[[TransformStamped], None] | None
     send_geopose: SendGeoPose | None = None
     display: Display | None = None
+
+    def __post_init__(self):
+        """Raises AprlocError where the robot's frame would be the map's."""
+        if self.map_frame == self.parameters.base_frame:
+            raise AprlocError(f'map_frame and base_frame are both {self.map_frame!r}: the robot would stand still in its own frame; '
+                              'set one of them')
 
     @property
     def on_cpu_instead(self) -> str:

@@ -28,8 +28,9 @@ class Inputs:
     """Subscriptions. Keeps camera_infos, fills the odometry's buffer, hands images on."""
 
     def __init__(self, node: Node, parameters: NodeParameters, odometry: OdometrySource | None,
-                 on_image: Callable[[Image | CompressedImage], None]):
-        self._node, self._parameters = node, parameters
+                 on_image: Callable[[Image | CompressedImage], None], on_new_odometry: Callable[[], None]):
+        """on_new_odometry: odometry begins anew, its poses from before lead to nothing that comes."""
+        self._node, self._parameters, self._on_new_odometry = node, parameters, on_new_odometry
         self._camera_info: CameraInfo | None = None   # the newest
         self._camera_infos = CameraInfos()
         self._has_camera_info = threading.Event()
@@ -92,9 +93,12 @@ class Inputs:
 
     def _on_odometry(self, message: Odometry) -> None:
         try:
-            self._odometry.add(message)
+            break_ = self._odometry.add(message)
         except AprlocError as error:
             self._odometry_refusal = str(error)
             self._node.get_logger().warning(self._odometry_refusal, **THROTTLED)
-        else:
-            self._odometry_refusal = ''
+            return
+        self._odometry_refusal = ''
+        if break_:
+            self._on_new_odometry()
+            self._node.get_logger().warning(f'{break_}; no transform is published until the next answer', **THROTTLED)

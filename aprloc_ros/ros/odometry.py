@@ -1,5 +1,6 @@
 """Where odometry says the robot was at an image's stamp: from its topic or from TF."""
 
+import math
 import threading
 from bisect import bisect_left
 from collections import deque
@@ -19,6 +20,9 @@ from aprloc_ros.ros.transforms import TfLookup
 
 MAX_GAP_S = 0.2   # odometry further from the image's stamp than this is not used
 _BASE_NS = 50_000_000   # two messages tell a velocity over so much; stamps of arrival may be a millisecond apart
+# What no robot does between two messages, beside what it does per second: a pose that is so far from where the last ones lead was
+# set anew. In m and rad; stamps may be wrong by some milliseconds.
+_JUMP, _JUMP_PER_S = (0.5, 0.5), (20.0, 20.0)
 _KEPT = 3000      # messages: three seconds at 1 kHz, for an answer is asked about its image when it is there
 
 
@@ -85,8 +89,10 @@ class OdometryBuffer:
         self._poses: deque[tuple[int, Tensor]] = deque(maxlen=_KEPT)
         self._frame_id = ''
 
-    def add(self, message: Odometry) -> None:
-        """Messages that come late are dropped. Raises AprlocError for another frame's pose, one that is no pose, or no stamp."""
+    def add(self, message: Odometry) -> str:
+        """Messages that come late are dropped. Why odometry begins anew with this one, in one line, or '': poses from before
+        lead to nothing that comes. Raises AprlocError for another frame's pose, one that is no pose, or no stamp.
+        """
         frame_id = message.header.frame_id.strip('/')
         if message.child_frame_id.strip('/') != self._base_frame:
             raise AprlocError(f'odom is of {message.child_frame_id[:80]!r}, not of the base_frame {self._base_frame!r}')
@@ -97,12 +103,33 @@ class OdometryBuffer:
         if now_ns <= 0:
             raise AprlocError(f'odom: {refusal}')
         if refusal:
-            return
+            return ''
         with self._lock:
-            if self._poses and (now_ns <= self._poses[-1][0] or frame_id != self._frame_id):
-                self._poses.clear()  # the clock was set back, or another odometry took over
+            break_ = self._break(now_ns, frame_id, T_odom_base)
+            if break_:
+                self._poses.clear()
             self._frame_id = frame_id
             self._poses.append((now_ns, T_odom_base))
+        return break_
+
+    def _break(self, now_ns: int, frame_id: str, T_odom_base: Tensor) -> str:
+        """What parts a message from those before it; '' where it goes on from them."""
+        if not self._poses:
+            return ''
+        if now_ns <= self._poses[-1][0]:
+            return 'the clock was set back'
+        if frame_id != self._frame_id:
+            return f'odometry in {frame_id[:80]!r} took over from {self._frame_id[:80]!r}'
+        last_ns, T_last = self._poses[-1]
+        gap_s = (now_ns - last_ns) / 1e9
+        if len(self._poses) == 1 or not _is_jump(T_last, T_odom_base, 0.0):   # as nearly all at 1 kHz, where time is short
+            return ''
+        expected = _at_constant_velocity(tuple(self._poses), now_ns)
+        if not _is_jump(expected, T_odom_base, gap_s):
+            return ''
+        m, rad = _apart(expected, T_odom_base)
+        return (f'odometry jumped by {m:.2f} m and {math.degrees(rad):.0f} deg within {gap_s:.3f} s: it was set anew, or its unit is '
+                'not the metre')
 
     def forget(self) -> None:
         """Time was set back: what comes next is older."""
@@ -120,10 +147,27 @@ class OdometryBuffer:
         if gap_s > MAX_GAP_S:
             raise AprlocError(f'no odometry within {MAX_GAP_S} s of the image' +
                               (f', the nearest is {gap_s:.2f} s away' if poses else ': none has come'))
-        if len(poses) == 1:
-            return OdometryPose(frame_id, poses[0][1])
-        (t0, T0), (t1, T1) = _last_moved(poses) if after == len(poses) else (poses[max(after, 1) - 1], poses[max(after, 1)])
-        return OdometryPose(frame_id, T0 @ se3_exp((time_ns - t0) / (t1 - t0) * se3_log(invert(T0) @ T1)))
+        return OdometryPose(frame_id, _at_constant_velocity(poses, time_ns))
+
+
+def _apart(T_a: Tensor, T_b: Tensor) -> tuple[float, float]:
+    """Metres and radians between two poses [4, 4]."""
+    cosine = ((T_a[:3, :3] * T_b[:3, :3]).sum().item() - 1) / 2
+    return (T_a[:3, 3] - T_b[:3, 3]).norm().item(), math.acos(min(max(cosine, -1.0), 1.0))
+
+
+def _is_jump(T_expected: Tensor, T_odom_base: Tensor, gap_s: float) -> bool:
+    return any(apart > jump + per_s * gap_s
+               for apart, jump, per_s in zip(_apart(T_expected, T_odom_base), _JUMP, _JUMP_PER_S, strict=True))
+
+
+def _at_constant_velocity(poses: tuple[tuple[int, Tensor], ...], time_ns: int) -> Tensor:
+    """[4, 4]: between two of at least one pose, or before or after all; a single one stands still."""
+    if len(poses) == 1:
+        return poses[0][1]
+    after = bisect_left(poses, time_ns, key=itemgetter(0))
+    (t0, T0), (t1, T1) = _last_moved(poses) if after == len(poses) else (poses[max(after, 1) - 1], poses[max(after, 1)])
+    return T0 @ se3_exp((time_ns - t0) / (t1 - t0) * se3_log(invert(T0) @ T1))
 
 
 def _last_moved(poses: tuple[tuple[int, Tensor], ...]) -> tuple[tuple[int, Tensor], tuple[int, Tensor]]:

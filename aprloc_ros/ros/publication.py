@@ -7,6 +7,8 @@ from rclpy.lifecycle import LifecyclePublisher
 from rclpy.node import Node
 from std_msgs.msg import Header
 
+from aprloc_ros.covariance import to_base
+from aprloc_ros.geometry import invert
 from aprloc_ros.ros.frames import Setup
 from aprloc_ros.ros.messages import pose_stamped, pose_with_covariance
 from aprloc_ros.ros.odometry import OdometryPose
@@ -34,7 +36,9 @@ class Publication:
         """header: of the image, which arrived_ns on the node's clock."""
         setup, T_map_base = self._setup, answer.T_map_base
         self._pose.publish(pose_stamped(header.stamp, setup.map_frame, T_map_base))
-        covariance = answer.covariance + setup.localizer.manifest.frame.scale_covariance(T_map_base)
+        T_map_cam = answer.estimate.T_map_cam
+        by_scale = setup.localizer.manifest.frame.scale_covariance(T_map_cam)
+        covariance = answer.covariance + to_base(by_scale, invert(T_map_cam) @ T_map_base)
         self.last = pose_with_covariance(header.stamp, setup.map_frame, T_map_base, covariance)
         self._pose_with_covariance.publish(self.last)
         if setup.send_geopose is not None:
@@ -49,7 +53,7 @@ class Publication:
             self._tf.parameters = parameters
 
     def forget(self) -> None:
-        """The transform, after time was set back."""
+        """The transform, after time was set back or odometry began anew."""
         if self._tf is not None:
             self._tf.forget()
 

@@ -63,7 +63,7 @@ class FrameStream:
         # A call waits no longer while a simulation's clock stands still.
         self._watch = node.create_timer(_WATCH_PERIOD_S, self._look_after, clock=STEADY)
         self._worker = NewestFrameWorker(self._answer, self._counts.supersede)
-        self._inputs = Inputs(node, setup.parameters, setup.odometry, self._on_image)
+        self._inputs = Inputs(node, setup.parameters, setup.odometry, self._on_image, self._on_new_odometry)
 
     @property
     def state(self) -> str:
@@ -145,6 +145,10 @@ class FrameStream:
     def _expect(self, T_map_base: Tensor, covariance: Tensor) -> None:
         self._tracker.expect(T_map_base, covariance)
         self._say_state()
+
+    def _on_new_odometry(self) -> None:
+        self._tracker.forget_odometry()
+        self._publication.forget()
 
     def _start_anew(self) -> None:
         if self.state != SEARCHING:

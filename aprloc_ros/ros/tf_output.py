@@ -24,7 +24,8 @@ class TfOutput:
         self._node, self._map_frame, self._send = node, map_frame, send
         self._lock = threading.Lock()
         self._map_to_odom: tuple[str, Tensor] | None = None
-        self._behind_ns = 0   # from the images' stamps to the node's clock: not zero when an old bag is played
+        # From the images' stamps to the node's clock: not zero when an old bag is played, unknown before a simulation's clock runs.
+        self._behind_ns: int | None = None
         self._sent_ns = 0
         self._timer = None
         if parameters.publish_tf == 'map_to_odom' and parameters.tf_rate_hz > 0:
@@ -36,7 +37,7 @@ class TfOutput:
             self._node.destroy_timer(self._timer)
 
     def forget(self) -> None:
-        """Time was set back: send nothing until the next answer."""
+        """Time was set back, or odometry began anew: send nothing until the next answer."""
         with self._lock:
             self._map_to_odom, self._sent_ns = None, 0
 
@@ -47,15 +48,15 @@ class TfOutput:
         elif odometry is not None:
             with self._lock:
                 self._map_to_odom = odometry.frame_id, T_map_base @ invert(odometry.T_odom_base)
-                self._behind_ns = arrived_ns - stamp_ns(stamp)
-                if self._timer is None:
+                self._behind_ns = arrived_ns - stamp_ns(stamp) if arrived_ns > 0 else None
+                if self._timer is None or self._behind_ns is None:
                     self._send_map_to_odom(stamp_ns(stamp))
             if self._timer is not None:
                 self._send_again()
 
     def _send_again(self) -> None:
         with self._lock:
-            if self._map_to_odom is not None:
+            if self._map_to_odom is not None and self._behind_ns is not None:
                 self._send_map_to_odom(self._node.get_clock().now().nanoseconds - self._behind_ns)
 
     def _send_map_to_odom(self, time_ns: int) -> None:

@@ -29,11 +29,17 @@ def rotation_from_rpy(roll: float, pitch: float, yaw: float) -> Tensor:
 
 
 def extrinsics_from_parameters(base_frame: str, xyz_m: tuple, rpy_rad: tuple) -> Extrinsics:
-    """The camera's body (x forward) sits at xyz_m, rpy_rad in base_frame; images in base_frame itself need nothing."""
+    """The camera's body (x forward) sits at xyz_m, rpy_rad in base_frame; images in base_frame itself need nothing.
+
+    These raise AprlocError where the camera is said to sit elsewhere: a driver that names the robot's frame for its own.
+    """
     T_base_body = pose(rotation_from_rpy(*rpy_rad), torch.tensor(xyz_m, dtype=torch.float64))
     T_base_cam = T_base_body @ BODY_FROM_CV
 
     def lookup(frame_id: str, stamp: object) -> Tensor:
+        if frame_id == base_frame and any((*xyz_m, *rpy_rad)):
+            raise AprlocError(f'the images are of the frame {frame_id!r}, base_frame itself, in which camera_xyz_m and camera_rpy_rad '
+                              'put the camera elsewhere; let the driver name a frame of the camera, or leave these at zero')
         return torch.eye(4, dtype=torch.float64) if frame_id == base_frame else T_base_cam
 
     return lookup

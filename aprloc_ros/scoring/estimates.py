@@ -67,8 +67,8 @@ def write_estimates_bag(path: Path, frames: Sequence[ReplayedFrame], robot: Robo
                 continue
             T_cam_frame = invert(robot.T_base_cam(frame.stamp_ns))
             T_map_frame = frame.estimate.T_map_cam @ T_cam_frame
-            covariance = to_base(frame.estimate.covariance, T_cam_frame) + unit.scale_covariance(T_map_frame)
-            covariance = covariance_about_map_axes(covariance, T_map_frame)
+            covariance = frame.estimate.covariance + unit.scale_covariance(frame.estimate.T_map_cam)
+            covariance = covariance_about_map_axes(to_base(covariance, T_cam_frame), T_map_frame)
             bag.put('pose_with_covariance', frame.stamp_ns, pose_with_covariance_message(T_map_frame, covariance, head))
             bag.put('/tf', frame.stamp_ns, tf_message(T_map_frame, robot.frame, head))
 

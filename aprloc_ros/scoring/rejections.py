@@ -27,6 +27,7 @@ ADVICE = {
     'stamp': 'the images have no stamps that increase: mend the driver, record again',
     'jump': 'the answers contradict each other or the odometry: two places that look alike, or odometry of another unit; try with '
             'a bag without odometry',
+    'stuck': 'the recording repeats an image while the robot drives on: mend the driver, record again',
     'out of time': 'the machine is too slow for the pace: leave --realtime out'}
 
 

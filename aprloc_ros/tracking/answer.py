@@ -66,11 +66,15 @@ def answer_picture(picture: Picture, time_s: float, odometry: Callable[[], Tenso
     """The answer to an image of that stamp, sought from where the tracker expects the robot, and believed by it.
 
     odometry: its pose [4, 4] at the stamp, as far as it is known when it is asked: before the search, for a start, and after
-    it, when messages on both sides of the stamp have come. Raises FrameRejected with the reason 'localizer' when that fails,
-    the estimate's where it is not one to believe ('unsure', 'camera_info', 'out of time', 'out of iterations'), or the
-    tracker's: 'jump', 'unconfirmed', 'overtaken'.
+    it, when messages on both sides of the stamp have come. Raises FrameRejected with the reason 'stuck' where the picture is
+    one of before and the robot moved since, 'localizer' when that fails, the estimate's where it is not one to believe
+    ('unsure', 'camera_info', 'out of time', 'out of iterations'), or the tracker's: 'jump', 'unconfirmed', 'overtaken'.
     """
-    attempt = tracker.begin(time_s, odometry())
+    T_odom_base = odometry()
+    problem = tracker.stuck_camera.problem(picture.pixels, time_s, T_odom_base, tracker.options)
+    if problem:
+        raise FrameRejected('stuck', problem)
+    attempt = tracker.begin(time_s, T_odom_base)
     starts = None if attempt.start is None else (attempt.start @ picture.T_base_cam)[None]
     with rejecting('localizer'):
         estimate = localizer.localize(picture.pixels, picture.camera, starts=starts)

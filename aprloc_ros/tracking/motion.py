@@ -74,14 +74,23 @@ class Belief:
         way itself, not with its root (Borenstein and Feng, 1996). A robot that moved unseen for a time t is anywhere
         within max_speed * t: the standard deviation of that uniform distribution is its bound over sqrt(3).
         """
+        covariance = self.seen_covariance + torch.diag(self._way_variance(options).repeat_interleave(3))
+        return (covariance + covariance.T) / 2
+
+    def is_vaguer_than_blind(self, blind_s: float, options: MotionOptions) -> bool:
+        """Whether the way left less known than of a robot that moved unseen for so long, of its place or its direction."""
+        return bool((self._way_variance(options) > _blind_variance(blind_s, options)).any())
+
+    def _way_variance(self, options: MotionOptions) -> Tensor:
+        """[2]: along and about each axis, m^2 and rad^2."""
         noise = (torch.tensor([options.odometry_noise_per_m, options.odometry_noise_per_rad,
                                options.odometry_noise_per_s], dtype=torch.float64)
                  * torch.tensor([[self.path_m], [self.turned_rad], [self.odometry_s]], dtype=torch.float64))
-        blind = self.blind_s / math.sqrt(3) * torch.tensor(
-            [options.max_speed_m_s, options.max_turn_rad_s], dtype=torch.float64)
-        variance = (noise ** 2).sum(0) + blind ** 2
-        covariance = self.seen_covariance + torch.diag(variance.repeat_interleave(3))
-        return (covariance + covariance.T) / 2
+        return (noise ** 2).sum(0) + _blind_variance(self.blind_s, options)
+
+
+def _blind_variance(blind_s: float, options: MotionOptions) -> Tensor:
+    return (blind_s / math.sqrt(3) * torch.tensor([options.max_speed_m_s, options.max_turn_rad_s], dtype=torch.float64)) ** 2
 
 
 def squared_distance(expected: Belief, seen: Belief, options: MotionOptions) -> float:

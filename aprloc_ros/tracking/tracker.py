@@ -13,6 +13,7 @@ from torch import Tensor
 from aprloc_ros.distributions import chi2_quantile
 from aprloc_ros.tracking.motion import Belief, MotionOptions, option, squared_distance
 from aprloc_ros.tracking.odometry_check import OdometryCheck
+from aprloc_ros.tracking.stuck_camera import StuckCamera
 
 SEARCHING, LOCALIZED, LOST = 'searching', 'localized', 'lost'
 # A belief that is lost was wrong beyond its covariance, so its standard deviations are doubled.
@@ -71,6 +72,7 @@ class Tracker:
         self.options = options   # may be replaced at any time
         self._lock = threading.Lock()
         self._odometry = OdometryCheck()
+        self.stuck_camera = StuckCamera()
         self._era = 0            # of attempts; those of an older one were answered under other circumstances
         self._forget()
 
@@ -93,6 +95,13 @@ class Tracker:
         with self._lock:
             self._forget()
             self._hint = T_map_base, covariance
+
+    def forget_odometry(self) -> None:
+        """It begins anew: what it said so far lets nobody tell how far the robot has gone from then to now."""
+        with self._lock:
+            self._odometry = OdometryCheck()
+            self.stuck_camera.forget()
+            self._belief, self._candidate = (belief and replace(belief, T_odom_base=None) for belief in (self._belief, self._candidate))
 
     def lose(self) -> None:
         """No good pose came for too long. Nothing happens unless a pose is held."""
@@ -151,7 +160,7 @@ class Tracker:
             self._belief = self._belief.moved(time_s, T_odom_base)
             if self._held and self._belief.unseen_s > self.options.lost_after_s:
                 self._lose()
-            if not self._held and self._belief.blind_s > self.options.lost_after_s:
+            if not self._held and self._belief.is_vaguer_than_blind(self.options.lost_after_s, self.options):
                 self._belief = None   # nobody knows where the robot went: it could agree with anything
 
     def _agree(self, expected: Belief, seen: Belief) -> bool:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.fields.views import render_view
-from aprloc_ros.geometry import pose, so3_exp
+from aprloc_ros.geometry import distances, pose, so3_exp
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.images.views import Views
 
@@ -52,7 +52,7 @@ def random_poses(T_map_cam: Tensor, count: int, translation_m: float, rotation_d
     start = T_map_cam[torch.randint(len(T_map_cam), (count,), generator=generator)]
     centres = T_map_cam[:, :3, 3]
     move = direction() * uniform(count, 1) * translation_m
-    distance = torch.cdist(start[:, :3, 3] + move, centres).min(1, keepdim=True).values
+    distance = distances(start[:, :3, 3] + move, centres).min(1, keepdim=True).values
     move = torch.where(distance > nearest_m, move * nearest_m / move.norm(dim=1, keepdim=True).clamp_min(1e-9), move)
     turn = so3_exp(direction() * uniform(count, 1) * math.radians(rotation_deg))
     return pose(start[:, :3, :3] @ turn, start[:, :3, 3] + move)
@@ -60,5 +60,5 @@ def random_poses(T_map_cam: Tensor, count: int, translation_m: float, rotation_d
 
 def nearest_histograms(T_map_cam: Tensor, views: Views) -> Tensor:
     """Histogram of the training image with the nearest training position: [N, 4, 4] -> [N, 10]."""
-    nearest = torch.cdist(T_map_cam[:, :3, 3], views.T_map_cam[:, :3, 3]).argmin(1)
+    nearest = distances(T_map_cam[:, :3, 3], views.T_map_cam[:, :3, 3]).argmin(1)
     return views.histograms[nearest]

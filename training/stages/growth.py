@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from aprloc_ros.geometry import distances
 from aprloc_ros.patches import Patches
 from aprloc_ros.points import MapPoints
 
@@ -33,7 +34,7 @@ def _same_points(old: MapPoints, new: MapPoints) -> Tensor:
     """For each new point the old one that it is, -1 for none: [N]."""
     reach_m = _SAME_PLACE * _seen_from_m(new)
     alike = new.coarse @ old.coarse.T
-    alike[torch.cdist(new.xyz, old.xyz) > reach_m[:, None]] = -1.0
+    alike[distances(new.xyz, old.xyz) > reach_m[:, None]] = -1.0
     likeness, nearest = alike.max(1)
     return torch.where(likeness >= _SAME_LOOK, nearest, -1)
 

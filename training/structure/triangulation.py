@@ -12,7 +12,7 @@ import torch
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import invert
+from aprloc_ros.geometry import distances, invert
 from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 from aprloc_ros.training.datasets.files import save_image
@@ -150,7 +150,7 @@ def view_cost(T_map_cam: torch.Tensor) -> torch.Tensor:
     """How differently two views look, [N, 4, 4] -> [N, N]; infinite where they cannot overlap by their directions."""
     centres, axes = T_map_cam[:, :3, 3], T_map_cam[:, :3, 2]
     angle_deg = torch.rad2deg(torch.acos((axes @ axes.T).clamp(-1, 1)))
-    distance = torch.cdist(centres, centres)
+    distance = distances(centres, centres)
     cost = distance / distance.median().clamp_min(1e-9) + angle_deg / _MAX_VIEW_ANGLE_DEG
     cost[angle_deg > _MAX_VIEW_ANGLE_DEG] = torch.inf
     return cost

@@ -139,14 +139,20 @@ def exif_position(path: Path) -> tuple[float, float, float] | None:
     with Image.open(path) as image:
         gps = image.getexif().get_ifd(_GPS_IFD)
     try:
-        latitude = _degrees(gps[2]) * (-1 if gps[1] == 'S' else 1)
-        longitude = _degrees(gps[4]) * (-1 if gps[3] == 'W' else 1)
+        latitude = _degrees(gps[2]) * _sign(gps[1], 'N', 'S')
+        longitude = _degrees(gps[4]) * _sign(gps[3], 'E', 'W')
         altitude_m = float(gps.get(6, math.nan)) * (-1 if gps.get(5) in (1, b'\x01') else 1)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     # A phone that has no fix yet may write zeros.
     known = math.isfinite(latitude) and math.isfinite(longitude) and (latitude, longitude) != (0.0, 0.0)
     return (latitude, longitude, altitude_m) if known else None
+
+
+def _sign(letter: str | bytes, positive: str, negative: str) -> int:
+    """Of a hemisphere. Some cameras fill its letter up with blanks and zeros, or write the word; KeyError for what names neither."""
+    text = letter.decode('ascii', 'replace') if isinstance(letter, bytes) else str(letter)
+    return {positive: 1, negative: -1}[text.strip(' \0').upper()[:1]]
 
 
 def _degrees(parts) -> float:
