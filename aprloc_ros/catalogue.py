@@ -11,6 +11,7 @@ import yaml
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.table import aligned
+from aprloc_ros.whole_files import mend_if_left
 
 FILE_NAME = 'map.yaml'
 USER_MAPS = Path('~/.ros/aprloc/maps')
@@ -59,6 +60,8 @@ def list_maps(map_dir: str | Path | None = None) -> dict[str, Path]:
     """Name -> directory of every map on the search path; the first of a name wins."""
     found = {}
     for directory in search_path(map_dir):
+        for left in (*directory.glob('.*.old'), *directory.glob('.*.partial')):
+            _mend(directory / left.stem.removeprefix('.'))
         for path in sorted(directory.glob(f'*/{FILE_NAME}')):
             if not path.parent.name.startswith('.'):
                 found.setdefault(path.parent.name, path.parent)
@@ -70,6 +73,7 @@ def find_map(name: str, map_dir: str | Path | None = None) -> Path:
     check_map_name(name)
     places = search_path(map_dir)
     for directory in places:
+        _mend(directory / name)
         if (directory / name / FILE_NAME).is_file():
             return directory / name
     if find_atlas(name, map_dir):
@@ -81,12 +85,20 @@ def find_map(name: str, map_dir: str | Path | None = None) -> Path:
 def find_atlas(name: str, map_dir: str | Path | None = None) -> Path | None:
     """The directory of the atlas of that name, where it is what the name stands for first on the search path; else None."""
     for directory in (place / check_map_name(name) for place in search_path(map_dir)):
+        _mend(directory)
         is_map, is_atlas = ((directory / kind.file_name).is_file() for kind in (MAP, ATLAS))
         if is_map and is_atlas:
             raise AprlocError(f'{directory}: holds a map and an atlas; move the files of one of them')
         if is_map or is_atlas:
             return directory if is_atlas else None
     return None
+
+
+def _mend(directory: Path) -> None:
+    """Make a map or an atlas whole that a killed command was replacing."""
+    waiting = directory.with_name(f'.{directory.name}.old')
+    if any((place / kind.file_name).is_file() for place in (directory, waiting) for kind in (MAP, ATLAS)):
+        mend_if_left(directory)
 
 
 def _others(name: str, there: list[str]) -> str:
