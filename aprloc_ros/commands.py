@@ -61,7 +61,7 @@ def localize(options: argparse.Namespace) -> int:
         print(f'{name:16}', *(f'{value:10.4f}' for value in values.tolist()), f' {unit}')
     print(f'{"status":16} {estimate.status}, score {estimate.score:.3f}, {estimate.timings_ms["total"]:.1f} ms'
           + (f'; {estimate.reason}: {estimate.text}' if estimate.text else ''))
-    return 0
+    return 1 if estimate.status == 'rejected' else 0
 
 
 def _map_of(pixels, options: argparse.Namespace) -> str:

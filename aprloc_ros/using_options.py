@@ -17,6 +17,7 @@ def add_demo(subparsers) -> None:
 
 def add_localize(subparsers) -> None:
     parser = command(subparsers, 'localize', commands.localize, 'localise one image in a map')
+    parser.epilog = 'Exit code: 0 for a pose to use, 1 for one that is rejected (the status says so) and for an error.'
     parser.add_argument('image', type=Path, metavar='IMAGE')
     parser.add_argument('--map', required=True, metavar='NAME', help='of a map, or of an atlas, which says in which map the image is')
     parser.add_argument('--camera', metavar='fx,fy,cx,cy|FILE',
