@@ -56,13 +56,13 @@ def search_path(map_dir: str | Path | None = None) -> list[Path]:
     return list(dict.fromkeys(p.expanduser() for p in places))
 
 
-def list_maps(map_dir: str | Path | None = None) -> dict[str, Path]:
-    """Name -> directory of every map on the search path; the first of a name wins."""
+def list_maps(map_dir: str | Path | None = None, kind: Kind = MAP) -> dict[str, Path]:
+    """Name -> directory of every map on the search path, or of another kind; the first of a name wins."""
     found = {}
     for directory in search_path(map_dir):
         for left in (*directory.glob('.*.old'), *directory.glob('.*.partial')):
             _mend(directory / left.stem.removeprefix('.'))
-        for path in sorted(directory.glob(f'*/{FILE_NAME}')):
+        for path in sorted(directory.glob(f'*/{kind.file_name}')):
             if not path.parent.name.startswith('.'):
                 found.setdefault(path.parent.name, path.parent)
     return found
@@ -111,13 +111,15 @@ def _others(name: str, there: list[str]) -> str:
 
 
 def maps_table(map_dir: str | Path | None = None) -> str:
-    """Every map on the search path, a row each, with units; then those that cannot be read, and why."""
-    found, rows, broken = list_maps(map_dir), [], []
+    """Every map and atlas on the search path, a row each, with units; then those that cannot be read, and why."""
+    found = [(name, directory, describe) for kind, describe in ((MAP, describe_map), (ATLAS, describe_atlas))
+             for name, directory in list_maps(map_dir, kind).items()]
+    rows, broken = [], []
     if not found:
         return f'no map in {", ".join(map(str, search_path(map_dir)))}; build one with: aprloc build NAME --data PATH'
-    for name, directory in found.items():
+    for name, directory, describe in found:
         try:
-            rows.append({'map': name, **describe_map(directory), 'folder': str(directory)})
+            rows.append({'map': name, **describe(directory), 'folder': str(directory)})
         except AprlocError as error:
             broken.append(f'{name} is BROKEN: {error}')
     table = [aligned([list(rows[0]), *(list(row.values()) for row in rows)])] if rows else []
@@ -133,12 +135,27 @@ def describe_map(directory: Path) -> dict[str, str]:
     try:
         mapping = read_map_yaml(path)
         accuracy = dict(mapping['accuracy'])
-        size_mb = sum(file.stat().st_size for file in directory.iterdir()) / 1e6
         return {'median error': _error(accuracy, 'median'), '95 % below': _error(accuracy, 'p95'),
                 'judged on': f'{accuracy["frames"]:.0f} images' if 'frames' in accuracy else '-',
-                'size': f'{size_mb:.1f} MB', 'preset': str(mapping['build']['preset']), 'field': str(mapping['field']['kind'])}
+                'size': _size(directory), 'preset': str(mapping['build']['preset']), 'field': str(mapping['field']['kind'])}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise AprlocError(f'{path}: does not say what it is (build, field, accuracy); {MAP.cure}') from None
+
+
+def describe_atlas(directory: Path) -> dict[str, str]:
+    """The same of an atlas, whose maps stand where a map has its field; each of them says how accurate it is."""
+    path = directory / ATLAS.file_name
+    try:
+        places = list(read_map_yaml(path, ATLAS)['places'])
+        frames = sum(place['accuracy']['frames'] for place in places)
+        return {'median error': '-', '95 % below': '-', 'judged on': f'{frames:.0f} images', 'size': _size(directory), 'preset': 'atlas',
+                'field': f'of {", ".join(str(place["map"]) for place in places)}'}
+    except (KeyError, TypeError, ValueError):
+        raise AprlocError(f'{path}: does not say of which maps it is; {ATLAS.cure}') from None
+
+
+def _size(directory: Path) -> str:
+    return f'{sum(file.stat().st_size for file in directory.iterdir()) / 1e6:.1f} MB'
 
 
 def _error(accuracy: dict, which: str) -> str:

@@ -92,4 +92,4 @@ def add_view(subparsers) -> None:
 
 
 def add_maps(subparsers) -> None:
-    map_dir(command(subparsers, 'maps', commands.maps, 'list the maps that are found'))
+    map_dir(command(subparsers, 'maps', commands.maps, 'list the maps and atlases that are found'))
