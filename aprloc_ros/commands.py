@@ -144,7 +144,7 @@ def replay(options: argparse.Namespace) -> int:
     if options.realtime:
         localizer.warm_up()
     run_replay(options.bag, bundle, localizer, to_folder(options.out), ReplayOptions(
-        options.image, options.camera_info, options.odom, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
+        options.image, options.camera_info, options.rectified, options.odom, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
         options.base_frame, options.realtime), say)
     return 0
 

@@ -63,6 +63,8 @@ def add_replay(subparsers) -> None:
     parser.add_argument('--image', metavar='TOPIC', help='raw or compressed (default: the only one with colour images)')
     parser.add_argument('--camera-info', metavar='TOPIC',
                         help="default: the one beside the images, or the only one; without any, the map's camera")
+    parser.add_argument('--rectified', action='store_true',
+                        help='the images are rectified already: take P of camera_info and no distortion; so it is of topics image_rect*')
     parser.add_argument('--odom', metavar='TOPIC',
                         help='nav_msgs/Odometry of the base frame (default: the only one, if any)')
     parser.add_argument('--truth', metavar='TOPIC|FILE|tf',

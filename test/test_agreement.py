@@ -5,6 +5,7 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -29,6 +30,7 @@ from aprloc_ros.training.checks.stuck import is_planar, stuck
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.parsing import in_order
 from aprloc_ros.training.datasets.splits import calibration_split
+from aprloc_ros.training.datasets.stereo import mounts_of_pair
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.place.drive import camera_poses
 from aprloc_ros.training.structure.two_views import ViewPair
@@ -83,6 +85,15 @@ def test_the_frame_that_tf_static_knows_is_named(frames, quick):
     mounts = {'as those of imu': torch.eye(4).double(), 'as those of base_link: set pose_frame': T_BASE_CAM}
     with pytest.raises(AprlocError, match='they fit as those of base_link: set pose_frame'):
         judged(wrong, mounts)
+
+
+def test_poses_of_the_raw_camera_with_rectified_images_are_named(frames, quick):
+    R = cv2.Rodrigues(np.array([0.03, 0.05, -0.02]))[0]
+    mounts = mounts_of_pair(SimpleNamespace(r=R.ravel(), p=(300.0, 0, 0, -36.0, 0, 300.0, 0, 0, 0, 0, 1, 0)), True)
+    raw = with_poses(frames, lambda T: T @ pose(torch.from_numpy(R), torch.zeros(3, dtype=torch.float64)))
+    with pytest.raises(AprlocError, match='as those of the camera as it is, not rectified, which R of camera_info turns by 3.53 degrees'):
+        judged(raw, mounts)
+    assert judged(frames, mounts).verified
 
 
 def test_a_stretch_of_wrong_poses_is_named(frames, quick):
