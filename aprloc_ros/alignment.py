@@ -1,15 +1,18 @@
 """Poses of a map's cameras against a trajectory in another frame: where that frame lies, and how well both fit."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from aprloc_ros.aligned import Alignment
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import nearest_rotation, pose, skew, so3_exp, so3_log
 from aprloc_ros.robust_fit import RobustFit, robust_fit
 from aprloc_ros.similarity import Similarity
+from aprloc_ros.slow_errors import scatter
 from aprloc_ros.upright import mean_rotation, up_of_cameras
 
 FEWEST = 10             # common poses
@@ -24,7 +27,6 @@ _MOST_DEG = 10.0        # median residual
 _FEWEST_AGREEING = 0.6  # share of the poses: of two halves in frames of their own either would fit
 _MOST_LOG_SCALE = 20.0
 _FAR_M = 1000.0
-_OPEN_M = 0.1           # standard deviation of the frame's place that is worth a warning
 _SCALE_SIGMAS, _SCALE_OFF = 4.0, 0.01   # a rigid fit whose scale is off by both is refused
 
 
@@ -46,33 +48,6 @@ class _Model:
         change = replace(c, scale=scale, rotation=so3_exp(step[1:4]) @ c.rotation,
                          translation=c.translation + step[4:7])
         return _Model(change, nearest_rotation(self.R_cam_body @ so3_exp(step[7:10])), self.t_cam_body + step[10:])
-
-
-@dataclass(frozen=True, eq=False)
-class Alignment:
-    """change: from the map's frame to the trajectory's; T_cam_body [4, 4]: where the body that it is of sits."""
-
-    change: Similarity
-    R_cam_body: Tensor       # [3, 3]
-    t_cam_body: Tensor       # [3]
-    covariance: Tensor       # [7, 7]: log scale, rotation and translation of the change
-    residuals_m: Tensor      # [N, 3] along the trajectory's axes
-    residuals_deg: Tensor    # [N, 3] about them
-    used: Tensor             # [N] bool: the others contradict the rest
-    sd: Tensor               # [7] of the same as the covariance, by this or by the movement that both saw, whichever knows less
-
-    def describe(self) -> str:
-        """How well it fits, for the user."""
-        rms_m = self.residuals_m[self.used].square().mean(0).sqrt()
-        rms_deg = self.residuals_deg[self.used].square().mean(0).sqrt()
-        turn_deg, along_m, height_m = self.sd[1:4].norm().rad2deg().item(), self.sd[4:6].norm().item(), self.sd[6].item()
-        is_open = max(along_m, height_m) > _OPEN_M
-        return (f'{int(self.used.sum())} of {len(self.used)} poses fit to {rms_m.norm():.3f} m RMS (x {rms_m[0]:.3f}, '
-                f'y {rms_m[1]:.3f}, z {rms_m[2]:.3f}) and {rms_deg.norm():.2f} degrees (roll {rms_deg[0]:.2f}, pitch '
-                f'{rms_deg[1]:.2f}, yaw {rms_deg[2]:.2f}); scale {self.change.scale:.5f} +- '
-                f'{100 * self.change.scale_sd:.2g} %; the frame is known to {along_m:.3f} m along the floor, {height_m:.3f} m in height '
-                f'and {turn_deg:.2f} degrees' + is_open * ('. WARNING: that leaves much open: record /tf_static from the body '
-                                                       'whose poses these are to the camera, or drive farther, with curves'))
 
 
 def align(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, with_scale: bool, source: str) -> Alignment:
@@ -103,7 +78,7 @@ def _nearby(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, wi
                ) -> Alignment:
     free = _fitted(T_map_cam, T_new_body, T_cam_body, True, source)
     rigid = free if with_scale else _fitted(T_map_cam, T_new_body, T_cam_body, False, source)
-    if _off_m(free) <= _off_m(rigid):   # else it went astray where the drive does not tell the scale from the mount
+    if free.off_m <= rigid.off_m:   # else it went astray where the drive does not tell the scale from the mount
         _check(free, radius_m)
         if not with_scale:
             _check_scale(free)
@@ -118,7 +93,14 @@ def _fitted(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, wi
     precision = torch.tensor([0.0 if with_scale else math.inf] + tilt + [0.0] * 4 + mount, dtype=torch.float64)
     clusters = torch.arange(len(T_map_cam)) // max(1, min(_TOGETHER, len(T_map_cam) // _CLUSTERS))
     fit = robust_fit(start, lambda model: _terms(model, T_map_cam, T_new_body), _Model.moved, precision, clusters, 1e-5)
-    return _alignment(fit, _agreed_covariance(fit, T_map_cam, T_new_body, precision), with_scale, source)
+    known_less = [_agreed_covariance(fit, T_map_cam, T_new_body, precision), _slow_covariance(fit, T_map_cam, T_new_body)]
+    return _alignment(fit, known_less, with_scale, source)
+
+
+def _slow_covariance(fit: RobustFit, T_map_cam: Tensor, T_new_body: Tensor) -> Tensor:
+    """[13, 13] of the step, where errors last longer than any part of the drive that a sandwich could take for one."""
+    B = sum(scatter(r, J, w, sigma) for (r, J), w, sigma in zip(_terms(fit.state, T_map_cam, T_new_body), fit.weights, fit.sigmas))
+    return fit.inverse @ B @ fit.inverse
 
 
 def _agreed_covariance(fit: RobustFit, T_map_cam: Tensor, T_new_body: Tensor, precision: Tensor) -> Tensor:
@@ -142,13 +124,14 @@ def _agreed_covariance(fit: RobustFit, T_map_cam: Tensor, T_new_body: Tensor, pr
     return covariance
 
 
-def _alignment(fit: RobustFit, agreed: Tensor, with_scale: bool, source: str) -> Alignment:
+def _alignment(fit: RobustFit, known_less: Sequence[Tensor], with_scale: bool, source: str) -> Alignment:
     model, covariance = fit.state, fit.covariance[:7, :7]
-    sd = covariance[0, 0].sqrt().item() if with_scale else 0.0
+    all_sd = torch.stack([covariance.diagonal(), *(other.diagonal()[:7] for other in known_less)]).amax(0).sqrt()
+    sd = all_sd[0].item() if with_scale else 0.0
     along, height, tilt, heading = fit.residuals
     return Alignment(replace(model.change, scale_sd=sd, source=source), model.R_cam_body, model.t_cam_body, covariance,
                      torch.cat([along, height], 1), torch.rad2deg(torch.cat([tilt, heading], 1)), fit.weights[0] > 0.05,
-                     torch.maximum(covariance.diagonal(), agreed.diagonal()[:7]).sqrt())
+                     all_sd)
 
 
 def _terms(model: _Model, T_map_cam: Tensor, T_new_body: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -220,16 +203,10 @@ def _radius(T: Tensor) -> float:
     return (T[:, :3, 3] - T[:, :3, 3].median(0).values).norm(dim=1).median().item()
 
 
-def _off_m(found: Alignment) -> float:
-    return found.residuals_m.norm(dim=1).median().item()
-
-
 def _check(found: Alignment, radius_m: float) -> None:
-    off_m = _off_m(found)
-    off_deg = found.residuals_deg.norm(dim=1).median().item()
-    if not (off_m <= _MOST_OF_RADIUS * radius_m and off_deg <= _MOST_DEG):
-        raise AprlocError(f'the trajectory does not fit the map: half of the poses are off by more than {off_m:.3f} m or '
-                          f'{off_deg:.1f} degrees, on a way of radius {radius_m:.2f} m; is it of this place and of these '
+    if not (found.off_m <= _MOST_OF_RADIUS * radius_m and found.off_deg <= _MOST_DEG):
+        raise AprlocError(f'the trajectory does not fit the map: half of the poses are off by more than {found.off_m:.3f} m or '
+                          f'{found.off_deg:.1f} degrees, on a way of radius {radius_m:.2f} m; is it of this place and of these '
                           'images, and in the right unit?')
     agreeing = int(found.used.sum())
     if agreeing < _FEWEST_AGREEING * len(found.used):

@@ -11,6 +11,7 @@ import yaml
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.table import aligned
+from aprloc_ros.whole_files import mend_if_left
 
 FILE_NAME = 'map.yaml'
 USER_MAPS = Path('~/.ros/aprloc/maps')
@@ -55,11 +56,13 @@ def search_path(map_dir: str | Path | None = None) -> list[Path]:
     return list(dict.fromkeys(p.expanduser() for p in places))
 
 
-def list_maps(map_dir: str | Path | None = None) -> dict[str, Path]:
-    """Name -> directory of every map on the search path; the first of a name wins."""
+def list_maps(map_dir: str | Path | None = None, kind: Kind = MAP) -> dict[str, Path]:
+    """Name -> directory of every map on the search path, or of another kind; the first of a name wins."""
     found = {}
     for directory in search_path(map_dir):
-        for path in sorted(directory.glob(f'*/{FILE_NAME}')):
+        for left in (*directory.glob('.*.old'), *directory.glob('.*.partial')):
+            _mend(directory / left.stem.removeprefix('.'))
+        for path in sorted(directory.glob(f'*/{kind.file_name}')):
             if not path.parent.name.startswith('.'):
                 found.setdefault(path.parent.name, path.parent)
     return found
@@ -70,6 +73,7 @@ def find_map(name: str, map_dir: str | Path | None = None) -> Path:
     check_map_name(name)
     places = search_path(map_dir)
     for directory in places:
+        _mend(directory / name)
         if (directory / name / FILE_NAME).is_file():
             return directory / name
     if find_atlas(name, map_dir):
@@ -81,12 +85,20 @@ def find_map(name: str, map_dir: str | Path | None = None) -> Path:
 def find_atlas(name: str, map_dir: str | Path | None = None) -> Path | None:
     """The directory of the atlas of that name, where it is what the name stands for first on the search path; else None."""
     for directory in (place / check_map_name(name) for place in search_path(map_dir)):
+        _mend(directory)
         is_map, is_atlas = ((directory / kind.file_name).is_file() for kind in (MAP, ATLAS))
         if is_map and is_atlas:
             raise AprlocError(f'{directory}: holds a map and an atlas; move the files of one of them')
         if is_map or is_atlas:
             return directory if is_atlas else None
     return None
+
+
+def _mend(directory: Path) -> None:
+    """Make a map or an atlas whole that a killed command was replacing."""
+    waiting = directory.with_name(f'.{directory.name}.old')
+    if any((place / kind.file_name).is_file() for place in (directory, waiting) for kind in (MAP, ATLAS)):
+        mend_if_left(directory)
 
 
 def _others(name: str, there: list[str]) -> str:
@@ -99,13 +111,15 @@ def _others(name: str, there: list[str]) -> str:
 
 
 def maps_table(map_dir: str | Path | None = None) -> str:
-    """Every map on the search path, a row each, with units; then those that cannot be read, and why."""
-    found, rows, broken = list_maps(map_dir), [], []
+    """Every map and atlas on the search path, a row each, with units; then those that cannot be read, and why."""
+    found = [(name, directory, describe) for kind, describe in ((MAP, describe_map), (ATLAS, describe_atlas))
+             for name, directory in list_maps(map_dir, kind).items()]
+    rows, broken = [], []
     if not found:
         return f'no map in {", ".join(map(str, search_path(map_dir)))}; build one with: aprloc build NAME --data PATH'
-    for name, directory in found.items():
+    for name, directory, describe in found:
         try:
-            rows.append({'map': name, **describe_map(directory), 'folder': str(directory)})
+            rows.append({'map': name, **describe(directory), 'folder': str(directory)})
         except AprlocError as error:
             broken.append(f'{name} is BROKEN: {error}')
     table = [aligned([list(rows[0]), *(list(row.values()) for row in rows)])] if rows else []
@@ -121,12 +135,27 @@ def describe_map(directory: Path) -> dict[str, str]:
     try:
         mapping = read_map_yaml(path)
         accuracy = dict(mapping['accuracy'])
-        size_mb = sum(file.stat().st_size for file in directory.iterdir()) / 1e6
         return {'median error': _error(accuracy, 'median'), '95 % below': _error(accuracy, 'p95'),
                 'judged on': f'{accuracy["frames"]:.0f} images' if 'frames' in accuracy else '-',
-                'size': f'{size_mb:.1f} MB', 'preset': str(mapping['build']['preset']), 'field': str(mapping['field']['kind'])}
+                'size': _size(directory), 'preset': str(mapping['build']['preset']), 'field': str(mapping['field']['kind'])}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise AprlocError(f'{path}: does not say what it is (build, field, accuracy); {MAP.cure}') from None
+
+
+def describe_atlas(directory: Path) -> dict[str, str]:
+    """The same of an atlas, whose maps stand where a map has its field; each of them says how accurate it is."""
+    path = directory / ATLAS.file_name
+    try:
+        places = list(read_map_yaml(path, ATLAS)['places'])
+        frames = sum(place['accuracy']['frames'] for place in places)
+        return {'median error': '-', '95 % below': '-', 'judged on': f'{frames:.0f} images', 'size': _size(directory), 'preset': 'atlas',
+                'field': f'of {", ".join(str(place["map"]) for place in places)}'}
+    except (KeyError, TypeError, ValueError):
+        raise AprlocError(f'{path}: does not say of which maps it is; {ATLAS.cure}') from None
+
+
+def _size(directory: Path) -> str:
+    return f'{sum(file.stat().st_size for file in directory.iterdir()) / 1e6:.1f} MB'
 
 
 def _error(accuracy: dict, which: str) -> str:

@@ -61,7 +61,7 @@ def localize(options: argparse.Namespace) -> int:
         print(f'{name:16}', *(f'{value:10.4f}' for value in values.tolist()), f' {unit}')
     print(f'{"status":16} {estimate.status}, score {estimate.score:.3f}, {estimate.timings_ms["total"]:.1f} ms'
           + (f'; {estimate.reason}: {estimate.text}' if estimate.text else ''))
-    return 0
+    return 1 if estimate.status == 'rejected' else 0
 
 
 def _map_of(pixels, options: argparse.Namespace) -> str:
@@ -144,7 +144,7 @@ def replay(options: argparse.Namespace) -> int:
     if options.realtime:
         localizer.warm_up()
     run_replay(options.bag, bundle, localizer, to_folder(options.out), ReplayOptions(
-        options.image, options.camera_info, options.odom, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
+        options.image, options.camera_info, options.rectified, options.odom, TruthOptions(options.truth, options.truth_frame, options.max_gap_s),
         options.base_frame, options.realtime), say)
     return 0
 

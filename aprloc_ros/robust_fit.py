@@ -19,10 +19,12 @@ _TO_SIGMA = 1.4826  # from the median of absolute values of a Gaussian
 
 @dataclass(frozen=True, eq=False)
 class RobustFit:
-    """state: the parameters; covariance [P, P] of their tangent; of each kind of residual its weights [N] and its sigma."""
+    """state: the parameters; covariance [P, P] of their tangent, and the inverse of the loss' second derivative that is part of
+    it; of each kind of residual its weights [N] and its sigma."""
 
     state: object
     covariance: Tensor
+    inverse: Tensor
     residuals: list[Tensor]
     weights: list[Tensor]
     sigmas: list[float]
@@ -55,10 +57,15 @@ def robust_fit(state: State, evaluate: Callable[[State], Terms], retract: Callab
         whole[free] = step
         state, moved = retract(state, whole), moved + step
     inverse = _inverse(normal + torch.diag(prior) + sum(_curvature(*term, sigma) for term, sigma in zip(terms, sigmas)))
-    covariance = torch.zeros(len(free), len(free), dtype=torch.float64)
     scatter = _scatter(gradients, clusters) + torch.diag(prior)
-    covariance[free.outer(free)] = (inverse @ scatter @ inverse).flatten()
-    return RobustFit(state, covariance, [r for r, _ in evaluate(state)], weights, sigmas)
+    return RobustFit(state, _among_all(inverse @ scatter @ inverse, free), _among_all(inverse, free), [r for r, _ in evaluate(state)], weights, sigmas)
+
+
+def _among_all(matrix: Tensor, free: Tensor) -> Tensor:
+    """Of the free parameters -> of all, zero for the others."""
+    whole = torch.zeros(len(free), len(free), dtype=matrix.dtype)
+    whole[free.outer(free)] = matrix.flatten()
+    return whole
 
 
 def _sigma(residuals: Tensor, floor: float) -> float:

@@ -17,6 +17,7 @@ def add_demo(subparsers) -> None:
 
 def add_localize(subparsers) -> None:
     parser = command(subparsers, 'localize', commands.localize, 'localise one image in a map')
+    parser.epilog = 'Exit code: 0 for a pose to use, 1 for one that is rejected (the status says so) and for an error.'
     parser.add_argument('image', type=Path, metavar='IMAGE')
     parser.add_argument('--map', required=True, metavar='NAME', help='of a map, or of an atlas, which says in which map the image is')
     parser.add_argument('--camera', metavar='fx,fy,cx,cy|FILE',
@@ -62,6 +63,8 @@ def add_replay(subparsers) -> None:
     parser.add_argument('--image', metavar='TOPIC', help='raw or compressed (default: the only one with colour images)')
     parser.add_argument('--camera-info', metavar='TOPIC',
                         help="default: the one beside the images, or the only one; without any, the map's camera")
+    parser.add_argument('--rectified', action='store_true',
+                        help='the images are rectified already: take P of camera_info and no distortion; so it is of topics image_rect*')
     parser.add_argument('--odom', metavar='TOPIC',
                         help='nav_msgs/Odometry of the base frame (default: the only one, if any)')
     parser.add_argument('--truth', metavar='TOPIC|FILE|tf',
@@ -91,4 +94,4 @@ def add_view(subparsers) -> None:
 
 
 def add_maps(subparsers) -> None:
-    map_dir(command(subparsers, 'maps', commands.maps, 'list the maps that are found'))
+    map_dir(command(subparsers, 'maps', commands.maps, 'list the maps and atlases that are found'))

@@ -5,6 +5,7 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -24,11 +25,12 @@ from aprloc_ros.training.checks.contradictions import (
     with_poses,
 )
 from aprloc_ros.training.checks.evidence import Evidence, gather
-from aprloc_ros.training.checks.stretch import stretch
+from aprloc_ros.training.checks.stretch import strangers, stretch
 from aprloc_ros.training.checks.stuck import is_planar, stuck
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.parsing import in_order
 from aprloc_ros.training.datasets.splits import calibration_split
+from aprloc_ros.training.datasets.stereo import mounts_of_pair
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.place.drive import camera_poses
 from aprloc_ros.training.structure.two_views import ViewPair
@@ -85,6 +87,15 @@ def test_the_frame_that_tf_static_knows_is_named(frames, quick):
         judged(wrong, mounts)
 
 
+def test_poses_of_the_raw_camera_with_rectified_images_are_named(frames, quick):
+    R = cv2.Rodrigues(np.array([0.03, 0.05, -0.02]))[0]
+    mounts = mounts_of_pair(SimpleNamespace(r=R.ravel(), p=(300.0, 0, 0, -36.0, 0, 300.0, 0, 0, 0, 0, 1, 0)), True)
+    raw = with_poses(frames, lambda T: T @ pose(torch.from_numpy(R), torch.zeros(3, dtype=torch.float64)))
+    with pytest.raises(AprlocError, match='as those of the camera as it is, not rectified, which R of camera_info turns by 3.53 degrees'):
+        judged(raw, mounts)
+    assert judged(frames, mounts).verified
+
+
 def test_a_stretch_of_wrong_poses_is_named(frames, quick):
     inverse = CONTRADICTIONS['world-to-camera'][0]
     with pytest.raises(AprlocError, match=r'of those of 1[0-3].png to 19.png only \d+% do; these fit as world-to-camera'):
@@ -98,9 +109,48 @@ def test_a_stretch_needs_more_than_a_pair():
     assert stretch(pairs, np.arange(20) > 15) == (17, 19)
 
 
+def test_images_that_match_none_of_the_others_are_strangers_where_they_alone_fit_badly():
+    still = np.zeros((2, 30, 3)) + (0, 0, 1)
+    links = [(i, i + 2) for i in range(14)]   # even frames with even ones, odd with odd
+    alternating = Evidence(tuple(ViewPair(a, b, still, np.eye(3)) for a, b in links))
+    odd = np.array([a % 2 == 1 for a, _ in links])
+    assert strangers(alternating, odd) == list(range(1, 16, 2)) and strangers(alternating, ~odd) == list(range(0, 16, 2))
+    assert not strangers(alternating, np.ones(14, bool)) and not strangers(alternating, np.zeros(14, bool))
+    linked = Evidence((*alternating.pairs, ViewPair(3, 4, still, np.eye(3))))
+    assert not strangers(linked, np.append(odd, False))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('every', [2, 3])
+def test_images_of_a_rear_camera_among_those_of_the_front_one_are_named(frames, tmp_path, every):
+    T_front_rear = np.diag([-1.0, 1, -1, 1])
+    T_front_rear[2, 3] = -0.3
+    rear = photographed(tmp_path / 'rear', walk() @ T_front_rear)
+    mixed = tuple(replace(rear[i] if i % every == 1 else front, name=front.name, T_map_cam=front.T_map_cam) for i, front in enumerate(frames))
+    with pytest.raises(AprlocError, match=r'of those of 01\.png, .* \(\d+ images that match none of the others: another camera.*'
+                                          r'as those of a body .* looks along \(-?0\.0\d, -?0\.0\d, -1\.00\)'):
+        judged(mixed)
+
+
 def test_parts_in_frames_of_their_own_are_told_by_the_jump(frames, quick):
     with pytest.raises(AprlocError, match=r'they jump between 09\.png and 10\.png, and the images do not: \d+% of \d+ matches'):
         judged((*frames[:10], *with_poses(frames[10:], lambda T: T_BASE_CAM @ T)))
+
+
+@pytest.mark.parametrize('factor', [0.8, 1.3])
+def test_a_second_half_of_another_scale_is_named(frames, quick, factor):
+    """As of a SLAM that lost it: every pair within a half fits, as two views know no scale."""
+    def scaled(T):
+        return pose(T[:, :3, :3], T[:1, :3, 3] + factor * (T[:, :3, 3] - T[:1, :3, 3]))
+    with pytest.raises(AprlocError, match=r'from 1[01]\.png on the way is (0\.[78]\d*|1\.[23]\d*) times what it should be') as caught:
+        judged((*frames[:10], *with_poses(frames[10:], scaled)))
+    assert float(re.search(r'is ([\d.]+) times', str(caught.value))[1]) == pytest.approx(factor, rel=0.05)
+
+
+def test_a_second_half_that_drifted_apart_is_doubted(frames, quick):
+    aside = se3_exp(torch.tensor([0.5, 0.3, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64))
+    found = judged((*frames[:10], *with_poses(frames[10:], lambda T: aside @ T)))
+    assert not found.verified and re.search(r'WARNING: .*those from 1\d\.png on do not fit those before .* did they drift apart', found.text)
 
 
 def test_a_glitch_of_two_poses_is_no_jump(frames):

@@ -1,6 +1,7 @@
 """`aprloc align` on the shipped map: bags and files of its place, from the command line."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from aprloc_ros.recordings.trajectory import write_tum
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import align_map
 from aprloc_ros.training.place.capture import CAMERA
+from aprloc_ros.training.place.drive import COURSES, plan_drive
 
 DEMO = Path(__file__).parent.parent / 'maps/demo'
 T_BASE_CAM = torch.tensor([[0, 0, 1, 0.2], [-1, 0, 0, 0.1], [0, -1, 0, 0.5], [0, 0, 0, 1.0]], dtype=torch.float64)
@@ -84,6 +86,20 @@ def test_a_map_comes_into_the_frame_of_a_trajectory(to, bag, maps, drive, capsys
     estimate = Localizer(load_map(maps / 'demo', 'cpu'), 'cpu').localize(drive[0][3], CAMERA)
     error_m, error_deg = pose_errors(estimate.T_map_cam, CHANGE.apply(drive[1][3]))
     assert error_m < 0.04 and error_deg < 0.3
+
+
+def test_a_trajectory_of_a_late_clock_is_found_out_and_taken_as_it_is(bag, maps, capsys):
+    """It says 0.4 s later where the body was, on a drive that goes round: shifted poses turn the whole frame."""
+    every = torch.from_numpy(plan_drive(next(course for course in COURSES if course.split == 'test')).T_map_cam)
+    late = maps / 'late.tum'
+    write_tum(late, [(stamp_ns(0) + 10**8 * (i + 4), CHANGE.apply(T)) for i, T in enumerate(every)])
+    assert run('--map-dir', maps, '--data', bag, '--to', late) == 0
+    said = capsys.readouterr().out
+    assert re.search(r'WARNING: trajectory .*late.tum: its clock is \+0\.(39|40|41) s from that of the images', said)
+    frame = read_manifest(maps / 'demo' / FILE_NAME).scene
+    exact = read_manifest(DEMO / FILE_NAME).scene.moved(CHANGE)
+    error_m, error_deg = pose_errors(frame.T_map_scene, exact.T_map_scene)
+    assert error_m < 0.05 and error_deg < 0.3
 
 
 def test_what_does_not_fit_leaves_the_map_as_it_was(bag, maps, drive, capsys):

@@ -8,7 +8,7 @@ import torch
 
 from aprloc_ros.alignment import align
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import invert, pose, pose_errors, se3_exp, so3_exp
+from aprloc_ros.geometry import invert, pose, pose_errors, se3_exp, so3_exp, so3_log
 from aprloc_ros.map_frame import MapFrame
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.place.drive import COURSES, plan_drive
@@ -103,6 +103,26 @@ def test_a_map_comes_into_coordinates_of_a_survey_and_is_as_sure_of_its_scale_th
         assert (torch.tensor(frame.scale_about).double() - cameras[:, :3, 3].mean(0)).norm() < 0.5 * cameras[:, :3, 3].std(0).norm()
     claimed_m, error_m = (math.sqrt(sum(squares) / len(squares)) for squares in (claimed, errors))
     assert 0.1 * error_m < claimed_m < 1.5 * error_m < 0.05
+
+
+def slow_noise(count, kept, seed):
+    """[count, 6] of unit variance, of which a share `kept` lasts from one row to the next."""
+    fresh = noise(count, 6, seed=seed)
+    rows = [fresh[0]]
+    for row in fresh[1:]:
+        rows.append(kept * rows[-1] + math.sqrt(1 - kept ** 2) * row)
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize('kept', [0.0, 0.9])
+def test_a_frame_is_as_sure_as_it_says_where_errors_change_slowly_too(cameras, kept):
+    bodies, ratios = (cameras @ invert(T_BASE_CAM))[::2], []
+    for seed in range(10):
+        off = slow_noise(len(bodies), kept, seed)
+        trajectory = pose(so3_exp(0.01 * off[:, :3]) @ bodies[:, :3, :3], bodies[:, :3, 3] + 0.02 * off[:, 3:])
+        found = align(back(RIGID, cameras[::2]), trajectory, invert(T_BASE_CAM), False, 'test')
+        ratios.append((so3_log(found.change.rotation @ RIGID.rotation.T) / found.sd[1:4]).square())
+    assert 0.5 < torch.stack(ratios).mean() < 2.0   # 30 numbers of one degree of freedom each, but for their correlation
 
 
 def test_poses_that_jump_do_not_matter(cameras):

@@ -23,7 +23,7 @@ FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every mo
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},
-    'bit_depth': set(), 'catalogue': {'errors', 'table'}, 'table': set(), 'options': set(), 'outputs': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'node_process': {'starter'}, 'histogram': set(),
+    'bit_depth': set(), 'catalogue': {'errors', 'table', 'whole_files'}, 'table': set(), 'options': set(), 'outputs': {'errors'}, 'domain': {'errors'}, 'starter': set(), 'node_process': {'starter'}, 'histogram': set(),
     'distributions': set(), 'covariance': {'errors', 'geometry'}, 'intrinsics': {'errors', 'camera'},
     'similarity': {'errors', 'geometry'}, 'scene': {'errors', 'geometry', 'similarity'}, 'patches': {'errors', 'similarity'},
     'points': {'errors', 'geometry', 'patches', 'similarity'}, 'geodesy': set(),
@@ -39,8 +39,9 @@ MAY_IMPORT = {
     'map_bundle': FOUNDATION | {'catalogue', 'manifest', 'networks', 'fields', 'whole_files'},
     'atlas': FOUNDATION | {'catalogue', 'manifest', 'map_bundle', 'networks', 'whole_files'},
     'moved_map': FOUNDATION | {'catalogue', 'manifest', 'map_bundle'},
-    'robust_fit': set(), 'upright': {'geometry'},
-    'alignment': {'errors', 'geometry', 'robust_fit', 'similarity', 'upright'},
+    'robust_fit': set(), 'slow_errors': set(), 'upright': {'geometry'},
+    'aligned': {'similarity'},
+    'alignment': {'aligned', 'errors', 'geometry', 'robust_fit', 'similarity', 'slow_errors', 'upright'},
     'refiners': LOADED,
     'pace': set(), 'lens_watch': {'camera', 'refinement'},
     'estimate': {'camera', 'refinement'},
@@ -56,7 +57,7 @@ MAY_IMPORT = {
     'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},
     'pose_messages': {'errors', 'message_fields', 'skipped', 'stamp_order', 'trajectory'},
     'tf_tree': {'errors', 'geometry', 'message_fields', 'pose_messages', 'skipped', 'trajectory'},
-    'playable': {'errors', 'recording'}, 'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_topic': BAG | {'truth'}, 'bags': BAG,
+    'playable': {'errors', 'recording'}, 'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_topic': BAG | {'truth'}, 'bags': BAG | {'whole_files'},
     'bag_images': BAG | {'camera_info', 'camera_infos', 'decoding'},
     # What is shown.
     'overlay': set(), 'cloud': {'camera', 'fields', 'histogram', 'scene'},

@@ -155,6 +155,24 @@ def test_a_bag_replaces_a_bag_and_nothing_else(tmp_path, bag):
     assert (tmp_path / 'notes/mine.txt').is_file()
 
 
+@pytest.mark.parametrize('last', ['.drive.old', 'drive'])
+def test_a_bag_whose_replacement_was_killed_is_there_for_the_next(tmp_path, last):
+    """Just after its rename to `last`: the old one waits beside, or what is left of it."""
+    write_bag(tmp_path / 'drive', bag_frames())
+    child = os.fork()
+    if not child:
+        rename = os.rename
+        os.rename = lambda source, target: (rename(source, target), os._exit(9) if target.name == last else None)
+        with new_bag(tmp_path / 'drive', replaces=True) as writer:
+            writer.put('only', 7, pose_message(torch.eye(4, dtype=torch.float64), header(7, 'map')))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9 and (tmp_path / '.drive.old').is_dir()
+    with pytest.raises(RuntimeError), new_bag(tmp_path / 'drive', replaces=True):
+        raise RuntimeError('whatever comes next')
+    with open_recording(tmp_path / 'drive') as recording:
+        assert ('only' in recording.counts('geometry_msgs/msg/PoseStamped')) == (last == 'drive')
+    assert os.listdir(tmp_path) == ['drive']
+
+
 def test_the_command_that_may_mend_a_bag_can_be_typed_whatever_its_name(tmp_path):
     folder = tmp_path / "my drive; it's mine"
     folder.mkdir()

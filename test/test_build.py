@@ -178,7 +178,7 @@ def steps(self):
         yield step
 Loop.__iter__ = steps
 if moment == 'save':
-    whole_files._swap_in = die
+    whole_files.swap_in = die
 main(command)
 '''
 

@@ -1,5 +1,6 @@
 """Where maps are found and what is listed of them, without torch: `ros2 launch` keeps what it imports as long as it runs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_map import save_tiny_map
 
-from aprloc_ros.catalogue import describe_map, find_map, list_maps, maps_table, search_path
+from aprloc_ros.catalogue import describe_atlas, describe_map, find_map, list_maps, maps_table, search_path
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.manifest import read_manifest
 
@@ -80,6 +81,38 @@ def test_the_table_of_maps_has_a_row_each_and_what_is_broken_below(tmp_path, mon
     assert last.startswith(f'worn is BROKEN: {tmp_path}/maps/worn/map.yaml: ')
 
 
+ATLAS_YAML = '''
+name: home
+network: {kind: ms_transformer, arguments: {scenes: 2}, sha256: '0'}
+places:
+- {map: kitchen, content_hash: '1', accuracy: {chosen: 1.0, median_m: 0.2, median_deg: 5.0, frames: 12.0}}
+- {map: cellar, content_hash: '2', accuracy: {chosen: 0.9, median_m: 0.1, median_deg: 4.0, frames: 30.0}}
+'''
+
+
+def write_atlas(directory, text=ATLAS_YAML):
+    directory.mkdir()
+    (directory / 'atlas.yaml').write_text(text)
+    (directory / 'network.safetensors').write_bytes(bytes(2_500_000))
+    return directory
+
+
+def test_an_atlas_is_a_row_that_names_its_maps(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    save_tiny_map(tmp_path / 'kitchen')
+    write_atlas(tmp_path / 'home')
+    write_atlas(tmp_path / 'torn', 'name: torn\nplaces: 3\n')
+    rows = {line.split()[0]: line for line in maps_table(tmp_path).splitlines()}
+    assert 'kitchen' in rows and re.search('-  +-  +42 images  +2.5 MB  +atlas  +of kitchen, cellar  ', rows['home'])
+    assert rows['home'].endswith(str(tmp_path / 'home')) and rows['torn'].startswith('torn is BROKEN: ')
+
+
+@pytest.mark.parametrize('text', ['', '- 1', 'places: 3', 'places: [3]', 'places: [{map: a}]', 'places: [{map: a, accuracy: {frames: many}}]', '{'])
+def test_a_broken_atlas_is_a_line_that_says_so(tmp_path, text):
+    with pytest.raises(AprlocError, match='make it again with aprloc atlas'):
+        describe_atlas(write_atlas(tmp_path / 'home', text))
+
+
 @pytest.mark.parametrize('content, says', [
     (b'', 'does not say what it is'), (b'- 1\n', 'does not say'), (b'build: {preset: small}\n', 'does not say'),
     (b'accuracy: {median_m: soon}\nbuild: {preset: a}\nfield: {kind: b}\n', 'does not say'),
@@ -110,8 +143,8 @@ for path in pathlib.Path({str(LAUNCH)!r}).glob('*.py'):
 from aprloc_ros.cli import main
 try: main(["--help"])
 except SystemExit as end: assert end.code == 0'''], ids=['launch', 'maps', 'help'])
-def test_maps_are_found_and_listed_without_torch(tiny_map, monkeypatch, program):
-    monkeypatch.setenv('APRLOC_MAP_PATH', str(tiny_map.parent))
+def test_maps_are_found_and_listed_without_torch(tiny_map, tmp_path, monkeypatch, program):
+    monkeypatch.setenv('APRLOC_MAP_PATH', f'{tiny_map.parent}:{write_atlas(tmp_path / "home").parent}')
     heavy = 'import sys; heavy = {"torch", "numpy", "cv2", "safetensors", "rclpy"} & set(sys.modules); assert not heavy, heavy'
     run = subprocess.run([sys.executable, '-c', f'{program}\n{heavy}'], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

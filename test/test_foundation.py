@@ -157,6 +157,20 @@ def test_depth_images_that_fit_in_no_unit_are_refused(frames, points, tmp_path, 
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize(('top', 'kind', 'read', 'words'), [
+    (255, np.uint8, lambda depth_m: depth_m, 'depths'), (65534, np.uint16, lambda depth_m: depth_m, 'depths'),
+    (255, np.uint8, lambda depth_m: 1 / depth_m, 'disparities')])
+def test_depth_images_that_were_stretched_one_by_one_have_no_unit(frames, points, tmp_path, top, kind, read, words):
+    """As for a picture: what is known from 0 to the top."""
+    def stretched(depth_m, frame):
+        known, value = depth_m > 0, read(depth_m.clip(0.1))
+        low, high = value[known].min(), value[known].max()
+        return np.where(known, top * (value - low) / (high - low), 0).astype(kind)
+    other = with_depths(frames, tmp_path / 'depth', stretched)
+    with pytest.raises(AprlocError, match=f'hold {words} that were stretched in each image by itself.* they have no unit'):
+        depth_factor(other, points, print)
+
+
 def test_a_unit_that_cannot_be_checked_stays_and_says_so(frames, points):
     said = []
     few = SparsePoints(points.xyz[:20], points.observations[:20])

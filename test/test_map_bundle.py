@@ -1,6 +1,7 @@
 import hashlib
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save, save_file
 from tiny_map import CAMERA, T_MAP_SCENE, save_tiny_map, tiny_manifest, tiny_models
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.catalogue import list_maps
+from aprloc_ros.catalogue import find_map, list_maps
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.manifest import Manifest
@@ -238,19 +239,41 @@ def crashed_saves(tmp_path_factory):
     return directory, [int(line) for line in run.stdout.split()]
 
 
-@pytest.mark.parametrize('calls, seed', [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, None), (6, 1), (7, 1)])
-def test_a_crash_at_any_step_leaves_the_old_map_the_new_or_none(crashed_saves, calls, seed):
+@pytest.mark.parametrize('look', ['list', 'find', 'save'])
+@pytest.mark.parametrize('calls, seed', [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 1), (7, 1)])
+def test_after_a_crash_at_any_step_the_next_look_finds_the_old_map_or_the_new_and_nothing_else(crashed_saves, tmp_path, calls, seed, look):
     directory, codes = crashed_saves
-    target = directory / str(calls) / 'tiny'
+    target = shutil.copytree(directory / str(calls), tmp_path / 'maps') / 'tiny'
     assert codes[calls] == (0 if calls == 7 else 9)
-    assert ('tiny' in list_maps(target.parent)) == (seed is not None)
-    if seed is None:  # between the two renames: the old map waits beside
-        assert 'No such file' in refused(target)
-    expected = tiny_models(seed or 0)[0].head.fc.weight
-    weights = load_map(target if seed is not None else target.with_name('.tiny.old'), 'cpu').regressor.head.fc.weight
-    torch.testing.assert_close(weights, expected.detach(), rtol=2 ** -11, atol=2 ** -25)
+    assert sorted(os.listdir(target.parent)) == {5: ['.tiny.old', '.tiny.partial'], 6: ['.tiny.old', 'tiny'], 7: ['tiny']}.get(
+        calls, ['.tiny.partial', 'tiny'])
+    if look == 'save':
+        save_tiny_map(target, seed=(seed := 2))
+    else:
+        assert (list_maps(target.parent)['tiny'] if look == 'list' else find_map('tiny', target.parent)) == target
+    weights = load_map(target, 'cpu').regressor.head.fc.weight
+    torch.testing.assert_close(weights, tiny_models(seed)[0].head.fc.weight.detach(), rtol=2 ** -11, atol=2 ** -25)
+    assert os.listdir(target.parent) == ['tiny']
+
+
+def test_what_is_being_written_is_left_alone(tmp_path, monkeypatch):
+    """By a command that looks for maps between the two renames of one that saves."""
+    target, rename, seen = save_tiny_map(tmp_path / 'tiny', seed=0), os.rename, []
+
+    def looking(source, place):
+        rename(source, place)
+        if place.name == '.tiny.old':
+            list_maps(tmp_path)
+            seen.extend(sorted(os.listdir(tmp_path)))
+    monkeypatch.setattr(os, 'rename', looking)
     save_tiny_map(target, seed=1)
-    assert load_map(target, 'cpu') and not target.with_name('.tiny.partial').exists()
+    assert seen == ['.tiny.old', '.tiny.partial'] and os.listdir(tmp_path) == ['tiny']
+
+
+def test_hidden_folders_of_others_are_left_alone(tmp_path):
+    for name in ('.vim.old', '.vim.partial', '.tool.old'):
+        (tmp_path / name).mkdir()
+    assert 'vim' not in list_maps(tmp_path) and len(os.listdir(tmp_path)) == 3
 
 
 def test_a_map_reached_through_symbolic_links_loads(saved, tmp_path):

@@ -1,7 +1,7 @@
 """`aprloc align`: an existing map in the frame of a trajectory of the robot, without training."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aprloc_ros.alignment import FEWEST, Alignment, align, planar
+from aprloc_ros.aligned import Alignment
+from aprloc_ros.alignment import FEWEST, align, planar
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
@@ -26,12 +27,14 @@ from aprloc_ros.training.datasets import bag, read_capture
 from aprloc_ros.training.datasets.bag_topics import chosen_topics
 from aprloc_ros.training.datasets.choice import read_choice
 from aprloc_ros.training.datasets.trajectory import read_tum_trajectory
+from aprloc_ros.training.posing.metres.clocks import clock_offset
 from aprloc_ros.training.resumption import claim
 
 _IMAGES = 200      # that are localised, evenly over those that the trajectory knows
 _GAP_S = 0.5       # longest pause between two poses that is interpolated
 _NEAR_S = 0.02     # AMCL speaks seldom: an image so near to one of its poses was taken there
 _BASE = 'base_link'
+_BETTER = 0.6       # metres times degrees by which half of the poses are off
 _STILL = 1e-6       # of a mount, in metres or of its rotation matrix
 
 
@@ -77,13 +80,37 @@ def align_map(directory: Path, to: str, data: Path, with_scale: bool, device: st
         T_map_cam, stamps_s = _localised(bundle, photos, way, device, say)
     for note in notes:
         say(note)
-    T_new_body, _ = way.at(stamps_s)
-    found = align(T_map_cam, T_new_body, way.T_cam_body, with_scale, way.source)
+    found = _aligned(T_map_cam, stamps_s, way, with_scale, say)
     say(found.describe())
     if bundle.manifest.frame.geodetic:
         say('where the map lies on Earth is not kept: its axes are not east and north any more')
     move_map(directory, found.change)
     return found
+
+
+def _aligned(T_map_cam: Tensor, stamps_s: Tensor, way: _Way, with_scale: bool, say) -> Alignment:
+    """By the clock of the trajectory, or by another one where the movements say so and the poses then fit far better."""
+    offset_s, _ = clock_offset(stamps_s, T_map_cam, way.trajectory, _GAP_S)
+    if not offset_s:
+        return _by_clock(T_map_cam, stamps_s, way, with_scale)
+    with suppress(AprlocError):   # what does not fit by another clock says nothing
+        moved = _by_clock(T_map_cam, stamps_s + offset_s, way, with_scale)
+        try:
+            plain = _by_clock(T_map_cam, stamps_s, way, with_scale)
+        except AprlocError as error:
+            plain, without = None, str(error)
+        else:
+            without = f'half of the poses would be off by more than {plain.off_m:.3f} m or {plain.off_deg:.1f} degrees'
+        if plain is None or moved.off_m * moved.off_deg < _BETTER * plain.off_m * plain.off_deg:
+            say(f'WARNING: {way.source}: its clock is {offset_s:+.2f} s from that of the images, which was taken into account; without '
+                f'that {without}. Mend it on the robot too: by these stamps its poses and its images do not belong together')
+            return moved
+    return _by_clock(T_map_cam, stamps_s, way, with_scale)
+
+
+def _by_clock(T_map_cam: Tensor, stamps_s: Tensor, way: _Way, with_scale: bool) -> Alignment:
+    T_new_body, known = way.at(stamps_s)
+    return align(T_map_cam[known], T_new_body[known], way.T_cam_body, with_scale, way.source)
 
 
 class _Photos:

@@ -25,10 +25,11 @@ class ImageTopics:
 
     image: str
     camera_info: str | None   # None: the map's camera took the images
+    declared_rectified: bool = False   # whatever the topic is called
 
     @property
     def rectified(self) -> bool:
-        return names_rectified(self.image)
+        return self.declared_rectified or names_rectified(self.image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +64,10 @@ def frame_name(index: int) -> str:
 
 
 def choose_topics(recording: Recording, image: str | None = None, camera_info: str | None = None,
-                  options: tuple[str, str] = ('--image', '--camera-info')) -> ImageTopics:
+                  options: tuple[str, str] = ('--image', '--camera-info'), rectified: bool = False) -> ImageTopics:
     """The topics of these names; else the only topic of colour images, and the camera_info beside it or the only one.
 
-    options: how a user names the two. Raises AprlocError that names the candidates where there are several, or says that
+    options: how a user names the two; rectified: declared of the images. Raises AprlocError that names the candidates where there are several, or says that
     a name is not there.
     """
     if image:
@@ -76,14 +77,14 @@ def choose_topics(recording: Recording, image: str | None = None, camera_info: s
                   if not is_depth(recording.first(topic).body)]
         image = recording.only(colour, 'topics with colour images', options[0])
     if camera_info:
-        return ImageTopics(image, recording.named(camera_info, (CAMERA_INFO,), 'camera_info topic'))
+        return ImageTopics(image, recording.named(camera_info, (CAMERA_INFO,), 'camera_info topic'), rectified)
     infos = recording.counts(CAMERA_INFO)
     beside = image.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
     found = next((topic for topic in infos if topic.strip('/') == beside.strip('/')), None)
     if infos and not found:
         found = recording.only(infos, 'topics with camera_info', options[1])
         _check_of_one_camera(recording, image, found, options[1])
-    return ImageTopics(image, found)
+    return ImageTopics(image, found, rectified)
 
 
 def _check_of_one_camera(recording: Recording, image: str, camera_info: str, option: str) -> None:

@@ -19,6 +19,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_messages import BagWriter, camera_info_message, header, image_message, pose_message
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.recordings.recording import open_recording
+from aprloc_ros.whole_files import mend, swap_in
 
 _LAST_S = 2 ** 31 - 1   # of builtin_interfaces/Time
 
@@ -70,6 +71,8 @@ def new_bag(path: Path, replaces: bool = False) -> Iterator[BagWriter]:
     Raises AprlocError if the path exists, unless it is a rosbag2 that this one replaces.
     """
     path = Path(path)
+    if replaces:
+        mend(path)
     if path.exists() and not (replaces and (path / 'metadata.yaml').is_file()):
         raise AprlocError(f'{path} exists already; remove it or choose another name')
     unfinished = path.with_name(f'.{path.name}.partial')
@@ -78,9 +81,7 @@ def new_bag(path: Path, replaces: bool = False) -> Iterator[BagWriter]:
     try:
         with BagWriter(unfinished / path.name) as writer:
             yield writer
-        if path.exists():
-            shutil.rmtree(path)
-        (unfinished / path.name).rename(path)
+        swap_in(unfinished / path.name, path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

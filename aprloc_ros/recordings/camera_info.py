@@ -49,6 +49,15 @@ def camera_from_info(info, rectified: bool = False) -> Camera:
                    cx=(cx - left + 0.5) / across - 0.5, cy=(cy - top + 0.5) / down - 0.5)
 
 
+def pair_numbers(info) -> tuple[list[float], tuple[float, float]]:
+    """R in rows, which turns the camera's axes into those of the rectified image, and where in those of the first camera of a
+    stereo pair this one sits, x and y in metres: P's last column is -f times that. Identity and zero where nobody filled them in.
+    """
+    R, P = ([float(value) for value in _field(info, name)] for name in 'RP')
+    sits = tuple(-P[index] / P[focal] if len(P) == 12 and P[focal] else 0.0 for index, focal in ((3, 0), (7, 5)))
+    return (R if len(R) == 9 and any(R) else [1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0]), sits
+
+
 def read_camera_yaml(path: Path) -> Camera:
     """The camera of a file that ROS's camera_calibration writes (as old ones left it out, its model is plumb_bob).
 

@@ -45,6 +45,7 @@ class ReplayOptions:
 
     image: str | None = None
     camera_info: str | None = None
+    rectified: bool = False         # declared of the images
     odom: str | None = None
     truth: TruthOptions = field(default_factory=TruthOptions)
     base_frame: str = 'base_link'   # whose pose is tracked and written into the bag, if TF connects it with the camera
@@ -60,7 +61,7 @@ def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, op
     if bag.resolve() in (out.resolve(), (out / BAG).resolve()):   # a build would take the estimates for truth
         raise AprlocError(f'--out {out} would write into the bag {bag}; name another folder')
     with open_recording(bag) as recording:
-        topics = choose_topics(recording, options.image, options.camera_info)
+        topics = choose_topics(recording, options.image, options.camera_info, rectified=options.rectified)
         frame_id, count = camera_frame(recording, topics) or _CAMERA_FRAME, recording.count(topics.image)
         tree, map_frame = read_tf(recording), bundle.manifest.frame_id
         truth = find_truth(recording, tree, options.truth, map_frame, frame_id, count)

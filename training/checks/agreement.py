@@ -13,7 +13,8 @@ from aprloc_ros.geometry import so3_log
 from aprloc_ros.training.checks.declared_lens import LensFit, lens_fits
 from aprloc_ros.training.checks.evidence import Evidence, gather, gather_across, gather_jumps
 from aprloc_ros.training.checks.fit import NOISY_RAD, SAME, Fit, Suspect, best, fit
-from aprloc_ros.training.checks.stretch import stretch
+from aprloc_ros.training.checks.parts import Parts, parted
+from aprloc_ros.training.checks.stretch import strangers, stretch
 from aprloc_ros.training.checks.stuck import is_planar, stuck
 from aprloc_ros.training.checks.suspects import usual_suspects
 from aprloc_ros.training.datasets.capture import Frame
@@ -25,6 +26,8 @@ _EXACT_RAD = 0.002        # poses that are this good in the median need no suspe
 _STILL_RAD = 0.015
 _STRAIGHT_RAD = 0.2       # by which cameras turn on a way that says nothing of how they are mounted
 _OUTLIER = 5.0            # a pair of images with so many times the usual residual is of frames that differ from the others
+_SCALED = 0.05            # of the logarithm of a part's scale: less is drift
+_ONE_FRAME = 'build from one of them, or pose all images together: aprloc pose'
 _SUSPECTS = 'world-to-camera, axes, handedness, quaternion order, shifted frames, another body, units, lens'
 
 
@@ -45,10 +48,16 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
     gathered = gather(frames)
     if gathered is None:
         return Agreement('poses: not checked, too few images match one another', False, False)
+    _check_scale(frames, parted(gathered, _poses(frames).numpy()))
     evidence, used = gathered.of_few()
     agreement = _judged(evidence, frames, used, taken, mounts)
     _check_jumps(frames, taken, evidence.agreement_rad)
     across = gather_across(frames) if agreement.verified else None
+    whole = Evidence(gathered.pairs + across.pairs) if across else gathered
+    parts = parted(whole, _poses(frames).numpy())
+    _check_scale(frames, parts)
+    if parts:
+        return Agreement(f'WARNING: {agreement.text.removeprefix("WARNING: ")}; but {_apart(frames, parts, whole.agreement_rad)}', False)
     if across is None:
         return agreement
     found = fit(across, _declared(frames))
@@ -58,6 +67,29 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
                      f'all sequences in one map frame?', False)   # no more than doubts: two rooms may look alike
 
 
+def _check_scale(frames: tuple[Frame, ...], parts: Parts | None):
+    if parts and parts.scale and abs(np.log(parts.scale)) > _SCALED:
+        raise AprlocError(f'the poses contradict the images: from {frames[parts.latest].name} on the way is {parts.scale:.3g} times what '
+                          f'it should be against that before ({_off(parts)}): a SLAM that lost its scale? {_ONE_FRAME}')
+
+
+def _apart(frames: tuple[Frame, ...], parts: Parts, agreement_rad: float) -> str:
+    """What to say of two parts that do not fit each other. AprlocError where that is more than drift, in one sequence: two rooms may
+    look alike."""
+    text = f'those from {frames[parts.latest].name} on do not fit those before ({_off(parts)})'
+    agree = (parts.across.residuals(_poses(frames).numpy()) < agreement_rad).mean()
+    if agree >= _JUMPED_BELOW:
+        return f'{text}: did they drift apart? {_ONE_FRAME}'
+    if frames[parts.earliest - 1].sequence != frames[parts.latest].sequence:
+        return f'{text}: are all sequences in one map frame?'
+    raise AprlocError(f'the poses contradict the images: {text}: is each part in a map frame of its own? {_ONE_FRAME}')
+
+
+def _off(parts: Parts) -> str:
+    return (f'{len(parts.across.pairs)} pairs of images of both are {np.rad2deg(parts.median_rad):.2f} deg off in the median, others '
+            'are not')
+
+
 def _check_jumps(frames: tuple[Frame, ...], taken: tuple[Frame, ...], agreement_rad: float):
     """Two parts that are right by themselves, in frames of their own: a SLAM that began anew. A few wrong poses are
     none: beyond them pairs fit."""
@@ -65,8 +97,7 @@ def _check_jumps(frames: tuple[Frame, ...], taken: tuple[Frame, ...], agreement_
         residuals_rad = evidence.residuals(_poses(frames).numpy())
         share = float((residuals_rad < agreement_rad).mean())
         if share < _JUMPED_BELOW and evidence.of_pairs(residuals_rad).min() > NOISY_RAD:
-            reason = stuck(_poses(taken)) or ('is each part in a map frame of its own? build from one of them, or pose all images '
-                                              'together: aprloc pose')
+            reason = stuck(_poses(taken)) or f'is each part in a map frame of its own? {_ONE_FRAME}'
             raise AprlocError(
                 f'the poses contradict the images: they jump between {frames[after - 1].name} and {frames[after].name}, and the images '
                 f'do not: {share:.0%} of {len(residuals_rad)} matches in {len(evidence.pairs)} pairs around there agree with them '
@@ -95,13 +126,12 @@ def _judged(evidence: Evidence, frames: tuple[Frame, ...], used: np.ndarray, tak
             return _judged_lens(declared, measured, lens)
         if found:
             return _judged_suspect(declared, measured, found, stuck(_poses(taken)))
-    ends = _worse_stretch(evidence, declared)
-    part = frames[used[ends[0]]:used[ends[1]] + 1] if ends else ()
+    part, which = _worse_part(evidence, declared, frames, used)
     if part:
-        _judge_part(part, measured, taken, mounts)
+        _judge_part(part, which, measured, taken, mounts)
     if declared.share < _REFUSED_BELOW:
         raise AprlocError(f'the poses contradict the images: {measured}; {_nothing_fits(taken)}')
-    where = f': look at those of {_ends(part)}' if part else ''
+    where = f': look at those of {which}' if part else ''
     if declared.share < _DOUBTED_BELOW:
         return Agreement(f'WARNING: poses: only {measured}{where or ": look at these poses"}', False)
     if evidence.moved_rad < _STILL_RAD:
@@ -137,13 +167,21 @@ def _judged_suspect(declared: Fit, measured: str, found: Fit, peculiar: str) -> 
     raise AprlocError(f'the poses contradict the images: {measured}; {fits}')
 
 
-def _worse_stretch(evidence: Evidence, declared: Fit) -> tuple[int, int] | None:
+def _worse_part(evidence: Evidence, declared: Fit, frames: tuple[Frame, ...], used: np.ndarray) -> tuple[tuple[Frame, ...], str]:
+    """Frames of which most pairs fit far worse than usual where others do not, and which these are; none is ()."""
     limit_rad = np.clip(_OUTLIER * declared.median_rad, NOISY_RAD, evidence.agreement_rad)
-    return stretch(evidence, evidence.of_pairs(evidence.residuals(declared.suspect.T_map_cam)) > limit_rad)
+    is_worse = evidence.of_pairs(evidence.residuals(declared.suspect.T_map_cam)) > limit_rad
+    ends, others = stretch(evidence, is_worse), strangers(evidence, is_worse)
+    if ends:
+        part = frames[used[ends[0]]:used[ends[1]] + 1]
+        return part, _ends(part)
+    part = tuple(frames[used[index]] for index in others)
+    named = f'{", ".join(frame.name for frame in part[:3])}{" ..." * (len(part) > 3)}'
+    return part, f'{named} ({len(part)} images that match none of the others: another camera\'s?)'
 
 
-def _judge_part(part: tuple[Frame, ...], measured: str, taken: tuple[Frame, ...], mounts: Mapping[str, Tensor]):
-    """A stretch of frames that fit worse than the others, by more pairs of their own: one suspect may fit all of them."""
+def _judge_part(part: tuple[Frame, ...], which: str, measured: str, taken: tuple[Frame, ...], mounts: Mapping[str, Tensor]):
+    """Frames that fit worse than the others, by more pairs of their own: one suspect may fit all of them. which: in words."""
     gathered = gather(part)
     if gathered is None:
         return
@@ -156,7 +194,7 @@ def _judge_part(part: tuple[Frame, ...], measured: str, taken: tuple[Frame, ...]
     if not found and declared.share >= _REFUSED_BELOW:
         return
     reason = f'these fit {found.suspect.text}' if found else _nothing_fits(part)
-    raise AprlocError(f'the poses contradict the images: {measured}; of those of {_ends(part)} only {declared.share:.0%} do; {reason}')
+    raise AprlocError(f'the poses contradict the images: {measured}; of those of {which} only {declared.share:.0%} do; {reason}')
 
 
 def _ends(part: tuple[Frame, ...]) -> str:

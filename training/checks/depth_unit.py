@@ -14,6 +14,8 @@ _USUAL = 0.05
 _SPREAD = 0.35     # median deviation of that logarithm: nothing fits
 _ALIKE = 0.3       # by which it may differ between images, the outer tenths aside
 _FEWEST_EACH = 10  # points of an image that count there
+_STRETCHED = 0.3   # of the deviation from a line through the origin
+_ROUNDS = 10
 _OUTLIER = 0.3     # a deviation of more says no more
 _REGISTERED = 0.5  # what lies elsewhere must fit so much better
 _COVERED = 0.8     # and have so many of the points
@@ -36,6 +38,7 @@ def depth_factor(frames: tuple[Frame, ...], points: SparsePoints, report=print) 
         return 1.0
     ratio, true_m, slant = (np.concatenate(parts)[known] for parts in (
         ratios, [view.depth_m for view in views], [view.slant for view in views]))
+    _check_stretched(views)
     _check_kind(ratio, true_m, slant)
     _check_registered(views)
     _check_alike(ratios)
@@ -66,6 +69,34 @@ def _another_unit(declared_m: float, centre: float, true_m: float, count: int, r
                       f'bring poses and depths to metres')
 
 
+def _check_stretched(views: list[DepthView]):
+    """Each image from its own nearest to its own farthest, as pictures of depth are: a line through no common origin."""
+    each = [(value[known], view.depth_m[known]) for view in views if (known := np.isfinite(value := view.declared_m())).sum() >= _FEWEST_EACH]
+    as_depths, as_disparities = ([_line_misfits(value, x) for value, x in ((value, depth_m ** power) for value, depth_m in each)]
+                                 for power in (1, -1))
+    for text, misfits in (('depths', as_depths), ('disparities', as_disparities)):
+        straight = np.median([with_offset for _, with_offset in misfits]) if misfits else np.inf
+        plain = min(np.median([without for without, _ in found]) for found in (as_depths, as_disparities)) if misfits else 0.0
+        if plain > _USUAL and straight < _STRETCHED * plain:
+            raise AprlocError(f'the depth images hold {text} that were stretched in each image by itself, from its nearest to its farthest '
+                              'point (normalised, as for a picture): they have no unit; give them as the sensor made them')
+
+
+def _line_misfits(value: np.ndarray, x: np.ndarray) -> tuple[float, float]:
+    """Median deviation of values from a line through the origin, and from any line, relative to their median."""
+    lines = x[:, None], np.stack([x, np.ones_like(x)], 1)
+    return tuple(float(np.median(np.abs(value - columns @ _least_absolute(columns, value))) / np.median(value)) for columns in lines)
+
+
+def _least_absolute(columns: np.ndarray, value: np.ndarray) -> np.ndarray:
+    weight = np.ones(len(value))
+    for _ in range(_ROUNDS):
+        found = np.linalg.lstsq(columns * weight[:, None], value * weight, rcond=None)[0]
+        errors = np.abs(value - columns @ found)
+        weight = 1 / np.sqrt(errors.clip(np.median(errors) / 10 + 1e-12))
+    return found
+
+
 def _check_kind(ratio: np.ndarray, true_m: np.ndarray, slant: np.ndarray):
     _, spread = _centre_and_spread(ratio)
     if spread > _USUAL / 5 and _centre_and_spread(ratio - np.log(slant))[1] < spread / 2:
@@ -84,7 +115,7 @@ def _check_alike(ratios: list[np.ndarray]):
     within = np.median(np.concatenate([np.abs(ratio - np.median(ratio)) for ratio in known]))
     if high - low > _ALIKE and within < _SPREAD / 2:
         raise AprlocError(f'the depth images differ in scale from one to the next: they say {np.exp(low):.3g} to {np.exp(high):.3g} times '
-                          f'the depths that images and poses do; are they of several units, or relative ones of a network? they must '
+                          f'the depths that images and poses do; are they of several units, relative ones of a network, or normalised as for a picture? they must '
                           f'hold metres in one unit')
 
 

@@ -22,3 +22,22 @@ def stretch(evidence: Evidence, bad: np.ndarray) -> tuple[int, int] | None:
         if (touched == bad).mean() > best and touched.mean() < _WIDEST and bad[touched].sum() > _LOCAL * max(touched.sum(), _FEWEST_BAD):
             best, found = (touched == bad).mean(), (start, end)
     return found
+
+
+def strangers(evidence: Evidence, bad: np.ndarray) -> list[int]:
+    """Frames that match none of the others, where their pairs are bad [P] and those of the others are not: another camera's, say."""
+    group = {frame: frame for frame in np.unique(evidence.frames).tolist()}   # of frames that matches link
+
+    def root(frame: int) -> int:
+        while group[frame] != frame:
+            frame = group[frame]
+        return frame
+    for first, second in evidence.frames.T.tolist():
+        group[root(second)] = root(first)
+    of_pair = np.array([root(first) for first in evidence.frames[0].tolist()])
+    shares = {number: bad[of_pair == number].mean() for number in np.unique(of_pair).tolist()}
+    wrong = {number for number, share in shares.items() if share > _LOCAL}
+    right = {number for number, share in shares.items() if share < 1 - _LOCAL}
+    if not right or np.isin(of_pair, list(wrong)).sum() < _FEWEST_BAD:
+        return []
+    return [frame for frame in group if root(frame) in wrong]

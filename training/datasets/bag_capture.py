@@ -24,6 +24,7 @@ from aprloc_ros.training.datasets.choice import Choice, read_choice
 from aprloc_ros.training.datasets.files import visible
 from aprloc_ros.training.datasets.parsing import checked_capture
 from aprloc_ros.training.datasets.splits import held_out, left_out
+from aprloc_ros.training.datasets.stereo import mounts_of_pair
 
 FORMAT = 'bag'
 
@@ -36,6 +37,7 @@ def read_bag(bag: Path, cache_dir: Path | None) -> Capture:
         skipped = Skipped(f'images of {topics.image}', recording.count(topics.image))
         stamps_ns = _stamps(recording, topics, skipped)
         T_map_cam, mounts = _poses(recording, choice, stamps_ns, topics)
+        mounts = {**mounts, **mounts_of_pair(recording.first(topics.camera_info).body, topics.rectified)}
         folder = _cache(bag, cache_dir) / topics.image.strip('/').replace('/', '_')
         frames = []
         for image in read_images(recording, topics):

@@ -8,7 +8,7 @@ from aprloc_ros.training.datasets.choice import Choice
 def chosen_topics(recording: Recording, choice: Choice) -> ImageTopics:
     """Raises AprlocError where the file has to choose, or names what is not there."""
     return choose_topics(recording, choice.image_topic, choice.camera_info_topic,
-                         (key_in_file('image_topic'), key_in_file('camera_info_topic')))
+                         (key_in_file('image_topic'), key_in_file('camera_info_topic')), choice.rectified)
 
 
 def key_in_file(key: str) -> str:

@@ -17,6 +17,7 @@ class Choice:
 
     image_topic: str | None = None
     camera_info_topic: str | None = None
+    rectified: bool = False           # the images are, whatever their topic is called; as of the node
     pose_topic: str | None = None
     pose_frame: str | None = None     # the frame whose pose the topic gives, where the messages do not say
     model: str | None = None          # of several COLMAP models, by its folder
@@ -32,12 +33,12 @@ def read_choice(path: Path) -> Choice:
         values = yaml.safe_load(read_text(file)) or {}
     except yaml.YAMLError as error:
         raise AprlocError(f'{file}: not YAML ({str(error).splitlines()[0]})') from None
-    allowed = [field.name for field in fields(Choice)]
+    allowed = {field.name: bool if field.name == 'rectified' else str for field in fields(Choice)}
     if not isinstance(values, dict):
         raise AprlocError(f'{file}: must map keys to names; the keys are {", ".join(allowed)}')
     for key, value in values.items():
-        if key not in allowed or not isinstance(value, str):
-            raise AprlocError(f'{file}: "{key}: {value}": the keys are {", ".join(allowed)}, each a name')
+        if not isinstance(value, allowed.get(key, ())):
+            raise AprlocError(f'{file}: "{key}: {value}": the keys are {", ".join(allowed)}, each a name, but rectified true or false')
     if 'pose_frame' in values:
         values['pose_frame'] = values['pose_frame'].strip('/')   # as in TF
     choice = Choice(**values)
