@@ -101,6 +101,18 @@ def test_what_a_map_knew_holds_on_a_few_frames_of_the_same_world_and_not_where_e
     assert not gate_holds(drive(), PRIOR, replace(known, gate=replace(known.gate, accept=0)))   # and what is of no place
 
 
+@pytest.mark.parametrize(('leaks', 'holds'), [(0, True), (1, True), (3, True), (5, False)])
+def test_a_few_images_of_no_place_speak_against_a_gate_by_their_number(known, leaks, holds):
+    """Of 36, where one in twenty may leak: three or more are seen in 27 % of such drives, five or more in 3 % (binomial)."""
+    trials = World(8, fails=0.0).trials(12)
+    negative, surest = [i for i, trial in enumerate(trials) if trial.negative], max(
+        (trial for trial in trials if not trial.negative), key=lambda t: known.gate.judge(t.refined, t.T_prior, PRIOR, t.prior_score).score)
+    assert len(negative) == 36
+    for i in negative[:leaks]:
+        trials[i] = replace(trials[i], refined=surest.refined, T_prior=surest.T_prior, prior_score=surest.prior_score)
+    assert gate_holds(trials, PRIOR, known) is holds
+
+
 def test_a_gate_that_holds_stays_where_its_answers_err_by_more_than_the_map_says(known):
     """Refused otherwise: the gate of twelve frames in its place rejected a fifth of what the map had been right about."""
     trials, said = [thrice_as_far(trial) for trial in World(8, fails=0.0).trials(12)], []

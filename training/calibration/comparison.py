@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.covariance import residuals
+from aprloc_ros.distributions import binomial_cdf
 from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.scoring.uncertainty import FEWEST_FRAMES, negative_log_likelihood, score_covariances
 from aprloc_ros.training.calibration.from_trials import Calibration, calibrate, covariance_of, far_off, published
-from aprloc_ros.training.calibration.gate_fit import MOST_LEAKED, allowed_violations
+from aprloc_ros.training.calibration.gate_fit import MOST_LEAKED, RISK
 from aprloc_ros.training.calibration.refiner_calibration import RefinerScores
 from aprloc_ros.training.calibration.trials import Trial
 
@@ -67,10 +68,10 @@ def with_what_holds(known: Mapping[str, RefinerSpec], found: dict[str, RefinerSc
 
 
 def gate_holds(trials: Sequence[Trial], prior: Tensor, known: RefinerSpec) -> bool:
-    """Whether a map's gate is right about a later drive, which has too few frames for one of its own.
+    """Whether a later drive, which has too few frames for a gate of its own, leaves a map's gate standing.
 
-    It believes at least half of what the drive asks as a robot would, and hardly any image of no place or answer that is far off.
-    prior [6, 6] of the regressor, as it is now.
+    It believes at least half of what the drive asks as a robot would, and no more images of no place or answers that are far off
+    than the gate may: more frames have shown that of it, and few can only speak against it. prior [6, 6] of the regressor, as it is now.
     """
     claims = _claims(trials, list(range(len(trials))), known, prior)
     ordinary, negative = ([i for i, trial in enumerate(trials) if chosen(trial)]
@@ -79,8 +80,12 @@ def gate_holds(trials: Sequence[Trial], prior: Tensor, known: RefinerSpec) -> bo
     if 2 * sum(i in claims for i in ordinary) < max(len(ordinary), 1):
         return False
     far = sum(bool(is_far) for is_far in far_off(*_poses(trials, genuine)))
-    return (len(claims) - len(genuine) <= allowed_violations(len(negative), MOST_LEAKED)
-            and far <= allowed_violations(len(genuine), MOST_LEAKED))
+    return not (_too_many(len(claims) - len(genuine), len(negative)) or _too_many(far, len(genuine)))
+
+
+def _too_many(violations: int, count: int) -> bool:
+    """Whether so many would hardly be seen if a gate's bound on leaks held: once in ten times."""
+    return violations > 0 and 1 - binomial_cdf(violations - 1, count, MOST_LEAKED) < RISK
 
 
 def covariance_holds(trials: Sequence[Trial], prior: Tensor, known: RefinerSpec) -> bool:

@@ -12,7 +12,7 @@ from aprloc_ros.training.calibration.trials import Outcomes
 
 MOST_HARMFUL = 0.02   # of the refined poses: worse than their prior by more than 5 cm or 0.5 degrees
 MOST_LEAKED = 0.05    # of the negatives of every kind: not rejected
-_RISK = 0.1           # that a bound does not hold
+RISK = 0.1           # that a bound does not hold
 _PENALTY = 0.01       # on squared standardised weights, against a mean log loss of order 1
 _LEAST_SPREAD = 1e-6
 _MOST_MISSING = 0.5
@@ -54,7 +54,7 @@ def allowed_violations(count: int, share: float) -> int:
     count is too small for any, none may.
     """
     allowed = 0
-    while allowed < count and binomial_cdf(allowed + 1, count, share) <= _RISK:
+    while allowed < count and binomial_cdf(allowed + 1, count, share) <= RISK:
         allowed += 1
     return allowed
 
@@ -143,8 +143,8 @@ def _chosen(signals: list[dict[str, float]], rows: Tensor) -> list[dict[str, flo
 
 def _supported(found: Outcomes, refined: Tensor) -> bool:
     """Whether there are frames enough, and negatives of all kinds together, to show that the bounds hold."""
-    return (binomial_cdf(0, _images(found.frame[refined & found.genuine]), MOST_HARMFUL) <= _RISK
-            and binomial_cdf(0, int((~found.genuine).sum()), MOST_LEAKED) <= _RISK)
+    return (binomial_cdf(0, _images(found.frame[refined & found.genuine]), MOST_HARMFUL) <= RISK
+            and binomial_cdf(0, int((~found.genuine).sum()), MOST_LEAKED) <= RISK)
 
 
 def _images(frame: Tensor) -> int:
