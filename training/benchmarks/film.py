@@ -100,7 +100,7 @@ class Plan:
 
     def _from_above(self, cloud: Cloud, views: Tensor, width: int) -> np.ndarray:
         """Higher points over lower ones, darkened so that the way stands out."""
-        up = -views[:, :3, 1].mean(0).float()
+        up = -views[:, :3, 1].mean(0).to(cloud.xyz)
         order = (cloud.xyz @ up).argsort()
         u, v = self._pixels(cloud.xyz[order]).T
         inside = (u >= 0) & (u < width) & (v >= 0) & (v < HEIGHT)
