@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aprloc_ros.aligned import Alignment
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import nearest_rotation, pose, skew, so3_exp, so3_log
+from aprloc_ros.geometry import far_from_origin, nearer, nearest_rotation, pose, skew, so3_exp, so3_log
 from aprloc_ros.robust_fit import RobustFit, robust_fit
 from aprloc_ros.similarity import Similarity
 from aprloc_ros.slow_errors import scatter
@@ -26,7 +26,6 @@ _UP_DEG = 10.0          # a map whose cameras see up nearer to z than that has z
 _MOST_DEG = 10.0        # median residual
 _FEWEST_AGREEING = 0.6  # share of the poses: of two halves in frames of their own either would fit
 _MOST_LOG_SCALE = 20.0
-_FAR_M = 1000.0
 _SCALE_SIGMAS, _SCALE_OFF = 4.0, 0.01   # a rigid fit whose scale is off by both is refused
 
 
@@ -66,16 +65,16 @@ def align(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, with
     if not radius_m > 1e-3:
         raise AprlocError(f'the trajectory stays within {radius_m:.4f} m: it says nothing about the frame; drive farther')
     # Whole kilometres nearer to the origin: in a survey's coordinates every turn of the frame would be a shift by millions of metres.
-    old_far, new_far = (_FAR_M * (T[:, :3, 3].median(0).values / _FAR_M).round() for T in (T_map_cam, T_new_body))
-    old, new = (pose(T[:, :3, :3], T[:, :3, 3] - far) for T, far in ((T_map_cam, old_far), (T_new_body, new_far)))
-    near = _nearby(old, new, T_cam_body, with_scale, source, radius_m)
-    c = near.change
+    old_far, new_far = (far_from_origin(T) for T in (T_map_cam, T_new_body))
+    old, new = nearer(T_map_cam, old_far), nearer(T_new_body, new_far)
+    found = _nearby(old, new, T_cam_body, with_scale, source, radius_m)
+    c = found.change
     back = new_far - c.scale * c.rotation @ old_far
-    return replace(near, change=replace(c, translation=c.translation + back, scale_about=T_new_body[:, :3, 3].median(0).values))
+    return replace(found, change=replace(c, translation=c.translation + back, scale_about=T_new_body[:, :3, 3].median(0).values))
 
 
-def _nearby(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, with_scale: bool, source: str, radius_m: float,
-               ) -> Alignment:
+def _nearby(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, with_scale: bool, source: str,
+            radius_m: float) -> Alignment:
     free = _fitted(T_map_cam, T_new_body, T_cam_body, True, source)
     rigid = free if with_scale else _fitted(T_map_cam, T_new_body, T_cam_body, False, source)
     if free.off_m <= rigid.off_m:   # else it went astray where the drive does not tell the scale from the mount

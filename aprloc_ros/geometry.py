@@ -145,6 +145,16 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode='donot_use_mm_for_euclid_dist')
 
 
+def far_from_origin(T: Tensor) -> Tensor:
+    """Whole kilometres from the origin to the middle of poses [N, 4, 4]: [3]. What lies as far nearer keeps its digits."""
+    return 1000 * (T[:, :3, 3].median(0).values / 1000).round()
+
+
+def nearer(T: Tensor, far: Tensor) -> Tensor:
+    """Poses [N, 4, 4] as seen from a place [3]."""
+    return pose(T[:, :3, :3], T[:, :3, 3] - far)
+
+
 def check_pose(T: Tensor, where: str) -> Tensor:
     """T [4, 4] when it is a finite rigid transform (rotation within 1e-2), its rotation projected to SO(3).
 

@@ -14,11 +14,10 @@ from torch import Tensor
 from aprloc_ros.camera import Camera
 from aprloc_ros.cloud import Cloud, evenly, frustum_lines
 from aprloc_ros.errors import AprlocError, typed
-from aprloc_ros.geometry import pose, pose_errors, quaternion_to_rotation
+from aprloc_ros.geometry import far_from_origin, nearer, pose, pose_errors, quaternion_to_rotation
 
 TRUTH, ESTIMATE, ERROR, CAMERAS = (76, 175, 80), (239, 83, 80), (120, 120, 120), (100, 181, 246)
 _MAX_CAMERAS = 400
-_FAR_M = 1000.0
 _CAMERA_SIZE = 0.02                       # of the picture's radius
 _TRAJECTORY_POINT = 4                     # pixels
 TRACK_FILES = ('poses.csv', 'estimates.csv', 'estimates.tum')   # of a report or a replay, the first that is there
@@ -38,10 +37,10 @@ def write_page(path: Path, title: str, cloud: Cloud, camera: Camera, T_map_cam: 
                ) -> Path:
     """Write the page -> its path. T_map_cam: [V, 4, 4] of the map's training views; the track is drawn over them."""
     # A browser draws in single precision: whole kilometres nearer to the origin, where a survey's coordinates are fine enough.
-    far = _FAR_M * (T_map_cam[:, :3, 3].median(0).values / _FAR_M).round()
-    T_map_cam, xyz = _nearer(T_map_cam, far), cloud.xyz - far
-    track = track and replace(track, T_estimate=_nearer(track.T_estimate, far),
-                              T_truth=None if track.T_truth is None else _nearer(track.T_truth, far))
+    far = far_from_origin(T_map_cam)
+    T_map_cam, xyz = nearer(T_map_cam, far), cloud.xyz - far
+    track = track and replace(track, T_estimate=nearer(track.T_estimate, far),
+                              T_truth=None if track.T_truth is None else nearer(track.T_truth, far))
     centre, radius = _extent(torch.cat([xyz, T_map_cam[:, :3, 3]]))
     frusta = frustum_lines(camera, evenly(T_map_cam, _MAX_CAMERAS), _CAMERA_SIZE * radius)
     layers = [_layer('map', 'points', xyz, rgb=cloud.rgb),
@@ -55,10 +54,6 @@ def write_page(path: Path, title: str, cloud: Cloud, camera: Camera, T_map_cam: 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.replace('@SCENE@', text), encoding='utf-8')
     return path
-
-
-def _nearer(T: Tensor, far: Tensor) -> Tensor:
-    return pose(T[:, :3, :3], T[:, :3, 3] - far)
 
 
 def _layer(name: str, mode: str, xyz: Tensor, colour: tuple | None = None, rgb: Tensor | None = None,

@@ -45,8 +45,9 @@ def mend(target: Path) -> None:
     partial, old = _beside(target)
     if partial.exists() and old.exists() and not target.exists():   # killed between its two renames
         os.rename(old, target)
-    for left in (partial, old):
-        shutil.rmtree(left, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    if target.exists():   # else it may be all that there is
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def mend_if_left(target: Path) -> None:

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from aprloc_ros.training.benchmarks.feature_map import LocalFeatures
-from aprloc_ros.training.images.xfeat import CELL, fitted, load_xfeat, sample
+from aprloc_ros.training.images.xfeat import CELL, fitted, load_xfeat
+from aprloc_ros.training.stages.nre_loss import sample, to_cells
 
 _APART_PX = 2        # two keypoints are farther apart
 _LEAST = 0.05        # probability of a keypoint
@@ -34,9 +35,9 @@ def extract(network: nn.Module, image: np.ndarray) -> tuple[np.ndarray, np.ndarr
     is_peak = (likely == F.max_pool2d(likely, 2 * _APART_PX + 1, 1, _APART_PX)) & (likely > _LEAST)
     y, x = torch.nonzero(is_peak[0, 0], as_tuple=True)
     keypoints = torch.stack([x, y], 1).float()
-    score = likely[0, 0, y, x] * sample(reliability, keypoints)[:, 0]
+    score = likely[0, 0, y, x] * sample(reliability[0], to_cells(keypoints, CELL))[:, 0]
     keypoints = keypoints[score.argsort(descending=True, stable=True)[:_MOST]]
-    return keypoints.double().numpy(), F.normalize(sample(descriptors, keypoints), dim=1).numpy()
+    return keypoints.double().numpy(), F.normalize(sample(descriptors[0], to_cells(keypoints, CELL)), dim=1).numpy()
 
 
 def match(query: np.ndarray, known: np.ndarray, points: np.ndarray) -> np.ndarray:

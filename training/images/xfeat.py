@@ -52,10 +52,3 @@ def fitted(images: Tensor) -> Tensor:
     """Images [B, 3, H, W] uint8 -> in [0, 1], their right and lower rims repeated up to whole cells."""
     height, width = images.shape[2:]
     return F.pad(images.float() / 255, (0, -width % _STRIDE, 0, -height % _STRIDE), mode='replicate')
-
-
-def sample(maps: Tensor, pixels: Tensor) -> Tensor:
-    """Bilinear: maps [1, C, h, w] of cells, at pixels [N, 2] of the image -> [N, C]."""
-    cells = pixels.new_tensor([maps.shape[3], maps.shape[2]])
-    grid = 2 * (pixels + 0.5) / (CELL * cells) - 1      # -1 and 1 are the outer rims
-    return F.grid_sample(maps, grid[None, None], padding_mode='border', align_corners=False)[0, :, 0].T

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.images.xfeat import CHANNELS, INSTALL, fitted, load_xfeat, sample
+from aprloc_ros.training.images.xfeat import CELL, CHANNELS, INSTALL, fitted, load_xfeat
+from aprloc_ros.training.stages.nre_loss import sample, to_cells
 
 _AT_ONCE = 8
 
@@ -25,7 +26,7 @@ class Teacher(nn.Module):
 
     def loss(self, view: int, descriptors: Tensor, pixels: Tensor) -> Tensor:
         """One less the cosine, [N]: of descriptors [N, C] of points that the unchanged view has at pixels [N, 2]."""
-        wanted = sample(self._maps[view:view + 1].to(descriptors), pixels.to(descriptors))
+        wanted = sample(self._maps[view].to(descriptors), to_cells(pixels, CELL))
         return 1 - F.cosine_similarity(self._said(descriptors), wanted, dim=1)
 
 
