@@ -151,7 +151,10 @@ def _add_posing(commands: _Commands):
 
 
 def main(argv: list[str]) -> int:
-    """Run one benchmark; AprlocError for a mistake in its options."""
+    """Run one benchmark, or `list` them; AprlocError for a mistake in its options."""
+    if argv == ['list']:
+        _parser().print_help()
+        return 0
     options = _parser().parse_args(argv)
     options.run(options)
     return 0
