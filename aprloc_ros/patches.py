@@ -16,7 +16,7 @@ BLUR_PX = 0.5   # standard deviation, of their image and of a query's: between p
 class Patches:
     """Q square pieces of planes. Pixel (i, j) of one, counted from its middle, lies at centre + i steps[0] + j steps[1]."""
 
-    point: Tensor       # [Q] int64, ascending: of the map's point that lies on it
+    point: Tensor       # [Q] int64, ascending: of the map's point that lies on it; of some there are two
     centre: Tensor      # [Q, 3] float64, map frame, metres
     steps: Tensor       # [Q, 2, 3] float32, metres: to the next pixel on the right, and below
     luminance: Tensor   # [Q, SIDE, SIDE] uint8
@@ -55,6 +55,6 @@ def unpack_patches(tensors: dict[str, Tensor], origin: Tensor, points: int, wher
     if (found.centre.shape != (count, 3) or found.steps.shape != (count, 2, 3)
             or found.luminance.shape != (count, SIDE, SIDE)):
         raise AprlocError(f'{where}: the patches of the map do not fit together')
-    if ((found.point < 0) | (found.point >= points)).any() or (found.point.diff() <= 0).any():
+    if ((found.point < 0) | (found.point >= points)).any() or (found.point.diff() < 0).any():
         raise AprlocError(f'{where}: a patch belongs to a point that is not in the map')
     return found

@@ -134,11 +134,14 @@ def test_patches_that_do_not_fit_are_refused(name, change, word):
 
 @pytest.fixture(scope='module')
 def capture(tmp_path_factory):
+    return photographed(tmp_path_factory.mktemp('walls'), [near(20 + index, 0.35) for index in range(8)])
+
+
+def photographed(directory, poses) -> tuple[MapPoints, tuple[Frame, ...]]:
     """Points of the walls whose depths are off by 2 %, and the photographs that saw them."""
-    directory, rng = tmp_path_factory.mktemp('walls'), np.random.default_rng(2)
-    frames = []
-    for index in range(8):
-        T, path = near(20 + index, 0.35), directory / f'{index}.png'
+    frames, rng = [], np.random.default_rng(2)
+    for index, T in enumerate(poses):
+        path = directory / f'{index}.png'
         assert cv2.imwrite(str(path), photograph(T))
         frames.append(Frame(path.name, path, T, CAMERA))
     xyz = PATCHES.centre * torch.from_numpy(1 + rng.normal(0, 0.02, (len(PATCHES), 1)))
@@ -159,6 +162,19 @@ def test_planes_are_found_from_the_views(capture):
     slope = -normal[:, 0] / normal[:, 2]
     wrong = np.abs(slope - np.where(centre[:, 0] > 0, 0.5, -0.3))[clear]
     assert np.median(wrong) < 0.06
+
+
+def test_a_point_that_was_seen_from_two_distances_has_a_patch_of_each(tmp_path):
+    """Four views from 4 m and four from 2.5 m: the same pixels are of 1.6 times the size."""
+    forward = se3_exp(torch.tensor([0, 0, 1.5, 0, 0, 0], dtype=torch.float64))
+    far = [near(20 + index, 0.35) for index in range(4)]
+    points, frames = photographed(tmp_path, [*far, *(T @ forward for T in far)])
+    found = build_patches(points, frames, count=1000, show=False)
+    numbers, counts = found.point.unique(return_counts=True)
+    assert (counts <= 2).all() and (counts == 2).sum() > 100 and (found.point.diff() >= 0).all()
+    size = found.steps[:, 0].norm(dim=1)[torch.isin(found.point, numbers[counts == 2])].unflatten(0, (-1, 2))
+    assert (size.amax(1) / size.amin(1)).median() == pytest.approx(1.6, rel=0.1)
+    assert len(unpack_patches(pack_patches(found, ORIGIN), ORIGIN, len(points), 'there')) == len(found)
 
 
 def test_what_is_cut_is_what_is_there(capture):

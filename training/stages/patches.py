@@ -15,7 +15,7 @@ from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.images.views import common_camera, load_views
 
 _MOST_VIEWS = 300      # that are held in memory
-_USUAL_DEPTH = 0.35    # of a reference's, from the median of a point's views: logarithm
+_USUAL_DEPTH = 0.35    # logarithms of depths that are about the same: a reference's and the median of a point's views
 _WITNESSES = 8         # views beside the reference, at most
 _ROUNDS = 8
 _DEPTH_SD = 0.05       # of the triangulated depth, relative
@@ -49,7 +49,7 @@ class _Sightings:
 
 
 def build_patches(points: MapPoints, frames: tuple[Frame, ...], count: int, show: bool = True) -> Patches:
-    """At most `count` patches of the map's points. frames: those that the map's views are of, among others."""
+    """At most `count` patches of the map's points, one or two of each. frames: those that the map's views are of, among others."""
     shots, shot_of_view = _shots(points, frames, show)
     sightings = _sightings(points, shots, shot_of_view)
     references, witnesses = _chosen(sightings)
@@ -98,16 +98,25 @@ def _sightings(points: MapPoints, shots: list[_Shot], shot_of_view: np.ndarray) 
 
 
 def _chosen(sightings: _Sightings) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A point's reference, the clearest of the views from about its usual distance, and the shots that bear witness."""
+    """References, at most two a point, and of each the shots that bear witness."""
     references, witnesses = [], []
     for rows in np.split(np.arange(len(sightings.point)), np.flatnonzero(np.diff(sightings.point)) + 1):
-        usual = np.abs(np.log(sightings.depth_m[rows] / np.median(sightings.depth_m[rows]))) < _USUAL_DEPTH
-        best = rows[np.where(usual, sightings.clarity[rows], -1.0).argmax()]
-        others = sightings.shot[rows[rows != best]]
-        if sightings.clarity[best] > 0 and len(others):
-            references.append(best)
-            witnesses.append(others[np.linspace(0, len(others) - 1, min(_WITNESSES, len(others))).round().astype(int)])
+        for row in _clearest(np.log(sightings.depth_m[rows]), sightings.clarity[rows]):
+            others = sightings.shot[np.delete(rows, row)]
+            if len(others):
+                references.append(rows[row])
+                witnesses.append(others[np.linspace(0, len(others) - 1, min(_WITNESSES, len(others))).round().astype(int)])
     return np.array(references, dtype=int), witnesses
+
+
+def _clearest(depth: np.ndarray, clarity: np.ndarray) -> list[int]:
+    """Of the views of a point, by the logarithm of its depth [M] and by clarity [M]: the clearest one from about the usual
+    distance, and the clearest from another, as which the point looks where a query sees it in other pixels.
+    """
+    first = int(np.where(np.abs(depth - np.median(depth)) < _USUAL_DEPTH, clarity, -1.0).argmax())
+    second = int(np.where(np.abs(depth - depth[first]) > _USUAL_DEPTH, clarity, -1.0).argmax())
+    elsewhere = abs(depth[second] - depth[first]) > _USUAL_DEPTH
+    return [view for view, is_there in ((first, True), (second, elsewhere)) if is_there and clarity[view] > 0]
 
 
 class _Surfaces:
