@@ -35,6 +35,7 @@ class _Shot:
     image: Luminance
     seen: np.ndarray   # [H, W] bool: True where a patch may be cut
     T: np.ndarray      # [4, 4] T_map_cam
+    view: int          # of the map's
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ def build_patches(points: MapPoints, frames: tuple[Frame, ...], count: int, show
     references, witnesses = _chosen(sightings)
     if not len(references):
         return Patches(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.float64), torch.zeros(0, 2, 3),
-                       torch.zeros(0, SIDE, SIDE, dtype=torch.uint8))
+                       torch.zeros(0, SIDE, SIDE, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
     surfaces = _Surfaces(shots, sightings, references)
     for _ in tqdm(range(_ROUNDS), desc='planes of patches', disable=not show, leave=False, mininterval=2.0):
         surfaces.improve(witnesses)
@@ -73,7 +74,7 @@ def _shots(points: MapPoints, frames: tuple[Frame, ...], show: bool) -> tuple[li
         one = load_views((frame,), camera)
         image = Luminance(one.images[0].permute(1, 2, 0).contiguous().numpy(), camera).halved(0)
         shot_of_view[view] = len(shots)
-        shots.append(_Shot(image, one.seen[0].numpy(), frame.T_map_cam.numpy()))
+        shots.append(_Shot(image, one.seen[0].numpy(), frame.T_map_cam.numpy(), view))
     return shots, shot_of_view
 
 
@@ -125,7 +126,7 @@ class _Surfaces:
     def __init__(self, shots: list[_Shot], sightings: _Sightings, rows: np.ndarray):
         self._shots, self._point, self._corner = shots, sightings.point[rows], sightings.corner[rows]
         own = [shots[number] for number in sightings.shot[rows]]
-        self._T = np.stack([shot.T for shot in own])
+        self._T, self._view = np.stack([shot.T for shot in own]), np.array([shot.view for shot in own])
         camera = own[0].image.camera
         self._focal = np.array([camera.fx, camera.fy])
         self._ray = np.concatenate([(self._corner + 0.5 - [camera.cx, camera.cy]) / self._focal, np.ones((len(rows), 1))], 1)
@@ -179,7 +180,7 @@ class _Surfaces:
         kept = kept[self._likeness[kept] > _LIKENESS]
         centres, steps, _ = self._geometry()
         return Patches(*(torch.from_numpy(part[kept]) for part in (
-            self._point.astype(np.int64), centres, steps.astype(np.float32), self._luminance)))
+            self._point.astype(np.int64), centres, steps.astype(np.float32), self._luminance, self._view)))
 
 
 def _cut(image: np.ndarray, x: int, y: int) -> np.ndarray:
