@@ -173,7 +173,7 @@ def test_a_point_that_was_seen_from_two_distances_has_a_patch_of_each(tmp_path):
     numbers, counts = found.point.unique(return_counts=True)
     assert (counts <= 2).all() and (counts == 2).sum() > 100 and (found.point.diff() >= 0).all()
     both = torch.isin(found.point, numbers[counts == 2])
-    size, view = (each[both].unflatten(0, (-1, 2)) for each in (found.steps[:, 0].norm(dim=1), found.view))
+    size, view = (each[both].unflatten(0, (-1, 2)) for each in (found.steps[:, 1].norm(dim=1), found.view))
     assert torch.equal(view.gather(1, size.argmax(1, keepdim=True)) < 4, torch.ones(len(size), 1, dtype=torch.bool))   # far, so large
     assert (size.amax(1) / size.amin(1)).median() == pytest.approx(1.6, rel=0.1)
     assert len(unpack_patches(pack_patches(found, ORIGIN), ORIGIN, len(points), len(frames), 'there')) == len(found)
