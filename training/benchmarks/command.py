@@ -93,6 +93,7 @@ def _add_first_poses(commands: _Commands):
     priors = commands.of_frames('priors', benchmark_priors, work=_CHECKPOINTS, slow='nefes')
     priors.add_argument('--regressors', type=Path, nargs='*', default=[], metavar='FILE.yaml',
                         help="settings of a build: their regressors are trained on the map's field and are first poses too")
+    priors.add_argument('--imagenet', metavar='PATH|imagenet', default='none', help="their backbones' weights, as of aprloc build")
     priors.add_argument('--atlas', metavar='NAME', help="an atlas that knows the map: its network's is a first pose too")
     priors.add_argument('--refiners', nargs='+', choices=PRIOR_REFINERS, help='default: all')
     adapt = commands.of_frames('adapt', benchmark_adapt, work=_CHECKPOINTS)
