@@ -1,6 +1,6 @@
 """What is said of one image: the pose, how sure it is, and why there may be none."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from aprloc_ros.refinement.refined import OUT_OF_TIME, Refined
 
 UNSURE = 'unsure'
 OTHER_CAMERA = 'camera_info'   # one that contradicts the images
+WARPED = 'warped'
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class Estimate:
     refined: Refined | None = None   # what the refiner said, whatever became of it
     refiner: str = 'none'            # that was asked
     remoteness: float = 0.0          # of the refined pose from the map's views, MapPoints.remoteness
-    reason: str = ''                 # of a rejection: 'unsure', 'camera_info', 'out of time', 'out of iterations'
+    reason: str = ''                 # of a rejection: 'unsure', 'camera_info', 'warped', 'out of time', 'out of iterations'
     text: str = ''                   # the same for the user, and what to do
 
 
@@ -47,3 +48,13 @@ def why_rejected(refined: Refined, status: str, score: float, took_ms: float) ->
         return refined.status, (f'after {refined.iterations} the pose still moves: the map does not show what is in the image, or '
                                 f'the parameter refine_iterations is set too low')
     return UNSURE, f'the map does not believe its own answer, of score {score:.3f}'
+
+
+def minding_the_warp(estimate: Estimate) -> Estimate:
+    """The estimate where its image may not be what a camera sees at once: rejected, or as uncertain as that makes it."""
+    if estimate.status != 'refined' or estimate.refined.warp is None:
+        return estimate
+    problem = estimate.refined.warp.problem
+    if problem:
+        return replace(estimate, status='rejected', reason=WARPED, text=f'{problem} of the focal length')
+    return replace(estimate, covariance=estimate.refined.warp.widened(estimate.covariance))

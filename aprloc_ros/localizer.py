@@ -12,7 +12,7 @@ from torch import Tensor
 from aprloc_ros.camera import Camera, is_same_view, may_have_taken
 from aprloc_ros.device import is_out_of_memory, place, resolve_device
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.estimate import OTHER_CAMERA, UNSURE, Estimate, contradiction, why_rejected
+from aprloc_ros.estimate import OTHER_CAMERA, UNSURE, Estimate, contradiction, minding_the_warp, why_rejected
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.gate import MAX_WRONG_SHARE
 from aprloc_ros.geometry import nearest_rotation
@@ -89,7 +89,7 @@ class Localizer:
         effort = self._pace.choose()
         estimate = self._answer(image, camera, starts, effort, self._budget)
         self._pace.note(effort, estimate.timings_ms.get('refine', 0.0), estimate.reason == OUT_OF_TIME)
-        return self._minding_the_lens(estimate, self._source(image, camera))
+        return self._minding_the_lens(minding_the_warp(estimate), self._source(image, camera))
 
     def _answer(self, image: np.ndarray, camera: Camera | None, starts: Tensor | None, effort: Effort,
                 budget: Budget) -> Estimate:
