@@ -15,10 +15,9 @@ from aprloc_ros.refinement.gnc import Pinhole
 from aprloc_ros.refinement.lens_matches import by_offsets
 from aprloc_ros.refinement.levenberg import is_solvable
 
-_SIGMA_CELLS = 3.0    # of Geman and McClure's kernel
-_STEPS = 6
+_SIGMAS_CELLS = (4.0, 3.0, 2.0, 1.5, 1.0, 1.0, 1.0)   # of Geman and McClure's kernel, a step each: the whole consensus, then its core
 _FEWEST = 20          # matches
-_ALIKE = 2.0          # neighbouring matches err alike: their variance counts so many times
+_ALIKE = 4.0          # neighbouring matches err alike: their variance counts so many times
 _LEAST_VARIANCE = 1 / 12   # of a whole cell
 _SPREAD = 0.1         # of warps, where there is one
 _LIKELY = 0.1         # share of images that are warped, before one is seen
@@ -74,9 +73,9 @@ def find_warp(cells: np.ndarray, xyz: np.ndarray, camera: Pinhole, T_cam_map: np
     rays = (projected - [camera.cx, camera.cy]) / [camera.fx, camera.fy]
     J = np.concatenate([camera.jacobian(cam), by_offsets(projected, camera, camera), _by_warp(rays) * [[camera.fx], [camera.fy]]], 2)
     left, x = projected - cells, np.zeros(J.shape[2])
-    for _ in range(_STEPS):
+    for sigma in _SIGMAS_CELLS:
         squared = ((left + J @ x) ** 2).sum(1)
-        weight = inside / (1 + squared / _SIGMA_CELLS ** 2) ** 2
+        weight = inside / (1 + squared / sigma ** 2) ** 2
         weighted = (weight[:, None, None] * J).reshape(-1, J.shape[2]).T
         H = weighted @ J.reshape(-1, J.shape[2])
         if not is_solvable(torch.from_numpy(H)):
