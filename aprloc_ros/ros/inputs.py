@@ -28,8 +28,8 @@ class Inputs:
     """Subscriptions. Keeps camera_infos, fills the odometry's buffer, hands images on."""
 
     def __init__(self, node: Node, parameters: NodeParameters, odometry: OdometrySource | None,
-                 on_image: Callable[[Image | CompressedImage], None], on_new_odometry: Callable[[], None]):
-        """on_new_odometry: odometry begins anew, its poses from before lead to nothing that comes."""
+                 on_image: Callable[[Image | CompressedImage], None], on_new_odometry: Callable[[str], None]):
+        """on_new_odometry: told why odometry begins anew, its poses from before lead to nothing that comes."""
         self._node, self._parameters, self._on_new_odometry = node, parameters, on_new_odometry
         self._camera_info: CameraInfo | None = None   # the newest
         self._camera_infos = CameraInfos()
@@ -100,5 +100,4 @@ class Inputs:
             return
         self._odometry_refusal = ''
         if break_:
-            self._on_new_odometry()
-            self._node.get_logger().warning(f'{break_}; no transform is published until the next answer', **THROTTLED)
+            self._on_new_odometry(break_)
