@@ -50,11 +50,15 @@ def why_rejected(refined: Refined, status: str, score: float, took_ms: float) ->
     return UNSURE, f'the map does not believe its own answer, of score {score:.3f}'
 
 
-def minding_the_warp(estimate: Estimate) -> Estimate:
-    """The estimate where its image may not be what a camera sees at once: rejected, or as uncertain as that makes it."""
-    if estimate.status != 'refined' or estimate.refined.warp is None:
+def minding_the_warp(estimate: Estimate, scale: float) -> Estimate:
+    """A refined estimate whose image may not be what a camera sees at once: rejected, or as uncertain as that makes it.
+
+    scale: factor on the standard deviations that its residuals promise.
+    """
+    refined = estimate.refined
+    if refined.warp is None:
         return estimate
-    problem = estimate.refined.warp.problem
-    if problem:
-        return replace(estimate, status='rejected', reason=WARPED, text=f'{problem} of the focal length')
-    return replace(estimate, covariance=estimate.refined.warp.widened(estimate.covariance))
+    warp = refined.warp.joined(refined.patch_warp, scale)
+    if warp.problem:
+        return replace(estimate, status='rejected', reason=WARPED, text=warp.problem)
+    return replace(estimate, covariance=warp.widened(estimate.covariance))

@@ -89,7 +89,7 @@ class Localizer:
         effort = self._pace.choose()
         estimate = self._answer(image, camera, starts, effort, self._budget)
         self._pace.note(effort, estimate.timings_ms.get('refine', 0.0), estimate.reason == OUT_OF_TIME)
-        return self._minding_the_lens(minding_the_warp(estimate), self._source(image, camera))
+        return self._minding_the_lens(estimate, self._source(image, camera))
 
     def _answer(self, image: np.ndarray, camera: Camera | None, starts: Tensor | None, effort: Effort,
                 budget: Budget) -> Estimate:
@@ -122,11 +122,14 @@ class Localizer:
         return Estimate(*judgement, query.histogram, clock.total(), T_prior, refined, refiner, remoteness, reason, text)
 
     def _minding_the_lens(self, estimate: Estimate, source: Camera) -> Estimate:
-        """A refined estimate with what the run's images say of the camera: rejected, or as uncertain as that makes it."""
+        """A refined estimate with what its and the run's images say of the camera: rejected, or as uncertain as that makes it."""
         spec, refined = self.manifest.refiners.get(estimate.refiner), estimate.refined
-        if spec is None or estimate.status != 'refined' or refined.lens is None or not refined.lens.has_shift:
+        if spec is None or estimate.status != 'refined':
             return estimate
         scale = spec.covariance.largest_scale(estimate.score, estimate.remoteness)
+        estimate = minding_the_warp(estimate, scale)
+        if estimate.status == 'rejected' or refined.lens is None or not refined.lens.has_shift:
+            return estimate
         verdict = self._watch(source).note(refined.lens, scale)
         if verdict.wrong:
             return replace(estimate, status='rejected', reason=OTHER_CAMERA, text=contradiction(source, verdict.offsets))

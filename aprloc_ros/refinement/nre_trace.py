@@ -13,7 +13,7 @@ from aprloc_ros.refinement.minimal import Hypothesis
 from aprloc_ros.refinement.nre_settings import NreSettings
 from aprloc_ros.refinement.patch_metric import Matched
 from aprloc_ros.refinement.refined import Refined, Step, Stopwatch, kept
-from aprloc_ros.refinement.warp import find_warp
+from aprloc_ros.refinement.warp import warp_of_matches
 
 FEWEST = 4                # points that a pose needs
 _INLIER_CELLS = 1.5       # fine cells
@@ -80,7 +80,8 @@ class NreTrace:
             'spread': _spread(cells[agrees], camera)}
         return Refined(final.T_map_cam, final.hessian, self._mean_loss(invert(start).numpy()), self._mean_loss(T_cam_map),
                        self.iterations, watch.verdict, signals, tuple(self.steps), final.lens,
-                       find_warp(maps.best[told], self.xyz[self.rows[told]], camera, T_cam_map))
+                       warp_of_matches(maps.best[told], self.xyz[self.rows[told]], camera, T_cam_map),
+                       self.sharp and self.sharp.warp)
 
     def _mean_loss(self, T_cam_map: np.ndarray) -> float:
         """Eq. 6 per point on the coarse maps."""
