@@ -11,6 +11,9 @@ from aprloc_ros.refinement.refined import OUT_OF_TIME, Refined
 UNSURE = 'unsure'
 OTHER_CAMERA = 'camera_info'   # one that contradicts the images
 WARPED = 'warped'
+ALIKE = 'alike'
+_AMBIGUOUS = 0.05   # or less by which the best place is better than the next: they look alike
+_MOVE_ON = 'another place of the map looks the same: the robot has to move on, or somebody to say where it is (initialpose)'
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,7 @@ class Estimate:
     refined: Refined | None = None   # what the refiner said, whatever became of it
     refiner: str = 'none'            # that was asked
     remoteness: float = 0.0          # of the refined pose from the map's views, MapPoints.remoteness
-    reason: str = ''                 # of a rejection: 'unsure', 'camera_info', 'warped', 'out of time', 'out of iterations'
+    reason: str = ''                 # of a rejection: 'unsure', 'camera_info', 'warped', 'alike', 'out of time', 'out of iterations'
     text: str = ''                   # the same for the user, and what to do
 
 
@@ -50,12 +53,15 @@ def why_rejected(refined: Refined, status: str, score: float, took_ms: float) ->
     return UNSURE, f'the map does not believe its own answer, of score {score:.3f}'
 
 
-def minding_the_warp(estimate: Estimate, scale: float) -> Estimate:
-    """A refined estimate whose image may not be what a camera sees at once: rejected, or as uncertain as that makes it.
+def minding_the_image(estimate: Estimate, scale: float, is_expected: bool) -> Estimate:
+    """A refined estimate, rejected where another place explains its image as well, or where that is not what a camera sees at once;
+    else as uncertain as the doubt of that makes it.
 
-    scale: factor on the standard deviations that its residuals promise.
+    scale: factor on the standard deviations that its residuals promise; is_expected: somebody knew where to look.
     """
     refined = estimate.refined
+    if not is_expected and refined.signals.get('agreement', 1.0) <= _AMBIGUOUS:
+        return replace(estimate, status='rejected', reason=ALIKE, text=_MOVE_ON)
     if refined.warp is None:
         return estimate
     warp = refined.warp.joined(refined.patch_warp, scale)

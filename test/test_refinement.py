@@ -50,7 +50,7 @@ class Recorded:
 
     def __init__(self, inlier_share):
         self.inlier_share, self.asked = inlier_share, []
-        self.took_ms, self.lens, self.warp = 0.0, None, None
+        self.took_ms, self.lens, self.warp, self.agreement = 0.0, None, None, 1.0
 
     def refine(self, query, starts, budget):
         self.asked.append((query, starts, budget))
@@ -61,7 +61,7 @@ class Recorded:
         if self.inlier_share is None:
             return kept(starts[0], {'inlier_share': 0.0})
         return Refined(MOVED, torch.eye(6, dtype=torch.float64) * 1e4, 2.0, 1.0, 3, 'converged',
-                       {'inlier_share': self.inlier_share}, lens=self.lens, warp=self.warp)
+                       {'inlier_share': self.inlier_share, 'agreement': self.agreement}, lens=self.lens, warp=self.warp)
 
 
 class Clock:
@@ -183,6 +183,16 @@ def test_a_camera_that_the_images_contradict_is_refused_with_both_numbers(monkey
     assert 'the images say f 119' in estimate.text and 'declared is f 108' in estimate.text
     refiner.lens = evidence(0.0)
     assert localizer.localize(IMAGE, QUERY_CAMERA).status == 'refined'
+
+
+def test_where_another_place_looks_the_same_only_an_answer_that_was_expected_counts(monkeypatch):
+    localizer, refiner = make(monkeypatch, 0.9)
+    refiner.agreement = 0.02
+    estimate = localizer.localize(IMAGE)
+    assert (estimate.status, estimate.reason) == ('rejected', 'alike') and 'looks the same' in estimate.text
+    assert localizer.localize(IMAGE, starts=MOVED[None]).status == 'refined'
+    refiner.agreement = 0.1
+    assert localizer.localize(IMAGE).status == 'refined'
 
 
 def test_a_warped_image_is_refused_or_less_certain_and_says_nothing_of_its_camera(monkeypatch):
