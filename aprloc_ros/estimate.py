@@ -1,6 +1,6 @@
 """What is said of one image: the pose, how sure it is, and why there may be none."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -10,6 +10,10 @@ from aprloc_ros.refinement.refined import OUT_OF_TIME, Refined
 
 UNSURE = 'unsure'
 OTHER_CAMERA = 'camera_info'   # one that contradicts the images
+WARPED = 'warped'
+ALIKE = 'alike'
+_AMBIGUOUS = 0.05   # or less by which the best place is better than the next: they look alike
+_MOVE_ON = 'another place of the map looks the same: the robot has to move on, or somebody to say where it is (initialpose)'
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +30,7 @@ class Estimate:
     refined: Refined | None = None   # what the refiner said, whatever became of it
     refiner: str = 'none'            # that was asked
     remoteness: float = 0.0          # of the refined pose from the map's views, MapPoints.remoteness
-    reason: str = ''                 # of a rejection: 'unsure', 'camera_info', 'out of time', 'out of iterations'
+    reason: str = ''                 # of a rejection: 'unsure', 'camera_info', 'warped', 'alike', 'out of time', 'out of iterations'
     text: str = ''                   # the same for the user, and what to do
 
 
@@ -47,3 +51,20 @@ def why_rejected(refined: Refined, status: str, score: float, took_ms: float) ->
         return refined.status, (f'after {refined.iterations} the pose still moves: the map does not show what is in the image, or '
                                 f'the parameter refine_iterations is set too low')
     return UNSURE, f'the map does not believe its own answer, of score {score:.3f}'
+
+
+def minding_the_image(estimate: Estimate, scale: float, is_expected: bool) -> Estimate:
+    """A refined estimate, rejected where another place explains its image as well, or where that is not what a camera sees at once;
+    else as uncertain as the doubt of that makes it.
+
+    scale: factor on the standard deviations that its residuals promise; is_expected: somebody knew where to look.
+    """
+    refined = estimate.refined
+    if not is_expected and refined.signals.get('agreement', 1.0) <= _AMBIGUOUS:
+        return replace(estimate, status='rejected', reason=ALIKE, text=_MOVE_ON)
+    if refined.warp is None:
+        return estimate
+    warp = refined.warp.joined(refined.patch_warp, scale)
+    if warp.problem:
+        return replace(estimate, status='rejected', reason=WARPED, text=warp.problem)
+    return replace(estimate, covariance=warp.widened(estimate.covariance))

@@ -12,7 +12,7 @@ from torch import Tensor
 from aprloc_ros.camera import Camera, is_same_view, may_have_taken
 from aprloc_ros.device import is_out_of_memory, place, resolve_device
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.estimate import OTHER_CAMERA, UNSURE, Estimate, contradiction, why_rejected
+from aprloc_ros.estimate import OTHER_CAMERA, UNSURE, Estimate, contradiction, minding_the_image, why_rejected
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.gate import MAX_WRONG_SHARE
 from aprloc_ros.geometry import nearest_rotation
@@ -89,7 +89,7 @@ class Localizer:
         effort = self._pace.choose()
         estimate = self._answer(image, camera, starts, effort, self._budget)
         self._pace.note(effort, estimate.timings_ms.get('refine', 0.0), estimate.reason == OUT_OF_TIME)
-        return self._minding_the_lens(estimate, self._source(image, camera))
+        return self._minding(estimate, self._source(image, camera), starts is not None)
 
     def _answer(self, image: np.ndarray, camera: Camera | None, starts: Tensor | None, effort: Effort,
                 budget: Budget) -> Estimate:
@@ -121,12 +121,15 @@ class Localizer:
         reason, text = why_rejected(refined, *judgement[2:], clock.total()['refine'])
         return Estimate(*judgement, query.histogram, clock.total(), T_prior, refined, refiner, remoteness, reason, text)
 
-    def _minding_the_lens(self, estimate: Estimate, source: Camera) -> Estimate:
-        """A refined estimate with what the run's images say of the camera: rejected, or as uncertain as that makes it."""
+    def _minding(self, estimate: Estimate, source: Camera, is_expected: bool) -> Estimate:
+        """A refined estimate with what its and the run's images say of the camera: rejected, or as uncertain as that makes it."""
         spec, refined = self.manifest.refiners.get(estimate.refiner), estimate.refined
-        if spec is None or estimate.status != 'refined' or refined.lens is None or not refined.lens.has_shift:
+        if spec is None or estimate.status != 'refined':
             return estimate
         scale = spec.covariance.largest_scale(estimate.score, estimate.remoteness)
+        estimate = minding_the_image(estimate, scale, is_expected)
+        if estimate.status == 'rejected' or refined.lens is None or not refined.lens.has_shift:
+            return estimate
         verdict = self._watch(source).note(refined.lens, scale)
         if verdict.wrong:
             return replace(estimate, status='rejected', reason=OTHER_CAMERA, text=contradiction(source, verdict.offsets))

@@ -102,6 +102,18 @@ def test_camera_info_on_another_topic_is_told_so(run, peer):
         'sensor_msgs/msg/CameraInfo is on /camera_info; publish it, or set')
 
 
+def test_the_second_camera_of_a_stereo_pair_is_told_how_far_off_poses_may_be(run, peer):
+    log = run()
+    peer.wait_until_active()
+    pair = camera_info_message(CAMERA)
+    pair.p[0], pair.p[3] = 100.0, -12.0
+    peer.publish('camera_info', pair)
+    for _ in range(2):
+        peer.publish('image', image_message(line_pixels(1.0), next_stamp()))
+        peer.wait_for(lambda: sum(frame_counts(peer)[1:]) >= 1, 'what became of the image')
+    assert log.read_text().count('second camera of a stereo pair, 0.120 m beside the first') == 1
+
+
 def test_camera_info_of_another_frame_than_the_images_is_told_once(run, peer):
     log = run()
     peer.wait_until_active()

@@ -8,9 +8,11 @@ from nav_msgs.msg import Odometry
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
+from aprloc_ros.recordings.message_fields import stamp_ns
+from aprloc_ros.recordings.odometry_break import odometry_breaks
 from aprloc_ros.recordings.stamp_order import CLOCK_SET_BACK_FRAMES
 from aprloc_ros.ros.messages import pose_to_message, time_message
-from aprloc_ros.ros.odometry import OdometryBuffer, TfOdometry
+from aprloc_ros.ros.odometry import OdometryAtImage, OdometryBuffer, TfOdometry
 
 
 def transform(*tangent):
@@ -152,3 +154,30 @@ def test_odometry_from_tf():
     source = TfOdometry(lambda *arguments: asked.append(arguments) or T, 'odom', 'base_link')
     answer = source.at(time_message(7))
     assert (answer.frame_id, answer.T_odom_base) == ('odom', T) and asked == [('odom', 'base_link', time_message(7))]
+
+
+def test_odometry_from_tf_that_is_set_anew_is_told_once_and_before_its_pose_is_given_out():
+    """10 images a second at 1 m/s, from 30 m back to 0: asked twice for each, and again after a search began anew."""
+    poses = {round(1e9 * (10 + index / 10)): transform(30 + index / 10 if index < 5 else (index - 5) / 10, 0, 0, 0, 0, 0) for index in range(10)}
+    told = []
+    at_image = OdometryAtImage(TfOdometry(lambda target, source, stamp: poses[stamp_ns(stamp)], 'odom', 'base_link'), 'map', 'base_link',
+                               lambda why: told.append((why, at_image.pose)))
+    for time_ns, T in poses.items():
+        for _ in range(2):
+            assert at_image.ask(time_message(time_ns)) is T
+        assert len(told) == (time_ns >= 10_500_000_000)
+    assert 'odometry jumped by 30.5' in told[0][0] and told[0][1] is None
+    at_image.ask(time_message(10 * 10**9))   # time was set back: no jump
+    assert len(told) == 1
+
+
+def test_every_new_beginning_of_a_recording_is_found():
+    """Two resets, one of the heading alone, in 60 s at 50 Hz of 1 m/s with a turn, one message of ten missing."""
+    kept = [index for index in range(3000) if index % 10]
+    run = {index: transform(*(index / 50 * v for v in (1.0, 0, 0, 0, 0, 0.3))) for index in kept}
+    poses = torch.stack([run[index] if index < 1001 else transform(7.0, 0, 0, 0, 0, 0) @ run[index] if index < 2001
+                         else transform(7.0, 0, 0, 0, 0, 0) @ run[index] @ transform(0, 0, 0, 0, 0, 2.0) for index in kept])
+    stamps_s = 1e9 + torch.tensor(kept, dtype=torch.float64) / 50
+    assert [kept[index] for index in odometry_breaks(stamps_s, poses)] == [1001, 2001]
+    assert odometry_breaks(stamps_s, torch.stack(list(run.values()))) == []
+    assert odometry_breaks(stamps_s[:1], poses[:1]) == []

@@ -112,6 +112,23 @@ def test_a_right_camera_costs_one_linear_step_and_a_wrong_one_asks_the_features(
         assert len(asked) == count
 
 
+def sheared(image, share):
+    """As rows that were read while the camera turned sideways."""
+    return cv2.warpAffine(image, np.array([[1, share, -share * CAMERA.cy], [0, 1, 0]]), image.shape[1::-1])
+
+
+@pytest.mark.parametrize('image, warp', [
+    (photograph(T_TRUE), (0.0, 0.0, 0.0, 0.0)), (sheared(photograph(T_TRUE), 0.02), (0.0, 0.02, 0.0, 0.0)),
+    (photograph(T_TRUE, replace(CAMERA, fy=1.015 * CAMERA.fy)), (0.015, 0.0, 0.0, 0.0)),
+    (photograph(T_TRUE, replace(CAMERA, model='opencv', distortion=(-0.04, 0.0, 0.0, 0.0))), (0.0, 0.0, 0.0, -0.04))])
+def test_patches_tell_how_an_image_is_warped(image, warp):
+    found = aligned(image, start=T_TRUE, iterations=30).warp
+    off = (found.offsets - torch.tensor(warp).double()).abs()
+    assert off[:3].max() < 0.006 and off[3] < 0.02   # of a bend, two walls say little
+    if any(warp):
+        assert found.probability > 0.99
+
+
 def test_patches_are_kept():
     packed = pack_patches(PATCHES, ORIGIN)
     found = unpack_patches(packed, ORIGIN, len(PATCHES), 1, 'there')

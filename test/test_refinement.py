@@ -21,6 +21,7 @@ from aprloc_ros.map_bundle import EXTRACTOR_FILE, POINTS_FILE, MapBundle, load_m
 from aprloc_ros.networks.extractor import build_extractor
 from aprloc_ros.refinement.lens_evidence import LensEvidence
 from aprloc_ros.refinement.refined import Budget, Refined, Stopwatch, kept
+from aprloc_ros.refinement.warp import Warp
 
 EXTRACTOR = ModelSpec('nre', {'width': 0.34, 'coarse_channels': 64, 'fine_channels': 16})
 QUERY_CAMERA = CAMERA.resized(128, 96)
@@ -49,7 +50,7 @@ class Recorded:
 
     def __init__(self, inlier_share):
         self.inlier_share, self.asked = inlier_share, []
-        self.took_ms, self.lens = 0.0, None
+        self.took_ms, self.lens, self.warp, self.agreement = 0.0, None, None, 1.0
 
     def refine(self, query, starts, budget):
         self.asked.append((query, starts, budget))
@@ -60,7 +61,7 @@ class Recorded:
         if self.inlier_share is None:
             return kept(starts[0], {'inlier_share': 0.0})
         return Refined(MOVED, torch.eye(6, dtype=torch.float64) * 1e4, 2.0, 1.0, 3, 'converged',
-                       {'inlier_share': self.inlier_share}, lens=self.lens)
+                       {'inlier_share': self.inlier_share, 'agreement': self.agreement}, lens=self.lens, warp=self.warp)
 
 
 class Clock:
@@ -182,6 +183,29 @@ def test_a_camera_that_the_images_contradict_is_refused_with_both_numbers(monkey
     assert 'the images say f 119' in estimate.text and 'declared is f 108' in estimate.text
     refiner.lens = evidence(0.0)
     assert localizer.localize(IMAGE, QUERY_CAMERA).status == 'refined'
+
+
+def test_where_another_place_looks_the_same_only_an_answer_that_was_expected_counts(monkeypatch):
+    localizer, refiner = make(monkeypatch, 0.9)
+    refiner.agreement = 0.02
+    estimate = localizer.localize(IMAGE)
+    assert (estimate.status, estimate.reason) == ('rejected', 'alike') and 'looks the same' in estimate.text
+    assert localizer.localize(IMAGE, starts=MOVED[None]).status == 'refined'
+    refiner.agreement = 0.1
+    assert localizer.localize(IMAGE).status == 'refined'
+
+
+def test_a_warped_image_is_refused_or_less_certain_and_says_nothing_of_its_camera(monkeypatch):
+    def estimate(sheared):
+        localizer, refiner = make(monkeypatch, 0.9)
+        refiner.lens = evidence(0.1 if sheared > 0.1 else 0.0)
+        refiner.warp = Warp(torch.tensor([0.0, sheared, 0.0, 0.0]).double(), torch.eye(4).double() / 0.003 ** 2, torch.ones(6, 4).double())
+        return localizer.localize(IMAGE), localizer
+
+    (right, _), (little, _), (much, localizer) = (estimate(sheared) for sheared in (0.0, 0.05, 0.2))
+    assert right.status == little.status == 'refined' and little.covariance.trace() > right.covariance.trace() + 0.05 ** 2
+    assert (much.status, much.reason) == ('rejected', 'warped') and 'sheared' in much.text and '0.20' in much.text
+    assert localizer._watch(localizer._source(IMAGE, None)).verdict().probability < 0.5
 
 
 @pytest.mark.parametrize('focal', [-1.5, float('nan')])

@@ -164,3 +164,16 @@ def test_a_covered_lens_is_rejected_before_anything_is_asked():
     machine = Machine([0.01])
     frame, = replay([bag_image(0, 0.0, data=bytes(PIXELS.nbytes))], machine, Robot(), clock=machine.clock)
     assert frame.reason == 'image' and 'next to nothing' in frame.text and not machine.starts
+
+
+def test_odometry_that_was_set_anew_costs_a_replay_no_frame():
+    """0.1 m a frame; with the fourth odometry begins again at zero, 3 m off by what it said before."""
+    def frames(beginnings):
+        machine = Machine([0.01] * 9)
+        machine.x_m = iter([0.1 * index for index in range(8)])
+        robot = Robot('base', lambda stamp_ns: shifted(0.0), lambda stamp_ns: shifted((stamp_ns - 10**12) / 1e9 - 3.0 * (stamp_ns >= 1_000_350_000_000)),
+                      'odom', beginnings)
+        return [f.reason for f in replay([bag_image(i, i / 10) for i in range(8)], machine, robot, clock=machine.clock)]
+
+    assert 'jump' in frames(lambda stamp_ns: 0)
+    assert not any(frames(lambda stamp_ns: int(stamp_ns >= 1_000_350_000_000)))

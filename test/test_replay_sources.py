@@ -260,6 +260,20 @@ def test_odometry_is_read_between_its_messages(tmp_path, storage):
     assert found.at(stamp(0) - 1_000_000) is None and found.at(stamp(COUNT)) is None
 
 
+def test_odometry_that_was_set_anew_is_not_interpolated_with_what_it_was(tmp_path):
+    anew = np.eye(4)
+    anew[0, 3] = 20.0
+
+    def fill(bag):
+        for index in range(COUNT):
+            bag.pose('/odom', stamp(index), (anew if index >= 5 else np.eye(4)) @ base_pose(stamp(index)), 'Odometry', frame='odom', child='base_link')
+    found = odometry(make_bag(tmp_path, 'mcap', fill))
+    assert found.at(stamp(4) + 50_000_000) is None
+    for index in (4, 5):
+        assert found.at(stamp(index)) is not None and found.at(stamp(index) + (2 * index - 9) * 10_000_000) is not None
+    assert [found.beginnings(stamp(index)) for index in (0, 4, 5, 6)] == [0, 0, 1, 1]
+
+
 def test_what_moves_in_the_map_or_moves_something_else_or_is_the_truth_is_no_odometry(tmp_path):
     path = make_bag(tmp_path, 'mcap', drives('/in_map', frame='map'), drives('/arm', child='gripper'), drives('/slam/odom'))
     assert odometry(path, truth='slam/odom') is None

@@ -272,3 +272,52 @@ def test_odometry_that_begins_anew_costs_no_answer():
     robot.tracker.forget_odometry()
     assert [robot.see().accepted for _ in range(20)] == [True] * 20
     assert not robot.see(ELSEWHERE).accepted
+
+
+def unsure(robot, frames):
+    """Images that are asked about, and whose answers the map itself does not believe."""
+    for _ in range(frames):
+        robot.drive()
+        robot.tracker.begin(robot.time_s, robot.T_odom_base if robot.has_odometry else None)
+
+
+@pytest.mark.parametrize('has_odometry, confirmed', [(True, True), (False, False)])
+def test_without_odometry_the_next_image_alone_confirms(has_odometry, confirmed):
+    """A metre away after a second: a robot may have gone there, and nearly any wrong answer in a room is as near."""
+    robot = Robot(Tracker(EXACT), has_odometry)
+    robot.see()
+    unsure(robot, 29)
+    assert robot.see().accepted is confirmed
+    assert robot.see().accepted   # the next one
+
+
+def test_a_pose_that_was_not_seen_for_a_while_without_odometry_is_confirmed_anew():
+    robot = localized(has_odometry=False)
+    unsure(robot, 10)
+    assert robot.see().accepted   # a third of a second: not far
+    unsure(robot, 29)
+    assert robot.see(se3_exp(torch.tensor([1.0, 0, 0, 0, 0, 0]).double())).reason == 'unconfirmed'
+    assert robot.tracker.state == 'localized'   # what it knows holds as long as before
+    assert [robot.see().accepted, robot.see().accepted] == [False, True]
+
+
+def test_a_slow_camera_without_odometry_gets_all_its_poses():
+    robot = localized(has_odometry=False)
+    for _ in range(10):
+        robot.drive(29)
+        assert robot.see().accepted
+
+
+@pytest.mark.parametrize('leaks', [0.03, 0.1])
+def test_wrong_answers_that_leak_now_and_then_are_not_published_without_odometry(leaks):
+    """All over a room of 6 x 6 m, in images of no place: before, a third of them confirmed one another."""
+    generator, published = torch.Generator().manual_seed(0), 0
+    tracker = Tracker(TrackingOptions())
+    for frame in range(3000):
+        attempt = tracker.begin(100 + frame / 10, None)
+        if torch.rand((), generator=generator) < leaks:
+            x, y, yaw = torch.rand(3, generator=generator, dtype=torch.float64) * torch.tensor([6.0, 6.0, 2 * math.pi])
+            answer = se3_exp(torch.tensor([0, 0, 0, 0, 0, yaw - math.pi], dtype=torch.float64))
+            answer[:2, 3] = torch.stack([x, y])
+            published += tracker.judge(attempt, answer, COVARIANCE).accepted
+    assert published <= 2

@@ -1,12 +1,14 @@
 """Where odometry says the robot was, by a topic of a recording."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_messages import ODOMETRY
+from aprloc_ros.recordings.odometry_break import odometry_breaks
 from aprloc_ros.recordings.recording import Recording
 from aprloc_ros.recordings.trajectory import Trajectory
 from aprloc_ros.recordings.truth import read_topic
@@ -22,9 +24,20 @@ class Odometry:
     trajectory: Trajectory
 
     def at(self, stamp_ns: int) -> Tensor | None:
-        """T_odom_base [4, 4]; None where it says nothing."""
+        """T_odom_base [4, 4]; None where it says nothing, and between two messages of which the second begins anew."""
         T, known = self.trajectory.at(torch.tensor([stamp_ns / 1e9], dtype=torch.float64), _MAX_GAP_S)
-        return T[0] if known else None
+        parted = any(before_s < stamp_ns / 1e9 < after_s for before_s, after_s in self._breaks_s)
+        return T[0] if known and not parted else None
+
+    def beginnings(self, stamp_ns: int) -> int:
+        """How often it began anew until then."""
+        return sum(after_s <= stamp_ns / 1e9 for _, after_s in self._breaks_s)
+
+    @cached_property
+    def _breaks_s(self) -> list[tuple[float, float]]:
+        """Stamps of the messages before and after each new beginning."""
+        stamps_s = self.trajectory.stamps_s
+        return [(stamps_s[index - 1].item(), stamps_s[index].item()) for index in odometry_breaks(stamps_s, self.trajectory.T_a_b)]
 
 
 def find_odometry(recording: Recording, name: str | None, base_frame: str, map_frame: str, truth: str | None) -> Odometry | None:

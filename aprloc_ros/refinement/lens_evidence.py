@@ -122,7 +122,7 @@ class FirstStep(LensEvidence):
 
 def first_step(residuals: Residuals, grid: Seen, weights: Tensor, variance: Tensor, kernel: Kernel, trust: float = 1.0) -> FirstStep:
     """By one linear step: a fraction of a millisecond. trust: share of what is known of pose and offsets that counts."""
-    both = replace(residuals, jacobian=torch.cat([residuals.jacobian, _of_offsets(residuals.jacobian, grid.camera)], -1))
+    both = replace(residuals, jacobian=torch.cat([residuals.jacobian, of_offsets(residuals.jacobian, grid.camera)], -1))
     hessian, gradient = normal_equations(both, weights, variance, grid.channels, kernel)
     H, g = hessian[0], gradient[0]
     shift = -_solve(H[:6, :6], H[:6, 6:])
@@ -180,7 +180,7 @@ def _solve(A: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.solve_ex(A, b).result
 
 
-def _of_offsets(jacobian: Tensor, camera: Camera) -> Tensor:
+def of_offsets(jacobian: Tensor, camera: Camera) -> Tensor:
     """Of the pixels by the offsets, [1, N, 2, 3], from the pixels' Jacobian by the pose [1, N, 2, 6].
 
     Along the optical axis a point moves as the focal length would have it, divided by its depth.

@@ -38,7 +38,7 @@ def guess_lens(cells: np.ndarray, xyz: np.ndarray, camera: Pinhole, T_cam_map: n
         projected, cam, inside = seen.project(xyz, T_cam_map)
         residual = projected - cells
         weight = inside / (1 + (residual ** 2).sum(1) / sigma ** 2) ** 2
-        J = np.concatenate([seen.jacobian(cam), _by_offsets(projected, seen, camera)], 2).reshape(-1, 9)
+        J = np.concatenate([seen.jacobian(cam), by_offsets(projected, seen, camera)], 2).reshape(-1, 9)
         weighted = np.repeat(weight, 2)[:, None] * J
         H = weighted.T @ J
         try:
@@ -52,7 +52,7 @@ def guess_lens(cells: np.ndarray, xyz: np.ndarray, camera: Pinhole, T_cam_map: n
     return LensGuess(torch.from_numpy(offsets), torch.from_numpy(np.linalg.inv(T_cam_map)))
 
 
-def _by_offsets(projected: np.ndarray, seen: Pinhole, camera: Pinhole) -> np.ndarray:
+def by_offsets(projected: np.ndarray, seen: Pinhole, camera: Pinhole) -> np.ndarray:
     """Of the cells [N, 2] by the offsets of the camera: [N, 2, 3]."""
     J = np.zeros((len(projected), 2, 3))
     J[:, 0, 0] = (projected[:, 0] - seen.cx) * camera.fx / seen.fx

@@ -117,7 +117,7 @@ def normal_equations(residuals: Residuals, weights: Tensor, variance: Tensor, co
 
 
 def is_solvable(hessian: Tensor) -> bool:
-    """Whether a Hessian [6, 6] fixes all six directions."""
+    """Whether a Hessian [K, K] fixes all directions."""
     diagonal = torch.diagonal(hessian)
     if not (torch.isfinite(hessian).all() and (diagonal > 0).all()):
         return False

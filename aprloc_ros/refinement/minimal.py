@@ -19,6 +19,8 @@ _FIRST_POINTS = 80       # score every hypothesis; the best of a batch go on to 
 _SCORED_POINTS = 400
 _GO_ON = 16
 _FINALISTS = 8
+_ELSEWHERE = 0.2         # of the distance of the points' middle
+_AS_GOOD = 0.9           # of a score: of two places that look alike either may have so much more, by the luck of the draw
 _SIGMA_CELLS = 1.0
 
 
@@ -37,6 +39,7 @@ def msac(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, groups: list[np.ndarr
          in_time: Callable[[], bool] = lambda: True) -> Hypothesis | None:
     """The best of the starts [S, 4, 4] T_cam_map and of P3P on random triples of maps; None where there is nothing.
 
+    Where two places explain the maps about as well, the one where the first start is.
     groups: rows of maps that were seen together. A triple is of one group: where most groups show another place, three
     points of different ones are hardly ever right together. All hypotheses are scored on a few hundred maps by their
     sparse gains under a Gaussian of one cell, which is Eq. 6 with a kernel in place of the bilinear one: a pose half a
@@ -67,12 +70,12 @@ def msac(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, groups: list[np.ndarr
         return None
     finalists = np.argsort(-scores)[:_FINALISTS]
     final = _scores(maps, np.arange(len(maps)), xyz, camera, poses[finalists])
-    winner = finalists[final.argmax()]
+    winner = _as_expected(poses, scores, finalists[final.argmax()], starts, xyz.mean(0))
     # The promising are mostly one pose over and over: who comes second is found among the others, too.
     rivals = _elsewhere(np.concatenate([poses, *left_out]), poses[winner], xyz.mean(0))
     rivals = rivals[np.argsort(-_scores(maps, scored[:_FIRST_POINTS], xyz, camera, rivals))[:_GO_ON]]
     runner_up = _scores(maps, scored, xyz, camera, rivals).max(initial=0.0)
-    return Hypothesis(poses[winner], float(final.max()), float(runner_up),
+    return Hypothesis(poses[winner], float(_scores(maps, np.arange(len(maps)), xyz, camera, poses[winner:winner + 1])[0]), float(runner_up),
                       float(_supporters(xyz, best, camera, poses[winner]).mean()))
 
 
@@ -119,5 +122,18 @@ def _enough(groups: list[np.ndarray], xyz: np.ndarray, best: np.ndarray, camera:
 
 def _elsewhere(poses: np.ndarray, winner: np.ndarray, middle: np.ndarray) -> np.ndarray:
     """The poses that put the points' middle [3] elsewhere than the winner: by a fifth of its distance or more."""
+    return poses[_apart(poses, winner, middle) > _ELSEWHERE]
+
+
+def _apart(poses: np.ndarray, winner: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """How far from where the winner puts the points' middle the poses [H, 4, 4] do, in its distance: [H]."""
     seen, there = (T[..., :3, :3] @ middle + T[..., :3, 3] for T in (poses, winner))
-    return poses[np.linalg.norm(seen - there, axis=1) > 0.2 * np.linalg.norm(there)]
+    return np.linalg.norm(seen - there, axis=1) / np.linalg.norm(there)
+
+
+def _as_expected(poses: np.ndarray, scores: np.ndarray, winner: int, starts: np.ndarray, middle: np.ndarray) -> int:
+    """The winner, or the best of the poses where the first start is, if that is elsewhere and explains the maps about as well."""
+    if not len(starts) or _apart(poses[winner:winner + 1], starts[0], middle)[0] <= _ELSEWHERE:
+        return winner
+    expected = np.where(_apart(poses, starts[0], middle) <= _ELSEWHERE, scores, -np.inf)
+    return int(expected.argmax()) if expected.max() >= _AS_GOOD * scores[winner] else winner

@@ -13,6 +13,7 @@ from aprloc_ros.refinement.minimal import Hypothesis
 from aprloc_ros.refinement.nre_settings import NreSettings
 from aprloc_ros.refinement.patch_metric import Matched
 from aprloc_ros.refinement.refined import Refined, Step, Stopwatch, kept
+from aprloc_ros.refinement.warp import warp_of_matches
 
 FEWEST = 4                # points that a pose needs
 _INLIER_CELLS = 1.5       # fine cells
@@ -64,7 +65,8 @@ class NreTrace:
         camera, maps, final = self.fine_camera, self.fine_maps, self.sharp or self.final
         T_cam_map = invert(final.T_map_cam).numpy()
         cells, _, inside = camera.project(self.xyz[self.rows], T_cam_map)
-        agrees = inside & (np.hypot(*(maps.best - cells).T) < _INLIER_CELLS) & (maps.gains.max(1) > 0)
+        told = maps.gains.max(1) > 0
+        agrees = inside & (np.hypot(*(maps.best - cells).T) < _INLIER_CELLS) & told
         if agrees.sum() < FEWEST:
             return kept(start, {'inlier_share': 0.0}, watch)
         first = self.hypothesis
@@ -77,7 +79,9 @@ class NreTrace:
             'likeness': float(self.final.likeness.median().clamp(0, 1)),
             'spread': _spread(cells[agrees], camera)}
         return Refined(final.T_map_cam, final.hessian, self._mean_loss(invert(start).numpy()), self._mean_loss(T_cam_map),
-                       self.iterations, watch.verdict, signals, tuple(self.steps), final.lens)
+                       self.iterations, watch.verdict, signals, tuple(self.steps), final.lens,
+                       warp_of_matches(maps.best[told], self.xyz[self.rows[told]], camera, T_cam_map),
+                       self.sharp and self.sharp.warp)
 
     def _mean_loss(self, T_cam_map: np.ndarray) -> float:
         """Eq. 6 per point on the coarse maps."""

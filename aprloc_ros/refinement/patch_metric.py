@@ -18,6 +18,7 @@ from aprloc_ros.refinement.lens_evidence import SUSPICIOUS, LensEvidence, first_
 from aprloc_ros.refinement.lens_matches import LensGuess
 from aprloc_ros.refinement.luminance import Luminance
 from aprloc_ros.refinement.patch_views import PatchView, Templates
+from aprloc_ros.refinement.warp import Warp, warp_of_residuals
 
 _SETTINGS = levenberg.LevenbergSettings(kernel=levenberg.Kernel(shape=-4.0, width=0.7), stretch=1.0, longest_stretch=1.0)
 _UNIT = Camera(1, 1, 1.0, 1.0, 0.0, 0.0)
@@ -40,6 +41,7 @@ class Matched:
     # where image and patches differ by more than usual
     iterations: int
     lens: LensEvidence
+    warp: Warp | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +109,8 @@ def patch_metric(T_map_cam: Tensor, patches: Patches, rows: np.ndarray, image: L
     first = first_step(residuals, alignment, weights, found.variance, _SETTINGS.kernel, trust)
     lens = lens_evidence(first, lambda seen, T: seen.residuals(T[None]), alignment, T, weights, found.variance, _SETTINGS.kernel,
                          max(SUSPICIOUS, usual_doubt), guess, stretch=1.0, near=_NEAR, trust=trust)
-    return Matched(T, first.hessian, found.iterations, lens)
+    return Matched(T, first.hessian, found.iterations, lens,
+                   warp_of_residuals(residuals, alignment, weights, found.variance, _SETTINGS.kernel, trust))
 
 
 def _in_focus(patches: Patches, rows: np.ndarray, T_map_cam: np.ndarray, image: Luminance) -> tuple[np.ndarray, Luminance]:

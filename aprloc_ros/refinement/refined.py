@@ -15,6 +15,7 @@ from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.networks.extractor import Features
 from aprloc_ros.refinement.lens_evidence import LensEvidence
 from aprloc_ros.refinement.luminance import Luminance
+from aprloc_ros.refinement.warp import Warp
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,8 @@ class Refined:
     signals: dict[str, float]    # for the gate: 'inlier_share', 'opacity', 'agreement', ... each in [0, 1], 1 is best
     steps: tuple[Step, ...] = field(default=())
     lens: LensEvidence | None = None   # what the image says of its camera, from refiners that can tell
+    warp: Warp | None = None           # and of what no camera does, by its matches
+    patch_warp: Warp | None = None     # and by its patches, as their residuals promise
 
     @property
     def failed(self) -> bool:

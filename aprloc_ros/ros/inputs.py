@@ -1,5 +1,6 @@
 """What an active node listens to: camera_info, odometry and images."""
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.recordings.camera_info import is_calibrated
+from aprloc_ros.recordings.camera_info import is_calibrated, pair_numbers
 from aprloc_ros.recordings.camera_infos import CameraInfos
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.ros.clocks import THROTTLED
@@ -18,6 +19,7 @@ from aprloc_ros.ros.listener import Listener
 from aprloc_ros.ros.odometry import OdometryBuffer, OdometrySource
 from aprloc_ros.ros.parameters import NodeParameters
 
+_BESIDE_M = 1e-3            # less is a rounding
 _CAMERA_INFO_WAIT_S = 1.0   # how long a frame waits for the very first camera_info
 # Messages that may wait for the callbacks on a busy machine: a second of images at 30 Hz. What overflows is lost to the
 # counts; what is taken is superseded at once by what is newer.
@@ -28,8 +30,8 @@ class Inputs:
     """Subscriptions. Keeps camera_infos, fills the odometry's buffer, hands images on."""
 
     def __init__(self, node: Node, parameters: NodeParameters, odometry: OdometrySource | None,
-                 on_image: Callable[[Image | CompressedImage], None], on_new_odometry: Callable[[], None]):
-        """on_new_odometry: odometry begins anew, its poses from before lead to nothing that comes."""
+                 on_image: Callable[[Image | CompressedImage], None], on_new_odometry: Callable[[str], None]):
+        """on_new_odometry: told why odometry begins anew, its poses from before lead to nothing that comes."""
         self._node, self._parameters, self._on_new_odometry = node, parameters, on_new_odometry
         self._camera_info: CameraInfo | None = None   # the newest
         self._camera_infos = CameraInfos()
@@ -79,6 +81,11 @@ class Inputs:
         if theirs and its and theirs != its:
             self._node.get_logger().warning(f'the images are of the frame {theirs!r}, camera_info of {its!r}: another camera\'s?',
                                             once=True)
+        beside_m = math.hypot(*pair_numbers(info)[1]) if info else 0.0
+        if beside_m > _BESIDE_M:
+            self._node.get_logger().warning(
+                f'camera_info is of the second camera of a stereo pair, {beside_m:.3f} m beside the first by its P: {its!r} must be a frame of '
+                'its own in TF, not that of the first, or every pose is off by as much', once=True)
         return info
 
     def odometry_problem(self) -> str:
@@ -100,5 +107,4 @@ class Inputs:
             return
         self._odometry_refusal = ''
         if break_:
-            self._on_new_odometry()
-            self._node.get_logger().warning(f'{break_}; no transform is published until the next answer', **THROTTLED)
+            self._on_new_odometry(break_)

@@ -1,9 +1,9 @@
 """Where odometry says the robot was at an image's stamp: from its topic or from TF."""
 
-import math
 import threading
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Protocol
@@ -13,16 +13,13 @@ from nav_msgs.msg import Odometry
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import invert, se3_exp, se3_log
 from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
+from aprloc_ros.recordings.odometry_break import StampedPose, at_constant_velocity, odometry_break
 from aprloc_ros.recordings.stamp_order import StampOrder
 from aprloc_ros.ros.transforms import TfLookup
 
 MAX_GAP_S = 0.2   # odometry further from the image's stamp than this is not used
-_BASE_NS = 50_000_000   # two messages tell a velocity over so much; stamps of arrival may be a millisecond apart
-# What no robot does between two messages, beside what it does per second: a pose that is so far from where the last ones lead was
-# set anew. In m and rad; stamps may be wrong by some milliseconds.
-_JUMP, _JUMP_PER_S = (0.5, 0.5), (20.0, 20.0)
+_ASKED = 5        # images that TF was asked about
 _KEPT = 3000      # messages: three seconds at 1 kHz, for an answer is asked about its image when it is there
 
 
@@ -32,6 +29,7 @@ class OdometryPose:
 
     frame_id: str
     T_odom_base: Tensor   # [4, 4] float64
+    begins_anew: str = ''   # why poses from before lead to nothing that comes, where that was just noticed
 
     def check_frame(self, map_frame: str, base_frame: str) -> None:
         """AprlocError for one that map -> odom cannot lead to."""
@@ -49,8 +47,9 @@ class OdometrySource(Protocol):
 class OdometryAtImage:
     """Odometry's pose at the stamp of the image in hand, and why there is none."""
 
-    def __init__(self, source: OdometrySource | None, map_frame: str, base_frame: str):
-        self._source, self._map_frame, self._base_frame = source, map_frame, base_frame
+    def __init__(self, source: OdometrySource | None, map_frame: str, base_frame: str, on_new: Callable[[str], None]):
+        """on_new: told why odometry begins anew, before its pose is given out."""
+        self._source, self._map_frame, self._base_frame, self._on_new = source, map_frame, base_frame, on_new
         self.pose: OdometryPose | None = None   # as it was asked last
         self.problem = ''
 
@@ -65,6 +64,8 @@ class OdometryAtImage:
         except AprlocError as error:
             self.problem = str(error)
             return None
+        if pose.begins_anew:
+            self._on_new(pose.begins_anew)
         self.pose, self.problem = pose, ''
         return pose.T_odom_base
 
@@ -74,9 +75,19 @@ class TfOdometry:
 
     def __init__(self, lookup: TfLookup, odom_frame: str, base_frame: str):
         self._lookup, self._odom_frame, self._base_frame = lookup, odom_frame, base_frame
+        self._asked: deque[StampedPose] = deque(maxlen=_ASKED)
 
     def at(self, stamp: Time) -> OdometryPose:
-        return OdometryPose(self._odom_frame, self._lookup(self._odom_frame, self._base_frame, stamp))
+        """One that was set anew is noticed from one image to the next: who listens to TF does not know which of its arrows move the robot."""
+        T_odom_base, now_ns = self._lookup(self._odom_frame, self._base_frame, stamp), stamp_ns(stamp)
+        break_ = ''
+        if not self._asked or now_ns != self._asked[-1][0]:
+            is_later = self._asked and now_ns > self._asked[-1][0]
+            break_ = odometry_break(self._asked, now_ns, T_odom_base) if is_later else ''
+            if break_ or not is_later:
+                self._asked.clear()
+            self._asked.append((now_ns, T_odom_base))
+        return OdometryPose(self._odom_frame, T_odom_base, break_)
 
 
 class OdometryBuffer:
@@ -86,7 +97,7 @@ class OdometryBuffer:
         self._base_frame = base_frame
         self._lock = threading.Lock()
         self._order = StampOrder()
-        self._poses: deque[tuple[int, Tensor]] = deque(maxlen=_KEPT)
+        self._poses: deque[StampedPose] = deque(maxlen=_KEPT)
         self._frame_id = ''
 
     def add(self, message: Odometry) -> str:
@@ -120,16 +131,7 @@ class OdometryBuffer:
             return 'the clock was set back'
         if frame_id != self._frame_id:
             return f'odometry in {frame_id[:80]!r} took over from {self._frame_id[:80]!r}'
-        last_ns, T_last = self._poses[-1]
-        gap_s = (now_ns - last_ns) / 1e9
-        if len(self._poses) == 1 or not _is_jump(T_last, T_odom_base, 0.0):   # as nearly all at 1 kHz, where time is short
-            return ''
-        expected = _at_constant_velocity(tuple(self._poses), now_ns)
-        if not _is_jump(expected, T_odom_base, gap_s):
-            return ''
-        m, rad = _apart(expected, T_odom_base)
-        return (f'odometry jumped by {m:.2f} m and {math.degrees(rad):.0f} deg within {gap_s:.3f} s: it was set anew, or its unit is '
-                'not the metre')
+        return odometry_break(self._poses, now_ns, T_odom_base)
 
     def forget(self) -> None:
         """Time was set back: what comes next is older."""
@@ -147,30 +149,4 @@ class OdometryBuffer:
         if gap_s > MAX_GAP_S:
             raise AprlocError(f'no odometry within {MAX_GAP_S} s of the image' +
                               (f', the nearest is {gap_s:.2f} s away' if poses else ': none has come'))
-        return OdometryPose(frame_id, _at_constant_velocity(poses, time_ns))
-
-
-def _apart(T_a: Tensor, T_b: Tensor) -> tuple[float, float]:
-    """Metres and radians between two poses [4, 4]."""
-    cosine = ((T_a[:3, :3] * T_b[:3, :3]).sum().item() - 1) / 2
-    return (T_a[:3, 3] - T_b[:3, 3]).norm().item(), math.acos(min(max(cosine, -1.0), 1.0))
-
-
-def _is_jump(T_expected: Tensor, T_odom_base: Tensor, gap_s: float) -> bool:
-    return any(apart > jump + per_s * gap_s
-               for apart, jump, per_s in zip(_apart(T_expected, T_odom_base), _JUMP, _JUMP_PER_S, strict=True))
-
-
-def _at_constant_velocity(poses: tuple[tuple[int, Tensor], ...], time_ns: int) -> Tensor:
-    """[4, 4]: between two of at least one pose, or before or after all; a single one stands still."""
-    if len(poses) == 1:
-        return poses[0][1]
-    after = bisect_left(poses, time_ns, key=itemgetter(0))
-    (t0, T0), (t1, T1) = _last_moved(poses) if after == len(poses) else (poses[max(after, 1) - 1], poses[max(after, 1)])
-    return T0 @ se3_exp((time_ns - t0) / (t1 - t0) * se3_log(invert(T0) @ T1))
-
-
-def _last_moved(poses: tuple[tuple[int, Tensor], ...]) -> tuple[tuple[int, Tensor], tuple[int, Tensor]]:
-    """The newest of at least two, and the newest that is long enough before it; the oldest where none is."""
-    newest = poses[-1]
-    return next((pose for pose in reversed(poses[:-1]) if newest[0] - pose[0] >= _BASE_NS), poses[0]), newest
+        return OdometryPose(frame_id, at_constant_velocity(poses, time_ns))

@@ -53,7 +53,7 @@ class FrameStream:
         self._order = FrameOrder(node, self._start_anew)
         self._tracker = Tracker(setup.parameters)
         self._state = self._tracker.state   # as it was reported last
-        self._odometry = OdometryAtImage(setup.odometry, setup.map_frame, setup.parameters.base_frame)
+        self._odometry = OdometryAtImage(setup.odometry, setup.map_frame, setup.parameters.base_frame, self._on_new_odometry)
         self._said = {'cpu': setup.on_cpu_instead, 'contradiction': ''}   # as it was reported last
         self._facts: dict[str, str] = {}    # of the last pose
         self._oldest_ms = 0.0
@@ -146,7 +146,8 @@ class FrameStream:
         self._tracker.expect(T_map_base, covariance)
         self._say_state()
 
-    def _on_new_odometry(self) -> None:
+    def _on_new_odometry(self, why: str) -> None:
+        self._node.get_logger().warning(f'{why}; no transform is published until the next answer', **THROTTLED)
         self._tracker.forget_odometry()
         self._publication.forget()
 

@@ -42,6 +42,7 @@ class Robot:
     T_base_cam: Callable[[int], Tensor] = _itself              # [4, 4]; may raise AprlocError
     T_odom_base: Callable[[int], Tensor | None] = _nowhere     # [4, 4]
     odometry: str = 'nowhere'                                  # where that comes from, in words
+    beginnings: Callable[[int], int] = lambda stamp_ns: 0      # how often odometry began anew until then
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ class _Run:
     def __init__(self, localizer: Localizer, robot: Robot, clock: Callable[[], float]):
         self._localizer, self._robot, self._clock = localizer, robot, clock
         self._tracker = Tracker(OPTIONS)
-        self._order = StampOrder()
+        self._order, self._beginnings = StampOrder(), 0
         self._start_ns: int | None = None
 
     def every(self, images: Iterable[BagImage]) -> Iterator[ReplayedFrame]:
@@ -138,10 +139,16 @@ class _Run:
     def _localize(self, image: BagImage, camera: Camera | None, pixels: np.ndarray) -> Estimate:
         """Raises FrameRejected."""
         check_picture(pixels, camera, OPTIONS.min_contrast)
+        self._mind_new_odometry(image.stamp_ns)
         with rejecting('extrinsics'):
             picture = Picture(pixels, camera, self._robot.T_base_cam(image.stamp_ns))
         return answer_picture(picture, image.stamp_ns / 1e9, lambda: self._robot.T_odom_base(image.stamp_ns), self._localizer,
                               self._tracker).estimate
+
+    def _mind_new_odometry(self, stamp_ns: int) -> None:
+        before, self._beginnings = self._beginnings, self._robot.beginnings(stamp_ns)
+        if self._beginnings != before:
+            self._tracker.forget_odometry()
 
 
 def _read(image: BagImage) -> tuple[Camera | None, np.ndarray]:

@@ -117,7 +117,7 @@ def _robot(recording: Recording, tree: TfTree, options: ReplayOptions, frame_id:
         return T[0]
 
     odometry = find_odometry(recording, options.odom, base, map_frame, options.truth.source)
-    return Robot(base, T_base_cam, odometry.at, odometry.topic) if odometry else Robot(base, T_base_cam)
+    return Robot(base, T_base_cam, odometry.at, odometry.topic, odometry.beginnings) if odometry else Robot(base, T_base_cam)
 
 
 def _write_page(out: Path, bag: Path, recording: Recording, topics: ImageTopics, bundle: MapBundle,

@@ -68,7 +68,7 @@ def answer_picture(picture: Picture, time_s: float, odometry: Callable[[], Tenso
     odometry: its pose [4, 4] at the stamp, as far as it is known when it is asked: before the search, for a start, and after
     it, when messages on both sides of the stamp have come. Raises FrameRejected with the reason 'stuck' where the picture is
     one of before and the robot moved since, 'localizer' when that fails, the estimate's where it is not one to believe
-    ('unsure', 'camera_info', 'out of time', 'out of iterations'), or the tracker's: 'jump', 'unconfirmed', 'overtaken'.
+    ('unsure', 'camera_info', 'warped', 'alike', 'out of time', 'out of iterations'), or the tracker's: 'jump', 'unconfirmed', 'overtaken'.
     """
     T_odom_base = odometry()
     problem = tracker.stuck_camera.problem(picture.pixels, time_s, T_odom_base, tracker.options)

@@ -45,6 +45,7 @@ class Belief:
     turned_rad: float = 0.0
     odometry_s: float = 0.0      # time since it was seen that odometry accounts for
     blind_s: float = 0.0         # time since it was seen that nothing accounts for
+    images: int = 0              # asked about since, the one in hand included
 
     @property
     def unseen_s(self) -> float:
@@ -56,14 +57,15 @@ class Belief:
         With D the motion that odometry saw, T_true' = T exp(xi) D = T D exp(Ad(D^-1) xi).
         """
         step_s = time_s - self.time_s
+        images = self.images + (step_s > 0)
         if T_odom_base is None:
-            return replace(self, time_s=time_s, blind_s=self.blind_s + step_s)
+            return replace(self, time_s=time_s, blind_s=self.blind_s + step_s, images=images)
         if self.T_odom_base is None:
-            return replace(self, time_s=time_s, blind_s=self.blind_s + step_s, T_odom_base=T_odom_base)
+            return replace(self, time_s=time_s, blind_s=self.blind_s + step_s, images=images, T_odom_base=T_odom_base)
         D = invert(self.T_odom_base) @ T_odom_base
         A = adjoint(invert(D))
         return replace(
-            self, time_s=time_s, T_map_base=self.T_map_base @ D, seen_covariance=A @ self.seen_covariance @ A.T,
+            self, time_s=time_s, images=images, T_map_base=self.T_map_base @ D, seen_covariance=A @ self.seen_covariance @ A.T,
             T_odom_base=T_odom_base, path_m=self.path_m + D[:3, 3].norm().item(),
             turned_rad=self.turned_rad + so3_log(D[:3, :3]).norm().item(), odometry_s=self.odometry_s + step_s)
 

@@ -20,6 +20,8 @@ SEARCHING, LOCALIZED, LOST = 'searching', 'localized', 'lost'
 _LOST_GROWTH = 2.0
 # A first answer waits for its confirmation so many times lost_after_s; later anything would seem to confirm it.
 _CONFIRMATION_PATIENCE = 4.0
+# Where nothing tells how a robot moves it may soon be anywhere: nearly any answer would agree with one of seconds ago.
+_BLIND_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Verdict:
 def gate_threshold(probability: float) -> float:
     """The squared Mahalanobis distance of 6 degrees of freedom that true poses stay under with that probability."""
     return math.inf if probability == 1 else chi2_quantile(probability, 6)
+
+
+def _is_last(belief: Belief) -> bool:
+    """Whether an answer that agrees says something: odometry knows the way, or no image lies between."""
+    return belief.blind_s == 0 or belief.images <= 1
 
 
 class Tracker:
@@ -127,9 +134,10 @@ class Tracker:
             self._advance(attempt.time_s, attempt.T_odom_base)
             seen = Belief(attempt.time_s, T_map_base, covariance, attempt.T_odom_base)
             self._odometry.see(seen, self.options)
-            if self._belief is not None and self._agree(self._belief, seen):
+            agrees = self._belief is not None and self._agree(self._belief, seen)
+            if agrees and (_is_last(self._belief) or self._belief.blind_s <= _BLIND_S):
                 return self._accept(seen)
-            return self._contradicted(seen) if self._held else self._confirm(seen)
+            return self._contradicted(seen) if self._held and not agrees else self._confirm(seen)
 
     def _forget(self) -> None:
         self._era += 1
@@ -185,7 +193,7 @@ class Tracker:
         return Verdict(False, 'jump', text)
 
     def _confirm(self, seen: Belief) -> Verdict:
-        confirmed = self._candidate is not None and self._agree(self._candidate, seen)
+        confirmed = self._candidate is not None and _is_last(self._candidate) and self._agree(self._candidate, seen)
         self._votes = self._votes + 1 if confirmed else 1
         self._candidate = seen
         if self._votes >= self.options.confirmations:
