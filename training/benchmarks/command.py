@@ -25,6 +25,7 @@ from aprloc_ros.training.benchmarks.pose_maps import benchmark_pose_maps
 from aprloc_ros.training.benchmarks.priors import PRIOR_REFINERS, benchmark_priors
 from aprloc_ros.training.benchmarks.refine import benchmark_refine
 from aprloc_ros.training.benchmarks.seasons import benchmark_seasons
+from aprloc_ros.training.benchmarks.warps import benchmark_warps
 from aprloc_ros.training.stages.adaptation import METHODS
 
 
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     budget = of_frames('budget', benchmark_budget)
     budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
     of_frames('camera', benchmark_camera)
+    of_frames('warps', benchmark_warps)
     covariance = of_frames('covariance', benchmark_covariance, work='folder that keeps the answers, for another look at them')
     covariance.add_argument('--refiner', choices=REFINERS[1:], help='default: that of the map')
     of_frames('nre', benchmark_nre, work='folder for the SIFT map')
