@@ -112,7 +112,7 @@ def add_masks(subparsers) -> None:
 
 def add_benchmark(subparsers) -> None:
     parser = command(subparsers, 'benchmark', making.benchmark, 'measure what README and docs/figures.md show')
-    parser.add_argument('what', metavar='WHAT', help='see aprloc benchmark list')
+    parser.add_argument('what', metavar='WHAT', nargs='?', default='list', help='which; list, the default, lists them')
     parser.add_argument('rest', nargs=argparse.REMAINDER, help='options of that benchmark')
 
 

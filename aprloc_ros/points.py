@@ -100,7 +100,7 @@ def unpack_points(tensors: dict[str, Tensor], where: str) -> MapPoints:
     except (KeyError, RuntimeError, IndexError, AprlocError) as error:
         raise AprlocError(f'{where}: not the points of a map ({str(error).splitlines()[0]})') from None
     found = _checked(found, where)
-    patches = unpack_patches(tensors, tensors['centre'], len(found), where)
+    patches = unpack_patches(tensors, tensors['centre'], len(found), len(found.view_poses), where)
     return replace(found, xyz=change.points(found.xyz), view_poses=change.apply(found.view_poses),
                    patches=patches and patches.moved(change))
 

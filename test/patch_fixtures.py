@@ -57,4 +57,4 @@ def walls(count=300, pixel_m=0.015, seed=3):
     span = np.arange(SIDE) - (SIDE - 1) / 2
     at = (centre[:, None, None] + span[None, None, :, None] * steps[:, None, None, 0] + span[None, :, None, None] * steps[:, None, None, 1])
     return Patches(torch.arange(count), torch.from_numpy(centre), torch.from_numpy(steps).float(),
-                   torch.from_numpy(texture(at).round().astype(np.uint8)))
+                   torch.from_numpy(texture(at).round().astype(np.uint8)), torch.zeros(count, dtype=torch.int64))

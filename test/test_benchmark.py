@@ -175,3 +175,10 @@ def test_numbers_out_of_range_are_refused_in_a_line(words, capsys):
 def test_images_that_are_not_there_are_named(tmp_path, capsys):
     assert main(['benchmark', 'pose', '--data', str(tmp_path / 'nowhere'), '--work', str(tmp_path / 'work')]) == 1
     assert 'nowhere' in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize('arguments', [['benchmark'], ['benchmark', 'list']])
+def test_benchmarks_are_listed(arguments, capsys):
+    assert main(arguments) == 0
+    listed = capsys.readouterr().out
+    assert all(f'    {name} ' in listed for name in ('maps', 'refine', 'pose', 'days'))

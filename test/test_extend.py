@@ -47,7 +47,8 @@ def points_at(x_m: list[float], looks: list[int], patched: list[int]) -> MapPoin
     xyz = torch.tensor([[x, 0.0, 5.0] for x in x_m], dtype=torch.float64)
     coarse = F.one_hot(torch.tensor(looks), 8).float()
     patches = Patches(torch.tensor(patched), xyz[patched], torch.zeros(len(patched), 2, 3),
-                      torch.tensor(patched, dtype=torch.uint8)[:, None, None].expand(-1, SIDE, SIDE))
+                      torch.tensor(patched, dtype=torch.uint8)[:, None, None].expand(-1, SIDE, SIDE),
+                      torch.zeros(len(patched), dtype=torch.int64))
     return MapPoints(xyz, coarse, coarse, torch.eye(4, dtype=torch.float64)[None], torch.tensor([0, len(x_m)]),
                      torch.arange(len(x_m)), patches)
 
@@ -60,6 +61,7 @@ def test_one_place_that_looks_alike_is_one_point_and_one_that_does_not_has_two()
     assert both.coarse.argmax(1).tolist() == [0, 1, 2, 5, 2]
     assert [both.of_view(view).tolist() for view in (0, 1)] == [[0, 1, 2], [1, 3, 4]]
     assert both.patches.point.tolist() == [0, 2, 3, 4] and both.patches.luminance[:, 0, 0].tolist() == [0, 2, 1, 2]
+    assert both.patches.view.tolist() == [0, 0, 1, 1]
 
 
 def test_beyond_the_bound_the_least_seen_go():

@@ -44,13 +44,18 @@ def test_nothing_left_out_is_the_map_itself():
     assert same.patches is None
 
 
-def test_patches_go_with_their_points():
+def test_patches_go_with_their_points_and_with_the_views_that_they_were_cut_from():
     points = drive()
     on = torch.tensor([1, 4, 5, 9])
-    patches = Patches(on, points.xyz[on], torch.zeros(4, 2, 3), torch.arange(4, dtype=torch.uint8)[:, None, None].expand(4, SIDE, SIDE))
+    patches = Patches(on, points.xyz[on], torch.zeros(4, 2, 3), torch.arange(4, dtype=torch.uint8)[:, None, None].expand(4, SIDE, SIDE),
+                      torch.tensor([0, 1, 2, 4]))
     left = without_views(replace(points, patches=patches), torch.tensor([1, 2]))   # 4 and 5 are gone
     assert torch.equal(left.xyz[left.patches.point], points.xyz[[1, 9]]) and torch.equal(left.patches.centre, points.xyz[[1, 9]])
-    assert left.patches.luminance[:, 0, 0].tolist() == [0, 3]
+    assert left.patches.luminance[:, 0, 0].tolist() == [0, 3] and left.patches.view.tolist() == [0, 2]
+    cut_there = replace(points, patches=replace(patches, view=torch.tensor([1, 1, 2, 4])))
+    assert without_views(cut_there, torch.tensor([1, 2])).patches.luminance[:, 0, 0].tolist() == [3]
+    unknown = replace(points, patches=replace(patches, view=torch.full((4,), -1)))   # of an older version
+    assert without_views(unknown, torch.tensor([1, 2])).patches.luminance[:, 0, 0].tolist() == [0, 3]
 
 
 def test_a_neighbourhood_is_of_the_nearest_views_and_at_most_half_of_them():

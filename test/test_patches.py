@@ -131,31 +131,34 @@ def test_patches_tell_how_an_image_is_warped(image, warp):
 
 def test_patches_are_kept():
     packed = pack_patches(PATCHES, ORIGIN)
-    found = unpack_patches(packed, ORIGIN, len(PATCHES), 'there')
+    found = unpack_patches(packed, ORIGIN, len(PATCHES), 1, 'there')
     assert (found.centre - PATCHES.centre).abs().max() < 1e-6
     assert (found.steps - PATCHES.steps).abs().max() < 1e-5
-    assert torch.equal(found.luminance, PATCHES.luminance) and torch.equal(found.point, PATCHES.point)
-    assert unpack_patches({}, ORIGIN, 5, 'there') is None
+    assert all(torch.equal(getattr(found, name), getattr(PATCHES, name)) for name in ('luminance', 'point', 'view'))
+    assert unpack_patches({}, ORIGIN, 5, 1, 'there') is None
 
 
 @pytest.mark.parametrize(('name', 'change', 'word'), [
     ('patch_points', lambda t: t + 1, 'not in the map'), ('patch_points', lambda t: t.flip(0), 'not in the map'),
-    ('patch_steps', lambda t: t[:5], 'fit together'), ('patch_luminance', lambda t: t[:, 1:], 'fit together')])
+    ('patch_views', lambda t: t + 1, 'not in the map'), ('patch_steps', lambda t: t[:5], 'fit together'), ('patch_luminance', lambda t: t[:, 1:], 'fit together')])
 def test_patches_that_do_not_fit_are_refused(name, change, word):
     packed = pack_patches(PATCHES, ORIGIN)
     with pytest.raises(AprlocError, match=f'there.*{word}'):
-        unpack_patches(packed | {name: change(packed[name])}, ORIGIN, len(PATCHES), 'there')
+        unpack_patches(packed | {name: change(packed[name])}, ORIGIN, len(PATCHES), 1, 'there')
     with pytest.raises(AprlocError, match='there: not the patches'):
-        unpack_patches({key: value for key, value in packed.items() if key != 'patch_steps'}, ORIGIN, len(PATCHES), 'there')
+        unpack_patches({key: value for key, value in packed.items() if key != 'patch_steps'}, ORIGIN, len(PATCHES), 1, 'there')
 
 
 @pytest.fixture(scope='module')
 def capture(tmp_path_factory):
+    return photographed(tmp_path_factory.mktemp('walls'), [near(20 + index, 0.35) for index in range(8)])
+
+
+def photographed(directory, poses) -> tuple[MapPoints, tuple[Frame, ...]]:
     """Points of the walls whose depths are off by 2 %, and the photographs that saw them."""
-    directory, rng = tmp_path_factory.mktemp('walls'), np.random.default_rng(2)
-    frames = []
-    for index in range(8):
-        T, path = near(20 + index, 0.35), directory / f'{index}.png'
+    frames, rng = [], np.random.default_rng(2)
+    for index, T in enumerate(poses):
+        path = directory / f'{index}.png'
         assert cv2.imwrite(str(path), photograph(T))
         frames.append(Frame(path.name, path, T, CAMERA))
     xyz = PATCHES.centre * torch.from_numpy(1 + rng.normal(0, 0.02, (len(PATCHES), 1)))
@@ -176,6 +179,21 @@ def test_planes_are_found_from_the_views(capture):
     slope = -normal[:, 0] / normal[:, 2]
     wrong = np.abs(slope - np.where(centre[:, 0] > 0, 0.5, -0.3))[clear]
     assert np.median(wrong) < 0.06
+
+
+def test_a_point_that_was_seen_from_two_distances_has_a_patch_of_each(tmp_path):
+    """Four views from 4 m and four from 2.5 m: the same pixels are of 1.6 times the size."""
+    forward = se3_exp(torch.tensor([0, 0, 1.5, 0, 0, 0], dtype=torch.float64))
+    far = [near(20 + index, 0.35) for index in range(4)]
+    points, frames = photographed(tmp_path, [*far, *(T @ forward for T in far)])
+    found = build_patches(points, frames, count=1000, show=False)
+    numbers, counts = found.point.unique(return_counts=True)
+    assert (counts <= 2).all() and (counts == 2).sum() > 100 and (found.point.diff() >= 0).all()
+    both = torch.isin(found.point, numbers[counts == 2])
+    size, view = (each[both].unflatten(0, (-1, 2)) for each in (found.steps[:, 1].norm(dim=1), found.view))
+    assert torch.equal(view.gather(1, size.argmax(1, keepdim=True)) < 4, torch.ones(len(size), 1, dtype=torch.bool))   # far, so large
+    assert (size.amax(1) / size.amin(1)).median() == pytest.approx(1.6, rel=0.1)
+    assert len(unpack_patches(pack_patches(found, ORIGIN), ORIGIN, len(points), len(frames), 'there')) == len(found)
 
 
 def test_what_is_cut_is_what_is_there(capture):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -28,8 +29,10 @@ from aprloc_ros.training.foundation import find_foundation
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.posing import pose as posing
 from aprloc_ros.training.posing.lenses import doubts
-from aprloc_ros.training.posing.mapping import reach_px
+from aprloc_ros.training.posing.mapping import Mapped, reach_px
 from aprloc_ros.training.posing.pose import pose
+from aprloc_ros.training.posing.selection import Selection
+from aprloc_ros.training.posing.shots import Optics, Shot
 from aprloc_ros.training.posing.sources import is_source, open_source
 from aprloc_ros.training.posing.unposed import read_or_pose
 from aprloc_ros.training.structure.colmap import load_pycolmap
@@ -105,6 +108,27 @@ def test_an_interrupted_run_goes_on_and_one_core_finds_the_same(posed, views, tm
     assert 'continuing the interrupted run' in said[0]
     for name in ('images.txt', 'cameras.txt', 'points3D.txt'):
         assert (out / 'sparse/0' / name).read_text() == (posed[0] / 'sparse/0' / name).read_text()
+
+
+@pytest.mark.parametrize('outcome', ['holds', 'falls apart', 'none'])
+def test_where_keys_do_not_hold_together_all_images_are_mapped(outcome, monkeypatch):
+    """The mapper is one of a known outcome: what it is given counts here."""
+    shots, mapped = [Shot(f'{i}.png', Optics(64, 48), None) for i in range(100)], []
+    chosen = Selection(tuple(range(100)), True, '', tuple(range(0, 100, 2)))
+
+    def map_images(pycolmap, database, root, work_dir, fixed, seed, keys):
+        mapped.append(len(keys))
+        if outcome == 'none' and len(keys) < 100:
+            raise AprlocError('no two of them match')
+        count = 60 if outcome == 'falls apart' and len(keys) < 100 else 99
+        return Mapped(SimpleNamespace(num_reg_images=lambda: count), {}, ())
+
+    monkeypatch.setattr(posing, 'match_shots', lambda pycolmap, database, shots, keys, is_video, say: len(keys))
+    monkeypatch.setattr(posing, 'map_images', map_images)
+    place = SimpleNamespace(database=Path('db'), images=Path('images'), folder=Path('.'))
+    found, alike = posing._structure(None, place, shots, chosen, set(), 0, quiet)
+    assert mapped == ([50] if outcome == 'holds' else [50, 100])
+    assert found.reconstruction.num_reg_images() == 99 and alike == mapped[-1]
 
 
 def test_a_video_and_a_bag_give_their_images_with_stamps(views, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from aprloc_ros.training.benchmarks.laying import errors_after_similarity
+from aprloc_ros.training.posing.joining import join
 from aprloc_ros.training.posing.mapping import map_parts
 from aprloc_ros.training.posing.polish import polished
 from aprloc_ros.training.posing.posed import camera_poses
@@ -30,7 +31,7 @@ def blurred(tmp_path_factory):
         model = pycolmap.synthesize_dataset(options, stored)
         truth = camera_poses(model)
         pycolmap.synthesize_noise(pycolmap.SyntheticNoiseOptions(point2D_stddev=1.5), model, stored)
-    return folder, database, truth, map_parts(pycolmap, database, folder, folder / 'models', set(), 0, IMAGES)[0]
+    return folder, database, truth, map_parts(pycolmap, database, folder, folder / 'models', set(), 0, list(truth))[0]
 
 
 def errors(model, truth):
@@ -46,6 +47,20 @@ def test_what_narrow_limits_bend_is_straightened(blurred):
     assert all(after < 0.6 * were for after, were in zip(errors(found, truth), before, strict=True))
     assert abs(found.cameras[1].params[3] - LENS[3]) < 0.25 * distorted
     assert found.num_points3D() == pytest.approx(POINTS, rel=0.02)   # none of them twice
+
+
+def test_images_find_their_place_among_the_keys(blurred, tmp_path):
+    """Every second image makes the structure, the others join it."""
+    folder, database, truth, _ = blurred
+    keys = sorted(truth)[::2]
+    made = map_parts(pycolmap, database, folder, tmp_path / 'models', set(), 0, keys)[0]
+    assert camera_poses(made).keys() == set(keys)
+    joined = join(pycolmap, made, database, pycolmap.IncrementalPipelineOptions(), len(truth))
+    errors(joined, truth)    # all of them are there
+    places, turned_deg = errors(polished(pycolmap, joined, database, folder, tmp_path, set(), 0), truth)
+    whole = errors(polished(pycolmap, map_parts(pycolmap, database, folder, tmp_path / 'whole', set(), 0, list(truth))[0], database,
+                            folder, tmp_path, set(), 0), truth)
+    assert places < 1.5 * whole[0] and turned_deg < 1.5 * whole[1]
 
 
 def test_a_lens_that_is_known_stays_and_it_ends_alike_each_time(blurred):

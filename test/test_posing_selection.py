@@ -11,7 +11,7 @@ from posing_fixtures import write_images
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.recordings.stamp_order import CLOCK_SET_BACK_FRAMES
-from aprloc_ros.training.posing.pairs import alike, in_order, loops
+from aprloc_ros.training.posing.pairs import alike, beside_keys, in_order, loops
 from aprloc_ros.training.posing.photos import Photos
 from aprloc_ros.training.posing.selection import measure, select
 from aprloc_ros.training.posing.shots import Look
@@ -54,6 +54,23 @@ def test_the_sharpest_of_equal_stretches_is_taken_and_nothing_twice():
     assert 20 <= len(chosen.indices) <= 30 and not set(chosen.indices) & blurred
     assert np.diff(chosen.indices).max() <= 8 and len(set(chosen.indices)) == len(chosen.indices)
     assert f'{len(chosen.indices)} of 100' in chosen.text and '%' in chosen.text
+
+
+def test_of_more_images_than_the_movement_asks_for_some_are_keys():
+    steps = measure(pan([0] + [2] * 599))      # 1198 pixels: 74 stretches of a twenty-fifth of the diagonal
+    few, many = (select(steps, Film(), wanted) for wanted in (None, 500))
+    assert few.keys == few.indices
+    assert 70 <= len(many.keys) <= 76 and len(many.indices) == 500 and set(many.keys) < set(many.indices)
+    assert np.diff(many.keys).max() <= 2 * 600 / 74 + 1      # one of each stretch
+    assert select(measure(pan([0] + [2] * 40)), Film(), 40).keys == select(measure(pan([0] + [2] * 40)), Film(), 40).indices
+
+
+def test_an_image_that_is_no_key_is_matched_with_the_keys_beside_it():
+    keys = [0, 4, 8, 12]
+    found = beside_keys(['a'] * 10 + ['b'] * 6, keys)
+    assert {pair for pair in found if 5 in pair} == {(0, 5), (4, 5), (5, 8)}     # 12 is of another sequence
+    assert {pair for pair in found if 14 in pair} == {(12, 14)}
+    assert not [pair for pair in found if set(pair) <= set(keys)]
 
 
 def test_a_pause_gives_no_more_images():

@@ -29,7 +29,7 @@ class Preset:
     features: FeatureTraining
     coordinates: CoordinateTraining = field(default_factory=CoordinateTraining)   # of a regressor of that kind
     map_points: int = field(default=5000, metadata={'range': (16, 1_000_000)})
-    map_patches: int = field(default=3000, metadata={'range': (0, 1_000_000)})
+    map_patches: int = field(default=6000, metadata={'range': (0, 1_000_000)})
     max_sift_frames: int = field(default=300, metadata={'range': (2, 100_000)})
 
     def __post_init__(self):

@@ -1,6 +1,7 @@
 """`aprloc benchmark`: the figures of the README, each printed by one command."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from aprloc_ros.options import count, gamma
@@ -28,100 +29,135 @@ from aprloc_ros.training.benchmarks.seasons import benchmark_seasons
 from aprloc_ros.training.benchmarks.warps import benchmark_warps
 from aprloc_ros.training.stages.adaptation import METHODS
 
+_CHECKPOINTS = 'folder for checkpoints: an interrupted run goes on'
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='aprloc benchmark')
-    commands = parser.add_subparsers(metavar='WHAT', required=True)
 
-    def command(name, run):
-        sub = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+class _Commands:
+    """The subcommands of a parser, by what they ask for."""
+
+    def __init__(self, parser: argparse.ArgumentParser):
+        self._subparsers = parser.add_subparsers(metavar='WHAT', required=True)
+
+    def add(self, name: str, run: Callable) -> argparse.ArgumentParser:
+        sub = self._subparsers.add_parser(name, help=run.__doc__, description=run.__doc__)
         sub.set_defaults(run=run)
         sub.add_argument('--device', default='auto', help='auto, cpu or cuda')
         return sub
-    maps = command('maps', benchmark_maps)
-    maps.add_argument('names', nargs='*', help='default: all')
-    maps.add_argument('--map-dir', type=Path)
-    maps.add_argument('--plot', type=Path, metavar='FILE.png', help='draw how the scores moved with training time')
-    film = command('film', benchmark_film)
-    film.add_argument('name')
-    film.add_argument('--bag', type=Path, required=True, help='with truth, as of aprloc bag')
-    film.add_argument('--out', type=Path, required=True, metavar='FILE.webp|FILE.gif')
-    film.add_argument('--every', type=count, default=2, metavar='N', help='show every Nth frame (default: 2)')
-    film.add_argument('--map-dir', type=Path)
 
-    def of_a_map(name, run):
-        sub = command(name, run)
+    def of_a_map(self, name: str, run: Callable) -> argparse.ArgumentParser:
+        sub = self.add(name, run)
         sub.add_argument('name')
         sub.add_argument('--data', type=Path, required=True)
         sub.add_argument('--map-dir', type=Path)
         return sub
 
-    def of_frames(name, run, work=None, slow=None):
-        sub = of_a_map(name, run)
+    def of_frames(self, name: str, run: Callable, work: str = '', slow: str = '') -> argparse.ArgumentParser:
+        """work: what its folder is for; slow: whose frames have a number of their own."""
+        sub = self.of_a_map(name, run)
         sub.add_argument('--every', type=count, default=1, metavar='N', help='score every Nth held-out frame (default: all)')
         if slow:
             sub.add_argument('--every-slow', type=count, default=10, metavar='N', help=f'the same for {slow}')
         if work:
             sub.add_argument('--work', type=Path, required=True, help=work)
         return sub
-    of_a_map('exposure', benchmark_exposure)
-    refine = of_frames('refine', benchmark_refine, slow='nefes and photometric')
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='aprloc benchmark')
+    commands = _Commands(parser)
+    for add in (_add_maps, _add_refiners, _add_first_poses, _add_honesty, _add_days, _add_parts, _add_posing):
+        add(commands)
+    return parser
+
+
+def _add_maps(commands: _Commands):
+    maps = commands.add('maps', benchmark_maps)
+    maps.add_argument('names', nargs='*', help='default: all')
+    maps.add_argument('--map-dir', type=Path)
+    maps.add_argument('--plot', type=Path, metavar='FILE.png', help='draw how the scores moved with training time')
+    film = commands.add('film', benchmark_film)
+    film.add_argument('name')
+    film.add_argument('--bag', type=Path, required=True, help='with truth, as of aprloc bag')
+    film.add_argument('--out', type=Path, required=True, metavar='FILE.webp|FILE.gif')
+    film.add_argument('--every', type=count, default=2, metavar='N', help='show every Nth frame (default: 2)')
+    film.add_argument('--map-dir', type=Path)
+
+
+def _add_refiners(commands: _Commands):
+    refine = commands.of_frames('refine', benchmark_refine, slow='nefes and photometric')
     refine.add_argument('--refiners', nargs='+', choices=REFINERS[1:], help='default: all')
     refine.add_argument('--plot', type=Path, metavar='FILE.png', help='draw convergence, on the frames of --every-slow')
-    checkpoints = 'folder for checkpoints: an interrupted run goes on'
-    priors = of_frames('priors', benchmark_priors, work=checkpoints, slow='nefes')
+    commands.of_frames('nre', benchmark_nre, work='folder for the SIFT map')
+
+
+def _add_first_poses(commands: _Commands):
+    priors = commands.of_frames('priors', benchmark_priors, work=_CHECKPOINTS, slow='nefes')
     priors.add_argument('--regressors', type=Path, nargs='*', default=[], metavar='FILE.yaml',
                         help="settings of a build: their regressors are trained on the map's field and are first poses too")
+    priors.add_argument('--imagenet', metavar='PATH|imagenet', default='none', help="their backbones' weights, as of aprloc build")
     priors.add_argument('--atlas', metavar='NAME', help="an atlas that knows the map: its network's is a first pose too")
     priors.add_argument('--refiners', nargs='+', choices=PRIOR_REFINERS, help='default: all')
-    budget = of_frames('budget', benchmark_budget)
-    budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
-    of_frames('camera', benchmark_camera)
-    of_frames('warps', benchmark_warps)
-    covariance = of_frames('covariance', benchmark_covariance, work='folder that keeps the answers, for another look at them')
-    covariance.add_argument('--refiner', choices=REFINERS[1:], help='default: that of the map')
-    of_frames('nre', benchmark_nre, work='folder for the SIFT map')
-    days = of_frames('days', benchmark_days, work='folder for the triangulated points')
-    days.add_argument('--days', type=Path, nargs='+', default=[], metavar='DIR', help='captures of other days')
-    seasons = of_a_map('seasons', benchmark_seasons)
-    seasons.add_argument('--queries', type=Path, required=True, help='folder of images of the same names and places')
-    seasons.add_argument('--work', type=Path, required=True, help='folder for the triangulated points')
-    for sub in (of_frames('nefes', benchmark_nefes, work=checkpoints, slow='nefes_pose'),
-                of_frames('descriptors', benchmark_descriptors, work=checkpoints)):
-        sub.add_argument('--preset', default='small')
-        sub.add_argument('--config', type=Path)
-    adapt = of_frames('adapt', benchmark_adapt, work=checkpoints)
+    adapt = commands.of_frames('adapt', benchmark_adapt, work=_CHECKPOINTS)
     adapt.add_argument('--methods', nargs='+', choices=tuple(METHODS), help='default: all')
     adapt.add_argument('--regressor', type=Path, metavar='FILE.yaml',
                        help="settings of a build: their regressor, trained on the map's field, is taught in place of the map's own")
     adapt.add_argument('--gamma', type=gamma, default=1.0, metavar='G', help='power of all colours: above 1 is darker (default: 1)')
-    atlas = command('atlas', benchmark_atlas)
+    atlas = commands.add('atlas', benchmark_atlas)
     atlas.add_argument('places', nargs='+', metavar='MAP=CAPTURE', help='as of aprloc atlas')
     atlas.add_argument('--map-dir', type=Path)
-    atlas.add_argument('--work', type=Path, required=True, help=checkpoints)
-    command('contradictions', benchmark_contradictions).add_argument('--data', type=Path, required=True)
-    pose = command('pose', benchmark_pose)
+    atlas.add_argument('--work', type=Path, required=True, help=_CHECKPOINTS)
+
+
+def _add_honesty(commands: _Commands):
+    budget = commands.of_frames('budget', benchmark_budget)
+    budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
+    commands.of_frames('camera', benchmark_camera)
+    commands.of_frames('warps', benchmark_warps)
+    covariance = commands.of_frames('covariance', benchmark_covariance, work='folder that keeps the answers, for another look at them')
+    covariance.add_argument('--refiner', choices=REFINERS[1:], help='default: that of the map')
+    commands.add('contradictions', benchmark_contradictions).add_argument('--data', type=Path, required=True)
+
+
+def _add_days(commands: _Commands):
+    days = commands.of_frames('days', benchmark_days, work='folder for the triangulated points')
+    days.add_argument('--days', type=Path, nargs='+', default=[], metavar='DIR', help='captures of other days')
+    seasons = commands.of_a_map('seasons', benchmark_seasons)
+    seasons.add_argument('--queries', type=Path, required=True, help='folder of images of the same names and places')
+    seasons.add_argument('--work', type=Path, required=True, help='folder for the triangulated points')
+
+
+def _add_parts(commands: _Commands):
+    """What the parts of a build are good for."""
+    commands.of_a_map('exposure', benchmark_exposure)
+    ablation = commands.add('ablation', benchmark_ablation)
+    ablation.add_argument('--data', type=Path, required=True)
+    ablation.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
+    ablation.add_argument('--work', type=Path, required=True, help=_CHECKPOINTS)
+    for sub in (ablation, commands.of_frames('nefes', benchmark_nefes, work=_CHECKPOINTS, slow='nefes_pose'),
+                commands.of_frames('descriptors', benchmark_descriptors, work=_CHECKPOINTS)):
+        sub.add_argument('--preset', default='small')
+        sub.add_argument('--config', type=Path)
+
+
+def _add_posing(commands: _Commands):
+    pose = commands.add('pose', benchmark_pose)
     pose.add_argument('--data', type=Path, nargs='+', required=True, help='captures, or folders of images without poses')
     pose.add_argument('--frames', type=count, default=300, metavar='N', help='at most so many of each, evenly (default: 300)')
     pose.add_argument('--by', nargs='+', choices=('aprloc', 'colmap'), default=['aprloc', 'colmap'],
                       help="whose structure from motion: ours, pycolmap's defaults (default: both)")
     pose.add_argument('--work', type=Path, required=True, help='folder for what is found')
-    pose_maps = command('pose_maps', benchmark_pose_maps)
+    pose_maps = commands.add('pose_maps', benchmark_pose_maps)
     pose_maps.add_argument('names', nargs='+', metavar='NAME', help='maps of the same training images')
     pose_maps.add_argument('--data', type=Path, required=True, help='these, and held-out ones, with poses')
     pose_maps.add_argument('--map-dir', type=Path)
-    command('metres', benchmark_metres).add_argument('--data', type=Path, required=True, help='of aprloc place')
-    ablation = command('ablation', benchmark_ablation)
-    ablation.add_argument('--data', type=Path, required=True)
-    ablation.add_argument('--preset', default='small')
-    ablation.add_argument('--config', type=Path)
-    ablation.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
-    ablation.add_argument('--work', type=Path, required=True, help=checkpoints)
-    return parser
+    commands.add('metres', benchmark_metres).add_argument('--data', type=Path, required=True, help='of aprloc place')
 
 
 def main(argv: list[str]) -> int:
-    """Run one benchmark; AprlocError for a mistake in its options."""
+    """Run one benchmark, or `list` them; AprlocError for a mistake in its options."""
+    if argv == ['list']:
+        _parser().print_help()
+        return 0
     options = _parser().parse_args(argv)
     options.run(options)
     return 0

@@ -81,7 +81,7 @@ def _of_atlas(bundle: MapBundle, options) -> list[Prior]:
 def _trained(bundle: MapBundle, options) -> list[Prior]:
     """Regressors of the kinds that were asked for, trained on the field and the frames of the map."""
     configs = {config.stem: config for config in options.regressors}
-    return [_regressor(name, with_regressor(bundle, options.data, config, options.work / name, options.device))
+    return [_regressor(name, with_regressor(bundle, options.data, config, options.work / name, options.device, options.imagenet))
             for name, config in configs.items()]
 
 

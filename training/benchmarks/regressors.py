@@ -15,8 +15,8 @@ from aprloc_ros.training.stages.loop import make_fabric
 from aprloc_ros.training.stages.regressor import predict_poses, train_regressor
 
 
-def with_regressor(bundle: MapBundle, data: Path, config: Path, directory: Path, device: str) -> MapBundle:
-    """The map with the regressor of a build's settings `config`; directory keeps what is trained.
+def with_regressor(bundle: MapBundle, data: Path, config: Path, directory: Path, device: str, imagenet: str = 'none') -> MapBundle:
+    """The map with the regressor of a build's settings `config`; directory keeps what is trained, imagenet is as of a build.
 
     Raises AprlocError for a capture that did not build the map, and for settings of its own kind of regressor.
     """
@@ -27,7 +27,7 @@ def with_regressor(bundle: MapBundle, data: Path, config: Path, directory: Path,
     views, validation = (load_views(frames, common_camera(fit, settings.short_side)) for frames in (fit, calibration))
     renderer = Renderer(bundle.field, m.scene, views.camera, settings.synthetic_short_side)
     directory.mkdir(parents=True, exist_ok=True)
-    regressor = train_regressor(make_fabric(device), views, validation, renderer, settings, 0, directory).requires_grad_(False)
+    regressor = train_regressor(make_fabric(device), views, validation, renderer, settings, 0, directory, imagenet).requires_grad_(False)
     predicted = predict_poses(regressor, validation.images, m.scene, next(regressor.parameters()).device)
     return replace(bundle, regressor=regressor, manifest=replace(
         m, camera=views.camera, regressor=ModelSpec(settings.kind, dict(settings.arguments)),

@@ -26,7 +26,7 @@ def without_neighbourhood(bundle: MapBundle, T_map_cam: Tensor, count: int) -> M
 
 
 def without_views(points: MapPoints, views: Tensor) -> MapPoints:
-    """The points that some other view than these [K] saw, and these other views."""
+    """The points that some other view than these [K] saw, these other views, and the patches that were cut from them."""
     kept = torch.ones(len(points.view_poses), dtype=torch.bool)
     kept[views] = False
     counts = points.view_offsets.diff()
@@ -35,5 +35,6 @@ def without_views(points: MapPoints, views: Tensor) -> MapPoints:
     position = torch.full((len(points),), -1)
     position[seen] = torch.arange(len(seen))
     offsets = torch.cat([points.view_offsets[:1], counts[kept].cumsum(0)])
+    patches = points.patches and points.patches.of_points(position).of_views(torch.where(kept, kept.cumsum(0) - 1, -1))
     return MapPoints(points.xyz[seen], points.coarse[seen], points.fine[seen], points.view_poses[kept], offsets,
-                     position[sightings], points.patches and points.patches.of_points(position))
+                     position[sightings], patches)

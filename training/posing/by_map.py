@@ -76,9 +76,9 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
     if not place.database.is_file():
         lenses = {optics: colmap_camera(pycolmap, optics) for optics in dict.fromkeys(shot.optics for shot in shots)}
         extract(pycolmap, place.database, place.images, {shot.name: lenses[shot.optics] for shot in shots}, place.masks)
-    match_shots(pycolmap, place.database, shots, chosen.is_video, say)
+    match_shots(pycolmap, place.database, shots, [shot.name for shot in shots], chosen.is_video, say)
     fixed = set(range(1, 1 + len({shot.optics for shot in shots})))
-    parts = map_parts(pycolmap, place.database, place.images, place.folder / 'models', fixed, 0, len(shots))
+    parts = map_parts(pycolmap, place.database, place.images, place.folder / 'models', fixed, 0, [shot.name for shot in shots])
     found = _connected(pycolmap, parts, believed)
     say(_connection(shots, found))
     if len(found) < MIN_FRAMES:

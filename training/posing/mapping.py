@@ -2,12 +2,14 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.posing.joining import join
 from aprloc_ros.training.posing.polish import PARALLAX_DEG, polished
 from aprloc_ros.training.posing.turning import only_turned
 from aprloc_ros.training.structure.colmap import answering_signals, repeatable
@@ -32,17 +34,20 @@ class Mapped:
     other_parts: tuple[int, ...]    # images of further models that are not in this one
 
 
-def map_images(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[int], seed: int) -> Mapped:
-    """The largest model of the images in a database. fixed: cameras whose intrinsics are known.
+def map_images(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[int], seed: int, keys: Sequence[str]) -> Mapped:
+    """The largest model of the images in a database, made of the keys. fixed: cameras whose intrinsics are known.
 
     Raises AprlocError in one line where there is none, with what the matches say of the reason.
     """
     evidence = _Evidence.of(pycolmap, database)
     evidence.check()
-    ranked = map_parts(pycolmap, database, root, work_dir, fixed, seed, len(evidence.names))
+    ranked = map_parts(pycolmap, database, root, work_dir, fixed, seed, keys)
     if not ranked or ranked[0].num_reg_images() < _FEWEST:
         raise AprlocError(evidence.failure())
-    found = polished(pycolmap, ranked[0], database, root, work_dir / 'polished', fixed, seed)
+    model = ranked[0]
+    if len(keys) < len(evidence.names):
+        model = join(pycolmap, model, database, _options(pycolmap, _cameras(pycolmap, database), fixed, seed), len(evidence.names))
+    found = polished(pycolmap, model, database, root, work_dir / 'polished', fixed, seed)
     if found.num_reg_images() < _FEWEST:
         raise AprlocError(evidence.failure())
     largest, *others = map(_names, (found, *ranked[1:]))
@@ -50,15 +55,16 @@ def map_images(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[
     return Mapped(found, evidence.reasons(largest, set().union(*others)), parts)
 
 
-def map_parts(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[int], seed: int, total: int) -> list:
-    """All models of the `total` images in a database, each in a frame of its own, the largest first."""
+def map_parts(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[int], seed: int, names: Sequence[str]) -> list:
+    """All models of these images in a database, each in a frame of its own, the largest first."""
     work_dir.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=total, desc='mapping', unit='image', leave=False, mininterval=2.0) as bar:
+    options = _options(pycolmap, _cameras(pycolmap, database), fixed, seed)
+    options.image_names = list(names)
+    with tqdm(total=len(names), desc='mapping', unit='image', leave=False, mininterval=2.0) as bar:
         def registered():
             bar.update(bar.n < bar.total)
         models = answering_signals(pycolmap.incremental_mapping, database, root, work_dir,
-                                   options=_options(pycolmap, _cameras(pycolmap, database), fixed, seed),
-                                   next_image_callback=registered)
+                                   options=options, next_image_callback=registered)
     return sorted(models.values(), key=lambda model: -model.num_reg_images())
 
 

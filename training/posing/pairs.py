@@ -1,9 +1,11 @@
 """Which pairs of images to match: neighbours in time, loops found by likeness, photos that look alike."""
 
+import bisect
 from collections.abc import Sequence
 
 import numpy as np
 
+_KEYS_BESIDE = 2        # before and after an image that is none, which are matched with it
 _OVERLAP = 8            # neighbours in time that are matched with each image
 _LOOPS = 4              # alike images of other times
 _APART = 8              # images in time between two loops of one image: their neighbours see the same
@@ -15,6 +17,16 @@ def in_order(sequences: Sequence[str]) -> set[tuple[int, int]]:
     """Neighbours among images of the same sequence, up to eight apart, then at powers of two."""
     distances = sorted({*range(1, _OVERLAP + 1), *(2 ** k for k in range(len(sequences).bit_length()))})
     return {(i, i + d) for d in distances for i in range(len(sequences) - d) if sequences[i] == sequences[i + d]}
+
+
+def beside_keys(sequences: Sequence[str], keys: Sequence[int]) -> set[tuple[int, int]]:
+    """Each image that is no key with the nearest keys of its sequence; keys: positions, in order."""
+    found, is_key = set(), set(keys)
+    for i in (i for i in range(len(sequences)) if i not in is_key):
+        after = bisect.bisect(keys, i)
+        near = keys[max(0, after - _KEYS_BESIDE):after + _KEYS_BESIDE]
+        found |= {(min(i, k), max(i, k)) for k in near if sequences[i] == sequences[k]}
+    return found
 
 
 def loops(likeness: np.ndarray) -> set[tuple[int, int]]:

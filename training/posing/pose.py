@@ -1,8 +1,9 @@
 """`aprloc pose`: from images, a video or a bag to a capture with poses, by structure from motion."""
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from aprloc_ros.training.structure.vlad import likeness
 
 RECORD_FILE = 'posing.json'
 _FEWEST_SHARE = 0.6          # of the images: with fewer posed the capture is no picture of the place
+_HELD_TOGETHER = 0.98        # of the images: where fewer find a place between the keys, these were too far apart
 _EVERY = 3                   # of an image's features, by scale: enough to recognise it by
 
 
@@ -67,9 +69,8 @@ def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishe
         wishes.check_names(tuple(shots))
         lenses = {optics: colmap_camera(pycolmap, optics) for optics in dict.fromkeys(shot.optics for shot in shots.values())}
         extract(pycolmap, place.database, place.images, {name: lenses[shot.optics] for name, shot in shots.items()}, place.masks)
-    alike = match_shots(pycolmap, place.database, list(shots.values()), chosen.is_video, say)
     declared = calibrated(shots.values())
-    mapped = map_images(pycolmap, place.database, place.images, place.folder / 'models', set(declared), seed)
+    mapped, alike = _structure(pycolmap, place, list(shots.values()), chosen, set(declared), seed, say)
     _check_whole(mapped, len(shots))
     place.is_posed = True
     metres = _to_metres(pycolmap, mapped, posed_images(mapped.reconstruction, shots, place.images, source.path), wishes)
@@ -88,6 +89,25 @@ def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishe
     return place.out
 
 
+def _structure(pycolmap, place: Workplace, shots: list[Shot], chosen: Selection, fixed: set[int], seed: int,
+               say: Callable[[str], None]) -> tuple[Mapped, int]:
+    """Poses, and how many pairs were found by likeness: from the keys, or from all images where these do not hold together."""
+    names = [shot.name for shot in shots]
+    keys = [name for name, index in zip(names, chosen.indices, strict=True) if index in set(chosen.keys)]
+
+    def made_of(some: list[str]) -> tuple[Mapped, int]:
+        alike = match_shots(pycolmap, place.database, shots, some, chosen.is_video, say)
+        return map_images(pycolmap, place.database, place.images, place.folder / 'models', fixed, seed, some), alike
+
+    if len(keys) < len(names):
+        with contextlib.suppress(AprlocError):   # of images that only all together say why
+            found, alike = made_of(keys)
+            if found.reconstruction.num_reg_images() >= _HELD_TOGETHER * len(names):
+                return found, alike
+        say(f'the {len(keys)} of {len(names)} images between which the picture moves do not hold together: mapping all')
+    return made_of(names)
+
+
 def _to_metres(pycolmap, mapped: Mapped, posed: PosedImages, wishes: Wishes) -> Metres:
     """What the source says of metres and up; the reconstruction is in that frame afterwards."""
     metres = metres_of_source(posed.names, posed.stamps_s, posed.T_map_cam, posed.cameras, posed.folder, posed.source, wishes)
@@ -101,16 +121,21 @@ def choose(source: Source, frames: int | None) -> Selection:
         return select(measure(looks), source, frames)
 
 
-def match_shots(pycolmap, database: Path, shots: list[Shot], is_video: bool, say: Callable[[str], None]) -> int:
-    """Match the images in a database -> how many pairs were found by their likeness."""
+def match_shots(pycolmap, database: Path, shots: list[Shot], keys: Sequence[str], is_video: bool, say: Callable[[str], None]) -> int:
+    """Match the images in a database, all with keys alone -> how many pairs were found by their likeness."""
+    position = {shot.name: i for i, shot in enumerate(shots)}
+    keys = [position[name] for name in keys]
     with pycolmap.Database.open(database) as stored:
-        described = [stored.read_descriptors(image.image_id).data[::_EVERY] for image in stored.read_all_images()]
+        described = [stored.read_descriptors(stored.read_image_with_name(shots[k].name).image_id).data[::_EVERY] for k in keys]
     alike, neighbours = likeness(described), set()
+    sequences = [shot.sequence for shot in shots]
     if is_video:
-        neighbours = pairs.in_order([shot.sequence for shot in shots])
+        neighbours = pairs.in_order([sequences[k] for k in keys])
         others = pairs.loops(alike) - neighbours
     else:
         others = pairs.alike(alike)
+    neighbours, others = ({(keys[i], keys[j]) for i, j in some} for some in (neighbours, others))
+    neighbours |= pairs.beside_keys(sequences, keys)
     say(f'matching {len(neighbours)} pairs of neighbours and {len(others)} that look alike')
     match(pycolmap, database, [(shots[i].name, shots[j].name) for i, j in sorted(neighbours | others)])
     return len(others)

@@ -16,6 +16,7 @@ _LOST_STEP = 0.15        # what counts where nothing could be followed
 _MOST = 800              # images that nobody asked for by number
 _MOST_PHOTOS = 400       # images of a folder of which all are taken
 _FEWEST = 3
+_FEWEST_KEYS = 50        # with fewer a structure would hang on too little
 _CORNERS, _FEWEST_CORNERS = 300, 12
 _FOLLOWED = 0.3          # share of the corners
 _VIDEO = 0.6             # a folder is a video where this share of its images can be followed
@@ -39,11 +40,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Selection:
-    """indices: of the looks that are taken, in order; text: how many and why."""
+    """indices: of the looks that are taken, in order; text: how many and why.
+
+    keys: of these the ones between which the picture moves enough for a structure; the rest find their place in it.
+    """
 
     indices: tuple[int, ...]
     is_video: bool
     text: str
+    keys: tuple[int, ...]
 
 
 def measure(looks: Iterable[Look]) -> list[Step]:
@@ -83,20 +88,42 @@ def select(steps: Sequence[Step], source: Source, wanted: int | None) -> Selecti
     if wanted is not None and wanted < len(steps) or wanted is None and (source.is_video or len(steps) > _MOST_PHOTOS):
         return (_of_video if is_video else _of_photos)(steps, source, wanted)
     doubled = {step.index for step in steps if step.moved == 0}
-    text = f'{len(steps) - len(doubled)} of {len(steps)} images: all' + (' but those that show the same as the one before' if doubled else '')
-    return Selection(tuple(step.index for step in steps if step.index not in doubled), is_video, text)
+    kept = [i for i, step in enumerate(steps) if step.index not in doubled]
+    text = f'{len(kept)} of {len(steps)} images: all' + (' but those that show the same as the one before' if doubled else '')
+    return _selection(steps, kept, is_video, text)
 
 
 def _of_video(steps: Sequence[Step], source: Source, wanted: int | None) -> Selection:
-    path = np.cumsum([0.0, *map(_advance, steps[1:])])
-    asked = wanted or int(np.clip(path[-1] / _STEP, 1, _MOST))
+    path = _path(steps)
+    asked = wanted or _stretches(path)
     if asked < _FEWEST:
         raise AprlocError(f'{source.path}: the camera hardly moves: what it sees shifts by {path[-1]:.1%} of the image over '
                           f'{len(steps)} images; record while it moves through the place')
     chosen = _sharpest_of_each(steps, path, asked)
     text = (f'{len(chosen)} of {len(steps)} images looked at: the sharpest of each stretch in which the picture moves by '
             f'{path[-1] / asked:.1%} of its diagonal or half a second passes')
-    return Selection(tuple(steps[i].index for i in chosen), True, text + (f', as --frames {wanted} asks' if wanted else ''))
+    return _selection(steps, chosen, True, text + (f', as --frames {wanted} asks' if wanted else ''))
+
+
+def _selection(steps: Sequence[Step], chosen: Sequence[int], is_video: bool, text: str) -> Selection:
+    """Of looks at these positions, with the keys among them."""
+    path = _path(steps)
+    count = max(_stretches(path), _FEWEST_KEYS)
+    of_keys = chosen
+    if is_video and len(chosen) > count:
+        of_keys = [chosen[i] for i in _sharpest_of_each([steps[i] for i in chosen], path[list(chosen)], count)]
+    indices, keys = (tuple(steps[i].index for i in some) for some in (chosen, of_keys))
+    return Selection(indices, is_video, text, keys)
+
+
+def _path(steps: Sequence[Step]) -> np.ndarray:
+    """[N] how far the looks have led, in diagonals."""
+    return np.cumsum([0.0, *map(_advance, steps[1:])])
+
+
+def _stretches(path: np.ndarray) -> int:
+    """As many as the movement asks for."""
+    return int(np.clip(path[-1] / _STEP, 1, _MOST))
 
 
 def _advance(step: Step) -> float:
@@ -116,8 +143,8 @@ def _sharpest_of_each(steps: Sequence[Step], path: np.ndarray, count: int) -> li
 
 def _of_photos(steps: Sequence[Step], source: Source, wanted: int | None) -> Selection:
     chosen = np.unique(np.linspace(0, len(steps) - 1, min(wanted or _MOST, len(steps))).round().astype(int)).tolist()
-    return Selection(tuple(steps[i].index for i in chosen), False,
-                     f'{len(chosen)} of {len(steps)} images of {source.path.name}, evenly: they do not follow one another')
+    return _selection(steps, chosen, False,
+                      f'{len(chosen)} of {len(steps)} images of {source.path.name}, evenly: they do not follow one another')
 
 
 def _is_video(steps: Sequence[Step]) -> bool:

@@ -1,5 +1,7 @@
 """A map's points and those of a later drive as the points of one map: what is one place and looks alike once, and bounded."""
 
+from dataclasses import fields, replace
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ def grown(old: MapPoints, new: MapPoints, most: int) -> MapPoints:
     same = _same_points(old, new)
     fresh = same < 0
     position = torch.where(fresh, len(old) + fresh.cumsum(0) - 1, same)
-    patches = old.patches and _with_patches(old.patches, new.patches, torch.where(fresh, position, -1))
+    patches = old.patches and _with_patches(old.patches, new.patches, torch.where(fresh, position, -1), len(old.view_poses))
     sightings = [position[new.of_view(view)].unique() for view in range(len(new.view_poses))]
     counts = torch.cat([old.view_offsets.diff(), torch.tensor([len(each) for each in sightings])])
     both = MapPoints(*(torch.cat([a, b[fresh]]) for a, b in ((old.xyz, new.xyz), (old.coarse, new.coarse), (old.fine, new.fine))),
@@ -47,11 +49,13 @@ def _seen_from_m(points: MapPoints) -> Tensor:
     return least.scatter_reduce(0, points.view_points, distance_m, 'amin')
 
 
-def _with_patches(old: Patches, new: Patches | None, position: Tensor) -> Patches:
+def _with_patches(old: Patches, new: Patches | None, position: Tensor, views: int) -> Patches:
+    """views: of the old map, which the new ones follow."""
     if new is None:
         return old
     more = new.of_points(position)
-    return Patches(*(torch.cat([getattr(each, name) for each in (old, more)]) for name in ('point', 'centre', 'steps', 'luminance')))
+    more = replace(more, view=torch.where(more.view < 0, -1, more.view + views))
+    return Patches(*(torch.cat([getattr(each, column.name) for each in (old, more)]) for column in fields(Patches)))
 
 
 def _most_seen(points: MapPoints, most: int) -> MapPoints:

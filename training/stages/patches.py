@@ -15,7 +15,7 @@ from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.images.views import common_camera, load_views
 
 _MOST_VIEWS = 300      # that are held in memory
-_USUAL_DEPTH = 0.35    # of a reference's, from the median of a point's views: logarithm
+_USUAL_DEPTH = 0.35    # logarithms of depths that are about the same: a reference's and the median of a point's views
 _WITNESSES = 8         # views beside the reference, at most
 _ROUNDS = 8
 _DEPTH_SD = 0.05       # of the triangulated depth, relative
@@ -35,6 +35,7 @@ class _Shot:
     image: Luminance
     seen: np.ndarray   # [H, W] bool: True where a patch may be cut
     T: np.ndarray      # [4, 4] T_map_cam
+    view: int          # of the map's
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +50,13 @@ class _Sightings:
 
 
 def build_patches(points: MapPoints, frames: tuple[Frame, ...], count: int, show: bool = True) -> Patches:
-    """At most `count` patches of the map's points. frames: those that the map's views are of, among others."""
+    """At most `count` patches of the map's points, one or two of each. frames: those that the map's views are of, among others."""
     shots, shot_of_view = _shots(points, frames, show)
     sightings = _sightings(points, shots, shot_of_view)
     references, witnesses = _chosen(sightings)
     if not len(references):
         return Patches(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.float64), torch.zeros(0, 2, 3),
-                       torch.zeros(0, SIDE, SIDE, dtype=torch.uint8))
+                       torch.zeros(0, SIDE, SIDE, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
     surfaces = _Surfaces(shots, sightings, references)
     for _ in tqdm(range(_ROUNDS), desc='planes of patches', disable=not show, leave=False, mininterval=2.0):
         surfaces.improve(witnesses)
@@ -73,7 +74,7 @@ def _shots(points: MapPoints, frames: tuple[Frame, ...], show: bool) -> tuple[li
         one = load_views((frame,), camera)
         image = Luminance(one.images[0].permute(1, 2, 0).contiguous().numpy(), camera).halved(0)
         shot_of_view[view] = len(shots)
-        shots.append(_Shot(image, one.seen[0].numpy(), frame.T_map_cam.numpy()))
+        shots.append(_Shot(image, one.seen[0].numpy(), frame.T_map_cam.numpy(), view))
     return shots, shot_of_view
 
 
@@ -98,16 +99,25 @@ def _sightings(points: MapPoints, shots: list[_Shot], shot_of_view: np.ndarray) 
 
 
 def _chosen(sightings: _Sightings) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A point's reference, the clearest of the views from about its usual distance, and the shots that bear witness."""
+    """References, at most two a point, and of each the shots that bear witness."""
     references, witnesses = [], []
     for rows in np.split(np.arange(len(sightings.point)), np.flatnonzero(np.diff(sightings.point)) + 1):
-        usual = np.abs(np.log(sightings.depth_m[rows] / np.median(sightings.depth_m[rows]))) < _USUAL_DEPTH
-        best = rows[np.where(usual, sightings.clarity[rows], -1.0).argmax()]
-        others = sightings.shot[rows[rows != best]]
-        if sightings.clarity[best] > 0 and len(others):
-            references.append(best)
-            witnesses.append(others[np.linspace(0, len(others) - 1, min(_WITNESSES, len(others))).round().astype(int)])
+        for row in _clearest(np.log(sightings.depth_m[rows]), sightings.clarity[rows]):
+            others = sightings.shot[np.delete(rows, row)]
+            if len(others):
+                references.append(rows[row])
+                witnesses.append(others[np.linspace(0, len(others) - 1, min(_WITNESSES, len(others))).round().astype(int)])
     return np.array(references, dtype=int), witnesses
+
+
+def _clearest(depth: np.ndarray, clarity: np.ndarray) -> list[int]:
+    """Of the views of a point, by the logarithm of its depth [M] and by clarity [M]: the clearest one from about the usual
+    distance, and the clearest from another, as which the point looks where a query sees it in other pixels.
+    """
+    first = int(np.where(np.abs(depth - np.median(depth)) < _USUAL_DEPTH, clarity, -1.0).argmax())
+    second = int(np.where(np.abs(depth - depth[first]) > _USUAL_DEPTH, clarity, -1.0).argmax())
+    elsewhere = abs(depth[second] - depth[first]) > _USUAL_DEPTH
+    return [view for view, is_there in ((first, True), (second, elsewhere)) if is_there and clarity[view] > 0]
 
 
 class _Surfaces:
@@ -116,7 +126,7 @@ class _Surfaces:
     def __init__(self, shots: list[_Shot], sightings: _Sightings, rows: np.ndarray):
         self._shots, self._point, self._corner = shots, sightings.point[rows], sightings.corner[rows]
         own = [shots[number] for number in sightings.shot[rows]]
-        self._T = np.stack([shot.T for shot in own])
+        self._T, self._view = np.stack([shot.T for shot in own]), np.array([shot.view for shot in own])
         camera = own[0].image.camera
         self._focal = np.array([camera.fx, camera.fy])
         self._ray = np.concatenate([(self._corner + 0.5 - [camera.cx, camera.cy]) / self._focal, np.ones((len(rows), 1))], 1)
@@ -170,7 +180,7 @@ class _Surfaces:
         kept = kept[self._likeness[kept] > _LIKENESS]
         centres, steps, _ = self._geometry()
         return Patches(*(torch.from_numpy(part[kept]) for part in (
-            self._point.astype(np.int64), centres, steps.astype(np.float32), self._luminance)))
+            self._point.astype(np.int64), centres, steps.astype(np.float32), self._luminance, self._view)))
 
 
 def _cut(image: np.ndarray, x: int, y: int) -> np.ndarray:
