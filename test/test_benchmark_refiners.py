@@ -5,11 +5,13 @@ import shutil
 from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
 from tiny_capture import TEST, TRAIN, write_wall
 
+from aprloc_ros.camera import Camera
 from aprloc_ros.cli import main
 from aprloc_ros.geometry import pose, pose_errors, se3_exp, so3_exp
 from aprloc_ros.refinement.refined import Budget
@@ -21,6 +23,7 @@ from aprloc_ros.training.benchmarks import camera as benchmark_camera
 from aprloc_ros.training.benchmarks import days as benchmark_days
 from aprloc_ros.training.benchmarks import pose_maps as benchmark_pose_maps
 from aprloc_ros.training.benchmarks import refine as benchmark_refine
+from aprloc_ros.training.benchmarks import warps
 from aprloc_ros.training.benchmarks.nefes import VARIANTS
 from aprloc_ros.training.benchmarks.refine import displaced
 from aprloc_ros.training.benchmarks.sift import SIFT
@@ -77,6 +80,25 @@ def test_camera_prints_a_row_for_each_mode(wall, capsys, monkeypatch):
     monkeypatch.setattr(benchmark_camera, '_RIGHT_FRAMES', 40)
     _, cells = first_cells(capsys, 'camera', 'wall', '--data', wall[0], '--map-dir', wall[1])
     assert cells[:3] == ['declared', 'as it is', 'focal length x 0.99'] and len(cells) == 9
+
+
+def test_warps_prints_a_row_for_each_way_to_bend_an_image(wall, capsys, monkeypatch):
+    kept = ('as it is', 'sheared by 0.05', 'rolling shutter, 0.03 rad up')
+    monkeypatch.setattr(warps, '_WARPS', {name: warps._WARPS[name] for name in kept})
+    _, cells = first_cells(capsys, 'warps', 'wall', '--data', wall[0], '--map-dir', wall[1])
+    assert cells == ['images', *kept]
+
+
+def test_a_rolling_shutter_and_a_lens_are_what_they_are_called():
+    """A camera that turns sideways while its rows are read shears, up stretches; a lens puts back what bends."""
+    camera = Camera(64, 48, 80.0, 80.0, 31.5, 23.5)
+    rays = camera.directions().numpy()[..., :2].astype(float)
+    for turn, matrix in (((0.0, 0.06, 0.0), ((1, 0.1), (0, 1))), ((0.06, 0.0, 0.0), ((1, 0), (0, 0.9)))):
+        near_axis = np.abs(rays).max(2) < 0.1
+        turned = warps._turned(turn, rays, camera) - warps._resampled(matrix, rays, camera)
+        assert np.abs(turned[near_axis]).max() < 2e-3   # 0.06 rad in 48 rows are 0.1 in as many as the focal length has
+    bent = warps._bent(-0.15, rays, camera)
+    np.testing.assert_allclose(bent * (1 - 0.15 * (bent ** 2).sum(2, keepdims=True)), rays, atol=1e-9)
 
 
 def test_days_print_a_row_for_each_light_and_a_column_for_each_method(wall, tmp_path, capsys, monkeypatch):

@@ -26,6 +26,7 @@ from aprloc_ros.training.benchmarks.pose_maps import benchmark_pose_maps
 from aprloc_ros.training.benchmarks.priors import PRIOR_REFINERS, benchmark_priors
 from aprloc_ros.training.benchmarks.refine import benchmark_refine
 from aprloc_ros.training.benchmarks.seasons import benchmark_seasons
+from aprloc_ros.training.benchmarks.warps import benchmark_warps
 from aprloc_ros.training.stages.adaptation import METHODS
 
 _CHECKPOINTS = 'folder for checkpoints: an interrupted run goes on'
@@ -111,6 +112,7 @@ def _add_honesty(commands: _Commands):
     budget = commands.of_frames('budget', benchmark_budget)
     budget.add_argument('--plot', type=Path, metavar='FILE.png', help='draw answered share and error')
     commands.of_frames('camera', benchmark_camera)
+    commands.of_frames('warps', benchmark_warps)
     covariance = commands.of_frames('covariance', benchmark_covariance, work='folder that keeps the answers, for another look at them')
     covariance.add_argument('--refiner', choices=REFINERS[1:], help='default: that of the map')
     commands.add('contradictions', benchmark_contradictions).add_argument('--data', type=Path, required=True)
