@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from agreement_fixtures import COUNT, photographed, walk
+from tiny_capture import wall_view
 
+from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose, se3_exp
 from aprloc_ros.training.checks import agreement
@@ -25,9 +27,11 @@ from aprloc_ros.training.checks.contradictions import (
     with_poses,
 )
 from aprloc_ros.training.checks.evidence import Evidence, gather
+from aprloc_ros.training.checks.parts import goes_on
 from aprloc_ros.training.checks.stretch import strangers, stretch
 from aprloc_ros.training.checks.stuck import is_planar, stuck
 from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.parsing import in_order
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.datasets.stereo import mounts_of_pair
@@ -151,6 +155,35 @@ def test_a_second_half_that_drifted_apart_is_doubted(frames, quick):
     aside = se3_exp(torch.tensor([0.5, 0.3, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64))
     found = judged((*frames[:10], *with_poses(frames[10:], lambda T: aside @ T)))
     assert not found.verified and re.search(r'WARNING: .*those from 1\d\.png on do not fit those before .* did they drift apart', found.text)
+
+
+@pytest.fixture(scope='module')
+def corridor(tmp_path_factory) -> tuple[Frame, ...]:
+    """Past a wall whose last stretch looks like its first one, some metres on."""
+    noise = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
+    noise[:, 140:] = noise[:, :60]
+    texture, camera, frames = cv2.resize(noise, (800, 400), interpolation=cv2.INTER_CUBIC), Camera(160, 120, 133.0, 133.0, 79.5, 59.5), []
+    for i, s in enumerate(np.linspace(0, 1, 45)):
+        T = se3_exp(torch.tensor([0, 0, 0, 0.05 * np.sin(9 * s), 0.2 * np.sin(30 * s), 0]))
+        T[:3, 3] = torch.tensor([14 * s - 7, 0.7 * np.cos(23 * s), -2 - 0.4 * np.sin(20 * s)])
+        path = tmp_path_factory.getbasetemp() / f'corridor{i:02d}.png'
+        cv2.imwrite(str(path), wall_view(T.numpy(), texture, camera)[0][..., ::-1])
+        frames.append(Frame(path.name, path, T, camera))
+    return tuple(frames)
+
+
+def test_places_that_look_alike_are_doubted_not_refused_where_the_way_between_them_is_seen(corridor):
+    found = judged(corridor)
+    assert not found.verified and 'though all images in between fit one another: do two places look alike' in found.text, found.text
+
+
+def test_the_way_is_not_seen_where_the_second_part_lies_in_a_frame_of_its_own(corridor):
+    aside = se3_exp(torch.tensor([0.3, 0.5, 0.0, 0.0, 0.0, 0.1], dtype=torch.float64))
+    apart = (*corridor[:20], *with_poses(corridor[20:], lambda T: aside @ T))
+    assert goes_on(corridor, corridor[3], corridor[38], 0.003)
+    assert not goes_on(apart, apart[3], apart[38], 0.003)
+    jumped = (*corridor[:20], *with_poses(corridor[20:], lambda T: pose(T[:, :3, :3], T[:, :3, 3] + T.new_tensor([3, 0, 0]))))
+    assert not goes_on(jumped, jumped[3], jumped[38], 0.003)   # straight on: what is seen in between would allow it
 
 
 def test_a_glitch_of_two_poses_is_no_jump(frames):

@@ -13,7 +13,7 @@ from aprloc_ros.geometry import so3_log
 from aprloc_ros.training.checks.declared_lens import LensFit, lens_fits
 from aprloc_ros.training.checks.evidence import Evidence, gather, gather_across, gather_jumps
 from aprloc_ros.training.checks.fit import NOISY_RAD, SAME, Fit, Suspect, best, fit
-from aprloc_ros.training.checks.parts import Parts, parted
+from aprloc_ros.training.checks.parts import Parts, goes_on, parted
 from aprloc_ros.training.checks.stretch import strangers, stretch
 from aprloc_ros.training.checks.stuck import is_planar, stuck
 from aprloc_ros.training.checks.suspects import usual_suspects
@@ -57,7 +57,7 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
     parts = parted(whole, _poses(frames).numpy())
     _check_scale(frames, parts)
     if parts:
-        return Agreement(f'WARNING: {agreement.text.removeprefix("WARNING: ")}; but {_apart(frames, parts, whole.agreement_rad)}', False)
+        return Agreement(f'WARNING: {agreement.text.removeprefix("WARNING: ")}; but {_apart(frames, taken, parts, whole.agreement_rad)}', False)
     if across is None:
         return agreement
     found = fit(across, _declared(frames))
@@ -73,15 +73,18 @@ def _check_scale(frames: tuple[Frame, ...], parts: Parts | None):
                           f'it should be against that before ({_off(parts)}): a SLAM that lost its scale? {_ONE_FRAME}')
 
 
-def _apart(frames: tuple[Frame, ...], parts: Parts, agreement_rad: float) -> str:
-    """What to say of two parts that do not fit each other. AprlocError where that is more than drift, in one sequence: two rooms may
-    look alike."""
+def _apart(frames: tuple[Frame, ...], taken: tuple[Frame, ...], parts: Parts, agreement_rad: float) -> str:
+    """What to say of two parts that do not fit each other. AprlocError where that is more than drift, in one sequence, and the way
+    from one to the other is not seen: two rooms may look alike."""
     text = f'those from {frames[parts.latest].name} on do not fit those before ({_off(parts)})'
     agree = (parts.across.residuals(_poses(frames).numpy()) < agreement_rad).mean()
     if agree >= _JUMPED_BELOW:
-        return f'{text}: did they drift apart? {_ONE_FRAME}'
+        return f'{text}: did they drift apart, or do two places look alike? {_ONE_FRAME}'
     if frames[parts.earliest - 1].sequence != frames[parts.latest].sequence:
         return f'{text}: are all sequences in one map frame?'
+    first, last = parts.span
+    if goes_on(taken, frames[first], frames[last], parts.limit_rad):
+        return f'{text}, though all images in between fit one another: do two places look alike, or did the poses drift?'
     raise AprlocError(f'the poses contradict the images: {text}: is each part in a map frame of its own? {_ONE_FRAME}')
 
 
