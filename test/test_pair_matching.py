@@ -1,6 +1,7 @@
 """Pairs matched by several processes: the same as by one, taken up where they were, and none outlives who asked."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aprloc_ros.errors import Unwritten
 from aprloc_ros.training.structure import matching
+from aprloc_ros.training.structure.space import room_for
 
 pycolmap = pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
 VIEWS, POINTS = 6, 200
@@ -64,7 +67,10 @@ def test_a_pair_that_was_cut_off_before_its_geometry_is_matched_again(database, 
 
 
 def test_several_processes_find_what_one_finds_and_pairs_done_are_left_alone(database, tmp_path, monkeypatch):
+    """In a folder whose name is no line of text, too."""
     one = tmp_path / 'one.db'
+    (tmp_path / 'ä\n b').mkdir()
+    database = database.rename(tmp_path / 'ä\n b' / database.name)
     one.write_bytes(database.read_bytes())
     on_cores(monkeypatch, 1, 64)
     matching.match(pycolmap, one, PAIRS)
@@ -74,7 +80,7 @@ def test_several_processes_find_what_one_finds_and_pairs_done_are_left_alone(dat
     matching.match(pycolmap, database, PAIRS[:5])
     matching.match(pycolmap, database, PAIRS)
     assert found(database) == found(one)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['database.db', 'one.db']
+    assert [path.name for path in database.parent.iterdir()] == ['database.db']
     monkeypatch.setattr(matching, 'crew', None)      # nothing is left to do
     matching.match(pycolmap, database, PAIRS)
 
@@ -129,3 +135,18 @@ def test_a_process_that_dies_is_an_error_in_one_line():
     _, said = process.communicate()
     assert 'AprlocError' in said and 'ended by itself' in said
     wait_until_gone(numbers)
+
+
+def test_a_full_disk_is_said_before_and_while_colmap_writes(tmp_path, monkeypatch):
+    class Full:
+        total, used, free = 1 << 30, 1 << 30, 5 << 20
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: Full)
+    with pytest.raises(Unwritten, match='5 MB are free on this disk, and up to 7 MB are needed'), room_for(7 << 20, tmp_path):
+        raise AssertionError('begun all the same')
+    with pytest.raises(Unwritten, match='no space left'), room_for(0, tmp_path):
+        raise RuntimeError('[database_sqlite.cc:1362] SQLite error: database or disk is full')
+    with pytest.raises(RuntimeError, match='else'), room_for(0, tmp_path):
+        raise RuntimeError('something else')
+    Full.free = 100
+    with pytest.raises(Unwritten, match='no space left'), room_for(0, tmp_path):
+        raise RuntimeError('No registered database factory succeeded.')
