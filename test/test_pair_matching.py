@@ -1,16 +1,19 @@
 """Pairs matched by several processes: the same as by one, taken up where they were, and none outlives who asked."""
 
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aprloc_ros.errors import Unwritten
+from aprloc_ros.errors import AprlocError, Unwritten
+from aprloc_ros.training.posing import torn
 from aprloc_ros.training.structure import matching
 from aprloc_ros.training.structure.space import room_for
 
@@ -150,3 +153,32 @@ def test_a_full_disk_is_said_before_and_while_colmap_writes(tmp_path, monkeypatc
     Full.free = 100
     with pytest.raises(Unwritten, match='no space left'), room_for(0, tmp_path):
         raise RuntimeError('No registered database factory succeeded.')
+
+
+@pytest.fixture
+def taken(database) -> Callable[[float], object]:
+    """A reconstruction from the true poses, but with the last two images so far aside; their features are matched."""
+    matching.match(pycolmap, database, PAIRS)
+
+    def reconstruct(aside: float):
+        model = pycolmap.Reconstruction()
+        with pycolmap.Database.open(database) as stored:
+            for camera in stored.read_all_cameras():
+                model.add_camera_with_trivial_rig(camera)
+            for i, image in enumerate(sorted(stored.read_all_images(), key=lambda image: NAMES.index(image.name))):
+                place = np.array([0.3 * i, 0.1 * i ** 2 + aside * (i >= len(NAMES) - 2), 0.0])
+                bare = pycolmap.Image(name=image.name, camera_id=image.camera_id, image_id=image.image_id)
+                model.add_image_with_trivial_frame(bare, pycolmap.Rigid3d(pycolmap.Rotation3d(), -place))
+        return model
+    return reconstruct
+
+
+def test_images_that_match_but_were_put_apart_are_told(database, taken):
+    assert torn.torn_pairs(pycolmap, taken(0.0), database) == ([], len(PAIRS))
+    assert torn.check_torn(pycolmap, taken(0.0), database, NAMES, True) == ''
+    apart, count = torn.torn_pairs(pycolmap, taken(5.0), database)
+    across = list(itertools.product(NAMES[:-2], NAMES[-2:]))
+    assert sorted(map(sorted, apart)) == sorted(map(sorted, across)) and count == len(PAIRS)
+    assert torn.check_torn(pycolmap, taken(5.0), database, NAMES, False).startswith(f'WARNING: {len(across)} of {count} pairs of images')
+    with pytest.raises(AprlocError, match='places that look alike were taken for one: .* which follow one another'):
+        torn.check_torn(pycolmap, taken(5.0), database, NAMES, True)

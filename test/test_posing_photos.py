@@ -140,3 +140,16 @@ def test_a_photo_that_its_exif_turns_is_asked_as_it_is_stored(tmp_path, monkeypa
     shot, = Photos(tmp_path).take([0], tmp_path / 'taken')
     by_map._believed(SimpleNamespace(manifest=manifest), [shot], tmp_path / 'taken', 'cpu')
     assert (shot.optics.width, shot.optics.height) == (WIDTH, HEIGHT) and asked == [((HEIGHT, WIDTH, 3), None)]
+
+
+def test_what_is_chosen_of_a_single_bag_is_part_of_the_request(tmp_path):
+    """Images of another topic are other images."""
+    bag, before = tmp_path / 'drive.bag', None
+    bag.touch()
+    for chosen in (None, 'image_topic: /left\n', 'image_topic: /right_one\n'):
+        if chosen:
+            (tmp_path / 'capture.yaml').write_text(chosen)
+        before, marks = fingerprint(bag, None, 0), before
+        assert before != marks
+    (tmp_path / 'other.bag').touch()
+    assert fingerprint(bag, None, 0) == before
