@@ -157,7 +157,7 @@ def _facts(mapped: Mapped, shots: dict[str, Shot], chosen: Selection, alike: int
     if reasons:
         facts['left out'] = '; '.join(f'{number}: {reason}' for reason, number in reasons.most_common(5))
     if torn:
-        facts['alike'] = torn
+        facts['places'] = torn
     if mapped.other_parts:
         facts['WARNING'] = f'further parts of {", ".join(map(str, mapped.other_parts))} images share too little with this one'
     return facts

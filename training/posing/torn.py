@@ -12,28 +12,25 @@ from aprloc_ros.training.structure.two_views import ViewPair
 
 _FEWEST_MATCHES = 40
 _MOST_MATCHES = 40     # of a pair: what more of them say is the same
-_TORN, _FEWEST_TORN = 0.01, 6          # pairs: of all, and at least
-_FOLLOWING, _FEWEST_FOLLOWING = 3, 3   # images from one to the next; pairs of such
+_FOLLOWING, _FEWEST_TORN = 3, 3     # images from one to the next; pairs of such
 _OUTLIER, _LEAST_RAD = 5.0, 0.01   # times the residual that a quarter of the pairs has not; and at least
 
 
 def check_torn(pycolmap, reconstruction, database: Path, order: Sequence[str], is_video: bool) -> str:
-    """A warning where places that look alike are among the images; empty where there are none. order: their names, as they were taken.
+    """A warning where places that look alike seem to have been taken for one: images that follow one another, and match, came apart.
+    Empty elsewhere: where only others do, such places lie apart as they should. order: names of the images, as they were taken.
 
-    AprlocError where such places were taken for one: images of a video that follow one another, and match, came apart.
+    AprlocError where that is sure, in a video.
     """
-    torn, count = torn_pairs(pycolmap, reconstruction, database)
-    if len(torn) < max(_FEWEST_TORN, _TORN * count):
-        return ''
     place = {name: number for number, name in enumerate(order)}
-    following = [pair for pair in torn if abs(place[pair[0]] - place[pair[1]]) <= _FOLLOWING]
-    first, second = (following or torn)[0]
-    text = f'{len(torn)} of {count} pairs of images that match do not fit the poses, {first} and {second} say'
-    if is_video and len(following) >= _FEWEST_FOLLOWING:
-        raise AprlocError(f'places that look alike were taken for one: {text}, which follow one another; pose each of these places by '
-                          'itself, or record what tells them apart')
-    return (f'WARNING: {text}: places that look alike, which may have been taken for one, or things that are in every picture (the '
-            'robot itself)? Look at the top view before you build')
+    torn = [pair for pair in torn_pairs(pycolmap, reconstruction, database)[0] if abs(place[pair[0]] - place[pair[1]]) <= _FOLLOWING]
+    if len(torn) < _FEWEST_TORN:
+        return ''
+    text = (f'{len(torn)} pairs of images that follow one another match, but not as they were posed, {" and ".join(torn[0])} say: places '
+            'that look alike were taken for one')
+    if is_video:
+        raise AprlocError(f'{text}; pose each of these places by itself, or record what tells them apart')
+    return f'WARNING: {text}? look at the top view before you build'
 
 
 def torn_pairs(pycolmap, reconstruction, database: Path) -> tuple[list[tuple[str, str]], int]:
