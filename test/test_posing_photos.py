@@ -107,9 +107,10 @@ def test_two_names_that_would_become_one_are_said(tmp_path):
 
 
 def test_what_lies_in_hidden_folders_is_no_photo(tmp_path):
-    """Thumbnails of a viewer, an unfinished capture beside the photos."""
+    """Thumbnails of a viewer, an unfinished capture beside the photos; nor is a pipe, which would be read for ever."""
     for name in ('front/a.jpg', '.thumbnails/normal/a.jpg', '.posed.unfinished/capture/images/a.jpg'):
         write(tmp_path / name, photo(0))
+    os.mkfifo(tmp_path / 'front/pipe.jpg')
     marks = fingerprint(tmp_path, None, 0)
     assert len(Photos(tmp_path)) == 1
     write(tmp_path / '.posed.unfinished/capture/images/b.jpg', photo(1))
