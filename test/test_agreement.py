@@ -224,6 +224,19 @@ def test_a_wrong_principal_point_is_told_from_wrong_poses(frames):
     assert abs(x - CAMERA.cx) < 3 and abs(y - CAMERA.cy) < 3
 
 
+@pytest.mark.parametrize('axis', [3, 4, 5])
+def test_a_mount_that_is_turned_a_little_is_told_from_a_wrong_principal_point(frames, quick, axis):
+    """Extrinsics that are two degrees off: a centre a few pixels off fits nearly as well."""
+    turn = se3_exp(torch.eye(6, dtype=torch.float64)[axis] * np.deg2rad(2))
+    try:
+        said = judged(with_poses(frames, lambda T: T @ turn)).text
+    except AprlocError as error:
+        said = str(error)
+    forward = re.search(r'they fit as those of a body .* looks along \(([^)]*)\)', said)
+    assert forward and 'principal point' not in said, said
+    assert np.abs(np.array(forward[1].split(', '), float) - turn[2, :3].numpy()).max() < 0.015
+
+
 def test_what_a_source_of_poses_does_not_measure_is_said():
     T = torch.from_numpy(walk())
     assert stuck(T) == ''

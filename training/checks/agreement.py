@@ -125,7 +125,7 @@ def _judged(evidence: Evidence, frames: tuple[Frame, ...], used: np.ndarray, tak
     if declared.median_rad > _EXACT_RAD:
         found = best(evidence, declared, usual_suspects(evidence, matched, taken, mounts))
         lens = _best_lens(evidence, declared, matched)
-        if lens and lens.median_rad < SAME * (found or declared).median_rad:
+        if lens and lens.median_rad < (1 / SAME if _is_straight(declared) else SAME) * (found or declared).median_rad:
             return _judged_lens(declared, measured, lens)
         if found:
             return _judged_suspect(declared, measured, found, stuck(_poses(taken)))
@@ -155,11 +155,15 @@ def _best_lens(evidence: Evidence, declared: Fit, frames: tuple[Frame, ...]) -> 
 
 def _judged_lens(declared: Fit, measured: str, lens: LensFit) -> Agreement:
     if declared.share < _REFUSED_BELOW or lens.is_refused:
-        R = torch.from_numpy(declared.suspect.T_map_cam[:, :3, :3])
-        turned_rad = so3_log(R[:1].mT @ R).norm(dim=1).max()
-        alike = '' if turned_rad > _STRAIGHT_RAD else ' (or the extrinsics of the camera: on a straight way both look alike)'
+        alike = ' (or the extrinsics of the camera: on a straight way both look alike)' if _is_straight(declared) else ''
         raise AprlocError(f'the images contradict the declared lens: {measured}; {lens.text}: mend the intrinsics{alike}')
     return Agreement(f'{"WARNING: " if lens.is_doubted else ""}poses: {measured}; {lens.text}', True)
+
+
+def _is_straight(declared: Fit) -> bool:
+    """Whether cameras turn too little to tell a lens from how it is mounted."""
+    R = torch.from_numpy(declared.suspect.T_map_cam[:, :3, :3])
+    return bool(so3_log(R[:1].mT @ R).norm(dim=1).max() <= _STRAIGHT_RAD)
 
 
 def _judged_suspect(declared: Fit, measured: str, found: Fit, peculiar: str) -> Agreement:
