@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -175,13 +176,16 @@ def taken(database) -> Callable[[float], object]:
 
 
 def test_images_that_match_but_were_put_apart_are_told(database, taken):
+    def shots(names, sequence=lambda name: ''):
+        return {name: SimpleNamespace(sequence=sequence(name)) for name in names}
     assert torn.torn_pairs(pycolmap, taken(0.0), database) == ([], len(PAIRS))
-    assert torn.check_torn(pycolmap, taken(0.0), database, NAMES, True) == ''
+    assert torn.check_torn(pycolmap, taken(0.0), database, shots(NAMES), True) == ''
     apart, count = torn.torn_pairs(pycolmap, taken(5.0), database)
     across = list(itertools.product(NAMES[:-2], NAMES[-2:]))
     assert sorted(map(sorted, apart)) == sorted(map(sorted, across)) and count == len(PAIRS)
-    assert re.match(r'WARNING: \d pairs of images that follow .* 1.png and 4.png say', torn.check_torn(pycolmap, taken(5.0), database, NAMES, False))
+    assert re.match(r'WARNING: \d pairs of images that follow .* 0.png and 4.png say', torn.check_torn(pycolmap, taken(5.0), database, shots(NAMES), False))
     with pytest.raises(AprlocError, match='follow one another match, .* places that look alike were taken for one; pose each'):
-        torn.check_torn(pycolmap, taken(5.0), database, NAMES, True)
+        torn.check_torn(pycolmap, taken(5.0), database, shots(NAMES), True)
     far = [*NAMES[:4], *map(str, range(9)), *NAMES[4:]]   # of another time: they look alike, and lie apart as they should
-    assert torn.check_torn(pycolmap, taken(5.0), database, far, True) == ''
+    assert torn.check_torn(pycolmap, taken(5.0), database, shots(far), True) == ''
+    assert torn.check_torn(pycolmap, taken(5.0), database, shots(NAMES, lambda name: name), True) == ''

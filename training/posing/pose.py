@@ -72,7 +72,7 @@ def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishe
     declared = calibrated(shots.values())
     mapped = map_images(pycolmap, place.database, place.images, place.folder / 'models', set(declared), seed)
     _check_whole(mapped, len(shots))
-    torn = check_torn(pycolmap, mapped.reconstruction, place.database, list(shots), chosen.is_video)
+    torn = check_torn(pycolmap, mapped.reconstruction, place.database, shots, chosen.is_video)
     place.is_posed = True
     metres = _to_metres(pycolmap, mapped, posed_images(mapped.reconstruction, shots, place.images, source.path), wishes)
     for text in (*filter(None, [torn]), *doubts(pycolmap, mapped.reconstruction, declared), *metres.lines):

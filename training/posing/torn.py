@@ -1,6 +1,6 @@
 """Images that match one another where their poses do not: of places that look alike, which may have been taken for one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,22 +8,24 @@ import numpy as np
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.checks.evidence import Evidence
 from aprloc_ros.training.posing.posed import camera_poses
+from aprloc_ros.training.posing.shots import Shot
 from aprloc_ros.training.structure.two_views import ViewPair
 
 _FEWEST_MATCHES = 40
 _MOST_MATCHES = 40     # of a pair: what more of them say is the same
-_FOLLOWING, _FEWEST_TORN = 3, 3     # images from one to the next; pairs of such
+_FOLLOWING, _FEWEST_TORN = 4, 3     # images from one to the next; pairs of such
 _OUTLIER, _LEAST_RAD = 5.0, 0.01   # times the residual that a quarter of the pairs has not; and at least
 
 
-def check_torn(pycolmap, reconstruction, database: Path, order: Sequence[str], is_video: bool) -> str:
+def check_torn(pycolmap, reconstruction, database: Path, shots: Mapping[str, Shot], is_video: bool) -> str:
     """A warning where places that look alike seem to have been taken for one: images that follow one another, and match, came apart.
-    Empty elsewhere: where only others do, such places lie apart as they should. order: names of the images, as they were taken.
+    Empty elsewhere: where only others do, such places lie apart as they should. shots: by name, as they were taken.
 
     AprlocError where that is sure, in a video.
     """
-    place = {name: number for number, name in enumerate(order)}
-    torn = [pair for pair in torn_pairs(pycolmap, reconstruction, database)[0] if abs(place[pair[0]] - place[pair[1]]) <= _FOLLOWING]
+    place = {name: number for number, name in enumerate(shots)}
+    torn = [(a, b) for a, b in torn_pairs(pycolmap, reconstruction, database)[0]
+            if abs(place[a] - place[b]) <= _FOLLOWING and shots[a].sequence == shots[b].sequence]
     if len(torn) < _FEWEST_TORN:
         return ''
     text = (f'{len(torn)} pairs of images that follow one another match, but not as they were posed, {" and ".join(torn[0])} say: places '
