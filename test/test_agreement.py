@@ -243,9 +243,23 @@ def test_what_a_source_of_poses_does_not_measure_is_said():
     assert 'same rotation' in stuck(pose(T[:1, :3, :3].expand(COUNT, 3, 3), T[:, :3, 3]))
     assert 'same position' in stuck(pose(T[:, :3, :3], T[:1, :3, 3].expand(COUNT, 3)))
     assert '50% of them repeat' in stuck(T[torch.arange(1, COUNT) // 2])
+    assert stuck(pose(T[:, :3, :3], T[:, :3, 3].round(decimals=1))) == 'their positions are rounded to 0.1'
+    assert stuck(pose(T[:, :3, :3], (1000 * T[:, :3, 3]).round())) == ''   # millimetres
     s = np.linspace(0, 1, COUNT)
     level = camera_poses(np.stack([s, np.sin(4 * s), 0 * s + 1.4], -1), 5 * s, 0 * s, 0 * s)
     assert is_planar(torch.from_numpy(level)) and stuck(torch.from_numpy(level)) == '' and not is_planar(T)
+
+
+def test_poses_of_a_plane_under_a_camera_that_tilts_are_called_that(frames, quick):
+    def flat(T):
+        heading = torch.atan2(T[:, 1, 2], T[:, 0, 2])
+        eye = torch.cat([T[:, :2, 3], torch.full((COUNT, 1), 1.4, dtype=T.dtype)], 1).numpy()
+        return torch.from_numpy(camera_poses(eye, heading.numpy(), np.zeros(COUNT), np.zeros(COUNT)))
+    try:
+        said = judged(with_poses(frames, flat)).text
+    except AprlocError as error:
+        said = str(error)
+    assert 'a plane and a heading alone' in said, said
 
 
 def test_a_few_wrong_poses_are_doubted_not_refused(frames, quick):

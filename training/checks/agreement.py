@@ -139,7 +139,7 @@ def _judged(evidence: Evidence, frames: tuple[Frame, ...], used: np.ndarray, tak
         return Agreement(f'WARNING: poses: only {measured}{where or ": look at these poses"}', False)
     if evidence.moved_rad < _STILL_RAD:
         return Agreement(f'poses: {measured}: the camera hardly moves, which proves little', False)
-    noisy = ': noisy poses make a blurred map' if declared.median_rad > NOISY_RAD else ''
+    noisy = f': noisy poses make a blurred map{_coarse(_poses(taken))}' if declared.median_rad > NOISY_RAD else ''
     return Agreement(f'{"WARNING: " if where else ""}poses: {measured}{noisy}{where}', True)
 
 
@@ -211,5 +211,12 @@ def _ends(part: tuple[Frame, ...]) -> str:
 def _nothing_fits(taken: tuple[Frame, ...]) -> str:
     """What to say where no suspect fits."""
     T_map_cam = _poses(taken)
-    planar = ' (they know a plane and a heading alone: a camera that tilts or climbs has more)' if is_planar(T_map_cam) else ''
-    return stuck(T_map_cam) or (f'none of the usual suspects fits ({_SUSPECTS}): check that these poses belong to these images{planar}')
+    return stuck(T_map_cam) or (f'none of the usual suspects fits ({_SUSPECTS}): check that these poses belong to these images'
+                                f'{_coarse(T_map_cam)}')
+
+
+def _coarse(T_map_cam: Tensor) -> str:
+    """What poses [N, 4, 4] do not tell, in brackets; empty where they tell all."""
+    planar = 'they know a plane and a heading alone: a camera that tilts or climbs has more' if is_planar(T_map_cam) else ''
+    found = stuck(T_map_cam) or planar
+    return f' ({found})' if found else ''
