@@ -8,7 +8,8 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import check_pose, invert, pose
 from aprloc_ros.similarity import Similarity
 
-_LENGTH_M = {'range': (1e-4, 1e6)}
+LENGTHS_M = 1e-4, 1e6   # that a map can have
+_LENGTH_M = {'range': LENGTHS_M}
 
 
 @dataclass(frozen=True, eq=False)

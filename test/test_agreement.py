@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from agreement_fixtures import COUNT, photographed, walk
+from tiny_capture import wall_view
 
+from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose, se3_exp
 from aprloc_ros.training.checks import agreement
@@ -25,9 +27,11 @@ from aprloc_ros.training.checks.contradictions import (
     with_poses,
 )
 from aprloc_ros.training.checks.evidence import Evidence, gather
+from aprloc_ros.training.checks.parts import goes_on
 from aprloc_ros.training.checks.stretch import strangers, stretch
 from aprloc_ros.training.checks.stuck import is_planar, stuck
 from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.parsing import in_order
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.datasets.stereo import mounts_of_pair
@@ -153,6 +157,35 @@ def test_a_second_half_that_drifted_apart_is_doubted(frames, quick):
     assert not found.verified and re.search(r'WARNING: .*those from 1\d\.png on do not fit those before .* did they drift apart', found.text)
 
 
+@pytest.fixture(scope='module')
+def corridor(tmp_path_factory) -> tuple[Frame, ...]:
+    """Past a wall whose last stretch looks like its first one, some metres on."""
+    noise = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
+    noise[:, 140:] = noise[:, :60]
+    texture, camera, frames = cv2.resize(noise, (800, 400), interpolation=cv2.INTER_CUBIC), Camera(160, 120, 133.0, 133.0, 79.5, 59.5), []
+    for i, s in enumerate(np.linspace(0, 1, 45)):
+        T = se3_exp(torch.tensor([0, 0, 0, 0.05 * np.sin(9 * s), 0.2 * np.sin(30 * s), 0]))
+        T[:3, 3] = torch.tensor([14 * s - 7, 0.7 * np.cos(23 * s), -2 - 0.4 * np.sin(20 * s)])
+        path = tmp_path_factory.getbasetemp() / f'corridor{i:02d}.png'
+        cv2.imwrite(str(path), wall_view(T.numpy(), texture, camera)[0][..., ::-1])
+        frames.append(Frame(path.name, path, T, camera))
+    return tuple(frames)
+
+
+def test_places_that_look_alike_are_doubted_not_refused_where_the_way_between_them_is_seen(corridor):
+    found = judged(corridor)
+    assert not found.verified and 'though all images in between fit one another: do two places look alike' in found.text, found.text
+
+
+def test_the_way_is_not_seen_where_the_second_part_lies_in_a_frame_of_its_own(corridor):
+    aside = se3_exp(torch.tensor([0.3, 0.5, 0.0, 0.0, 0.0, 0.1], dtype=torch.float64))
+    apart = (*corridor[:20], *with_poses(corridor[20:], lambda T: aside @ T))
+    assert goes_on(corridor, corridor[3], corridor[38], 0.003)
+    assert not goes_on(apart, apart[3], apart[38], 0.003)
+    jumped = (*corridor[:20], *with_poses(corridor[20:], lambda T: pose(T[:, :3, :3], T[:, :3, 3] + T.new_tensor([3, 0, 0]))))
+    assert not goes_on(jumped, jumped[3], jumped[38], 0.003)   # straight on: what is seen in between would allow it
+
+
 def test_a_glitch_of_two_poses_is_no_jump(frames):
     taken = (*frames[:10], *with_poses(frames[10:12], lambda T: T_BASE_CAM @ T), *frames[12:])
     agreement._check_jumps(taken, taken, np.deg2rad(6.0))
@@ -191,15 +224,42 @@ def test_a_wrong_principal_point_is_told_from_wrong_poses(frames):
     assert abs(x - CAMERA.cx) < 3 and abs(y - CAMERA.cy) < 3
 
 
+@pytest.mark.parametrize('axis', [3, 4, 5])
+def test_a_mount_that_is_turned_a_little_is_told_from_a_wrong_principal_point(frames, quick, axis):
+    """Extrinsics that are two degrees off: a centre a few pixels off fits nearly as well."""
+    turn = se3_exp(torch.eye(6, dtype=torch.float64)[axis] * np.deg2rad(2))
+    try:
+        said = judged(with_poses(frames, lambda T: T @ turn)).text
+    except AprlocError as error:
+        said = str(error)
+    forward = re.search(r'they fit as those of a body .* looks along \(([^)]*)\)', said)
+    assert forward and 'principal point' not in said, said
+    assert np.abs(np.array(forward[1].split(', '), float) - turn[2, :3].numpy()).max() < 0.015
+
+
 def test_what_a_source_of_poses_does_not_measure_is_said():
     T = torch.from_numpy(walk())
     assert stuck(T) == ''
     assert 'same rotation' in stuck(pose(T[:1, :3, :3].expand(COUNT, 3, 3), T[:, :3, 3]))
     assert 'same position' in stuck(pose(T[:, :3, :3], T[:1, :3, 3].expand(COUNT, 3)))
     assert '50% of them repeat' in stuck(T[torch.arange(1, COUNT) // 2])
+    assert stuck(pose(T[:, :3, :3], T[:, :3, 3].round(decimals=1))) == 'their positions are rounded to 0.1'
+    assert stuck(pose(T[:, :3, :3], (1000 * T[:, :3, 3]).round())) == ''   # millimetres
     s = np.linspace(0, 1, COUNT)
     level = camera_poses(np.stack([s, np.sin(4 * s), 0 * s + 1.4], -1), 5 * s, 0 * s, 0 * s)
     assert is_planar(torch.from_numpy(level)) and stuck(torch.from_numpy(level)) == '' and not is_planar(T)
+
+
+def test_poses_of_a_plane_under_a_camera_that_tilts_are_called_that(frames, quick):
+    def flat(T):
+        heading = torch.atan2(T[:, 1, 2], T[:, 0, 2])
+        eye = torch.cat([T[:, :2, 3], torch.full((COUNT, 1), 1.4, dtype=T.dtype)], 1).numpy()
+        return torch.from_numpy(camera_poses(eye, heading.numpy(), np.zeros(COUNT), np.zeros(COUNT)))
+    try:
+        said = judged(with_poses(frames, flat)).text
+    except AprlocError as error:
+        said = str(error)
+    assert 'a plane and a heading alone' in said, said
 
 
 def test_a_few_wrong_poses_are_doubted_not_refused(frames, quick):

@@ -178,7 +178,7 @@ def test_there_is_no_cycle():
 GROUND = {'datasets', 'images', 'hardware', 'resumption'}   # the last two import nothing of it
 TRAINING_MAY_IMPORT = {
     'datasets': set(), 'place': set(), 'images': {'datasets'}, 'structure': GROUND, 'checks': GROUND | {'structure'},
-    'stages': GROUND | {'structure'}, 'calibration': GROUND, 'posing': GROUND | {'structure'},
+    'stages': GROUND | {'structure'}, 'calibration': GROUND, 'posing': GROUND | {'structure', 'checks'},
     'adapting': GROUND | {'posing', 'stages'}}
 TRAINING = ROOT / 'training'
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.training.stages.normalisation import derive
 from aprloc_ros.training.structure.depths import SparseDepths
@@ -67,6 +68,12 @@ def test_a_scaled_capture_has_the_same_scene_in_other_units(scale):
     assert after.near == pytest.approx(before.near) and after.far == pytest.approx(before.far)
     torch.testing.assert_close(after.bounds, before.bounds)
     torch.testing.assert_close(after.points_to_scene(scale * capture[1].xyz), before.points_to_scene(capture[1].xyz))
+
+
+@pytest.mark.parametrize('scale', [1e-6, 1e7])
+def test_lengths_that_no_map_can_have_are_told_before_anything_is_trained(scale):
+    with pytest.raises(AprlocError, match='in which unit are the positions'):
+        derive(*transformed(*make_capture(), scale, torch.eye(4, dtype=FLOAT)))
 
 
 def test_stray_points_do_not_blow_up_the_scene():

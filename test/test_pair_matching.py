@@ -1,15 +1,23 @@
 """Pairs matched by several processes: the same as by one, taken up where they were, and none outlives who asked."""
 
+import itertools
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from aprloc_ros.errors import AprlocError, Unwritten
+from aprloc_ros.training.posing import torn
 from aprloc_ros.training.structure import matching
+from aprloc_ros.training.structure.space import room_for
 
 pycolmap = pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
 VIEWS, POINTS = 6, 200
@@ -64,7 +72,10 @@ def test_a_pair_that_was_cut_off_before_its_geometry_is_matched_again(database, 
 
 
 def test_several_processes_find_what_one_finds_and_pairs_done_are_left_alone(database, tmp_path, monkeypatch):
+    """In a folder whose name is no line of text, too."""
     one = tmp_path / 'one.db'
+    (tmp_path / 'ä\n b').mkdir()
+    database = database.rename(tmp_path / 'ä\n b' / database.name)
     one.write_bytes(database.read_bytes())
     on_cores(monkeypatch, 1, 64)
     matching.match(pycolmap, one, PAIRS)
@@ -74,7 +85,7 @@ def test_several_processes_find_what_one_finds_and_pairs_done_are_left_alone(dat
     matching.match(pycolmap, database, PAIRS[:5])
     matching.match(pycolmap, database, PAIRS)
     assert found(database) == found(one)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['database.db', 'one.db']
+    assert [path.name for path in database.parent.iterdir()] == ['database.db']
     monkeypatch.setattr(matching, 'crew', None)      # nothing is left to do
     matching.match(pycolmap, database, PAIRS)
 
@@ -129,3 +140,52 @@ def test_a_process_that_dies_is_an_error_in_one_line():
     _, said = process.communicate()
     assert 'AprlocError' in said and 'ended by itself' in said
     wait_until_gone(numbers)
+
+
+def test_a_full_disk_is_said_before_and_while_colmap_writes(tmp_path, monkeypatch):
+    class Full:
+        total, used, free = 1 << 30, 1 << 30, 5 << 20
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: Full)
+    with pytest.raises(Unwritten, match='5 MB are free on this disk, and up to 7 MB are needed'), room_for(7 << 20, tmp_path):
+        raise AssertionError('begun all the same')
+    with pytest.raises(Unwritten, match='no space left'), room_for(0, tmp_path):
+        raise RuntimeError('[database_sqlite.cc:1362] SQLite error: database or disk is full')
+    with pytest.raises(RuntimeError, match='else'), room_for(0, tmp_path):
+        raise RuntimeError('something else')
+    Full.free = 100
+    with pytest.raises(Unwritten, match='no space left'), room_for(0, tmp_path):
+        raise RuntimeError('No registered database factory succeeded.')
+
+
+@pytest.fixture
+def taken(database) -> Callable[[float], object]:
+    """A reconstruction from the true poses, but with the last two images so far aside; their features are matched."""
+    matching.match(pycolmap, database, PAIRS)
+
+    def reconstruct(aside: float):
+        model = pycolmap.Reconstruction()
+        with pycolmap.Database.open(database) as stored:
+            for camera in stored.read_all_cameras():
+                model.add_camera_with_trivial_rig(camera)
+            for i, image in enumerate(sorted(stored.read_all_images(), key=lambda image: NAMES.index(image.name))):
+                place = np.array([0.3 * i, 0.1 * i ** 2 + aside * (i >= len(NAMES) - 2), 0.0])
+                bare = pycolmap.Image(name=image.name, camera_id=image.camera_id, image_id=image.image_id)
+                model.add_image_with_trivial_frame(bare, pycolmap.Rigid3d(pycolmap.Rotation3d(), -place))
+        return model
+    return reconstruct
+
+
+def test_images_that_match_but_were_put_apart_are_told(database, taken):
+    def shots(names, sequence=lambda name: ''):
+        return {name: SimpleNamespace(sequence=sequence(name)) for name in names}
+    assert torn.torn_pairs(pycolmap, taken(0.0), database) == ([], len(PAIRS))
+    assert torn.check_torn(pycolmap, taken(0.0), database, shots(NAMES), True) == ''
+    apart, count = torn.torn_pairs(pycolmap, taken(5.0), database)
+    across = list(itertools.product(NAMES[:-2], NAMES[-2:]))
+    assert sorted(map(sorted, apart)) == sorted(map(sorted, across)) and count == len(PAIRS)
+    assert re.match(r'WARNING: \d pairs of images that follow .* 0.png and 4.png say', torn.check_torn(pycolmap, taken(5.0), database, shots(NAMES), False))
+    with pytest.raises(AprlocError, match='follow one another match, .* places that look alike were taken for one; pose each'):
+        torn.check_torn(pycolmap, taken(5.0), database, shots(NAMES), True)
+    far = [*NAMES[:4], *map(str, range(9)), *NAMES[4:]]   # of another time: they look alike, and lie apart as they should
+    assert torn.check_torn(pycolmap, taken(5.0), database, shots(far), True) == ''
+    assert torn.check_torn(pycolmap, taken(5.0), database, shots(NAMES, lambda name: name), True) == ''

@@ -107,9 +107,10 @@ def test_two_names_that_would_become_one_are_said(tmp_path):
 
 
 def test_what_lies_in_hidden_folders_is_no_photo(tmp_path):
-    """Thumbnails of a viewer, an unfinished capture beside the photos."""
+    """Thumbnails of a viewer, an unfinished capture beside the photos; nor is a pipe, which would be read for ever."""
     for name in ('front/a.jpg', '.thumbnails/normal/a.jpg', '.posed.unfinished/capture/images/a.jpg'):
         write(tmp_path / name, photo(0))
+    os.mkfifo(tmp_path / 'front/pipe.jpg')
     marks = fingerprint(tmp_path, None, 0)
     assert len(Photos(tmp_path)) == 1
     write(tmp_path / '.posed.unfinished/capture/images/b.jpg', photo(1))
@@ -140,3 +141,16 @@ def test_a_photo_that_its_exif_turns_is_asked_as_it_is_stored(tmp_path, monkeypa
     shot, = Photos(tmp_path).take([0], tmp_path / 'taken')
     by_map._believed(SimpleNamespace(manifest=manifest), [shot], tmp_path / 'taken', 'cpu')
     assert (shot.optics.width, shot.optics.height) == (WIDTH, HEIGHT) and asked == [((HEIGHT, WIDTH, 3), None)]
+
+
+def test_what_is_chosen_of_a_single_bag_is_part_of_the_request(tmp_path):
+    """Images of another topic are other images."""
+    bag, before = tmp_path / 'drive.bag', None
+    bag.touch()
+    for chosen in (None, 'image_topic: /left\n', 'image_topic: /right_one\n'):
+        if chosen:
+            (tmp_path / 'capture.yaml').write_text(chosen)
+        before, marks = fingerprint(bag, None, 0), before
+        assert before != marks
+    (tmp_path / 'other.bag').touch()
+    assert fingerprint(bag, None, 0) == before

@@ -69,6 +69,13 @@ def test_a_second_process_is_refused_and_leaves_all_as_it_is(tmp_path, elsewhere
     resume(tmp_path, 'one', print)
 
 
+def test_a_map_that_may_not_be_written_to_is_refused_before_any_work(directory, tmp_path, monkeypatch, capsys):
+    """On a disk that is mounted to be read, say."""
+    monkeypatch.setattr(resumption.os, 'access', lambda path, mode: path != directory.resolve())
+    assert main(['calibrate', directory.name, '--map-dir', str(directory.parent), '--data', str(tmp_path / 'nowhere')]) == 1
+    assert 'may not be written to, so nothing there can be changed' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('words', [['calibrate', '--data'], ['extend', '--data'], ['adapt', '--data'], ['align', '--to', 'poses.txt', '--data']])
 def test_two_commands_that_change_one_map_do_not_meet(directory, elsewhere, tmp_path, capsys, words):
     before, wall = contents(directory), write_wall(tmp_path / 'wall')

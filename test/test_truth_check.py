@@ -29,8 +29,8 @@ def answers(believed: int = COUNT) -> tuple[torch.Tensor, list[str]]:
     return se3_exp(xi), ['refined'] * believed + ['rejected'] * (COUNT - believed)
 
 
-def records(T_drive, T_answer, statuses):
-    slips = se3_exp(0.003 * torch.randn(COUNT, 6, generator=torch.Generator().manual_seed(1)).double())
+def records(T_drive, T_answer, statuses, slip=0.003):
+    slips = se3_exp(slip * torch.randn(COUNT, 6, generator=torch.Generator().manual_seed(1)).double())
     return [make_record(f'{i}', float(i), truth, answer @ slip, 1.0, status, torch.eye(6).double(), 1.0)
             for i, (truth, answer, slip, status) in enumerate(zip(T_drive, T_answer, slips, statuses))]
 
@@ -63,6 +63,23 @@ def test_another_frame_of_the_robot_is_named(manifest):
     T_base_cam = se3_exp(torch.tensor([0.3, 0, 0, 0, 0.2, 0]).double())
     with pytest.raises(AprlocError, match='another frame of the robot'):
         check_drive(records(T @ invert(T_base_cam), T, statuses), manifest)
+
+
+@pytest.mark.parametrize('body', [False, True])
+def test_poses_that_are_off_by_little_but_all_alike_are_told(manifest, body):
+    """4 cm and 0.5 degrees where 10 cm and a degree would be far."""
+    T, statuses = answers()
+    little = se3_exp(torch.tensor([0.04, 0, 0, 0, 0.01, 0]).double())
+    told = 'another frame of the robot, turned by 0.6 deg and 0.0[34]' if body else 'another map frame: they fit when turned by 0.6 deg and moved'
+    with pytest.raises(AprlocError, match=f'20 answers .* by little .* all alike: its poses are of {told}'):
+        check_drive(records(T @ invert(little) if body else little @ T, T, statuses, 0.001), manifest)
+
+
+def test_errors_of_a_map_in_another_light_are_no_other_frame(manifest):
+    """As large, each in its direction."""
+    T, statuses = answers()
+    slips = se3_exp(torch.randn(COUNT, 6, generator=torch.Generator().manual_seed(2)).double() * torch.tensor([0.03] * 3 + [0.006] * 3))
+    assert check_drive(records(T @ slips, T, statuses), manifest).startswith('drive: ')
 
 
 def test_answers_that_are_wrong_each_in_its_way_are_what_calibration_is_for(manifest):

@@ -30,8 +30,12 @@ def resume(folder: Path, request: str, say: Callable[[str], None]) -> None:
 
 
 def claim(folder: Path) -> None:
-    """Keep a folder that is there, a map's say, for this process alone. AprlocError where another one has it."""
+    """Keep a folder that is there, a map's say, for this process alone. AprlocError where another one has it, and where it may not be
+    written to: that would be found out after minutes of work.
+    """
     folder = folder.resolve()
+    if not os.access(folder, os.W_OK):
+        raise AprlocError(f'{folder} may not be written to, so nothing there can be changed')
     if folder in _CLAIMED:
         os.close(_CLAIMED.pop(folder))
     descriptor = os.open(folder, os.O_RDONLY)

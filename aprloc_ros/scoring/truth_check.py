@@ -15,12 +15,14 @@ _MOST = 0.7          # share of the believed answers
 _TIMES = 10.0        # the map's own 95 % error
 _LEAST_SHARE, _LEAST_DEG = 0.01, 1.0   # of the scene's size
 _CONSISTENT = 0.1    # what is left of the differences when one transform is taken out
+# Less than that is noticed where all differences are alike: of the map's own 95 % error so many times, of the scene's size, degrees.
+_SMALL, _SMALL_SHARE, _SMALL_DEG, _ALIKE = 3.0, 0.003, 0.3, 0.3
 
 
 def check_drive(records: Sequence[FrameRecord], manifest: Manifest, most_far: float = _MOST) -> str:
     """What the map's answers say of the drive's poses, in a line: a WARNING where more than that share is far from them.
 
-    Raises AprlocError where nearly all answers that the gate believes are far from these poses in one and the same way.
+    Raises AprlocError where nearly all answers that the gate believes are off these poses in one and the same way, however far.
     """
     believed = [record for record in records if record.status == 'refined']
     if len(believed) < _FEWEST:
@@ -30,23 +32,16 @@ def check_drive(records: Sequence[FrameRecord], manifest: Manifest, most_far: fl
     accuracy = manifest.accuracy
     far = ((error_m > max(_TIMES * accuracy.get('p95_m', 0.0), _LEAST_SHARE * manifest.scene.scene_unit_m))
            | (error_deg > max(_TIMES * accuracy.get('p95_deg', 0.0), _LEAST_DEG)))
-    text = (f'{int(far.sum())} of {len(believed)} answers that the map believes are far from the poses of the drive (median '
-            f'{error_m.median():.3f} m, {error_deg.median():.2f} deg)')
-    share = far.double().mean()
+    median, share = f'median {error_m.median():.3f} m, {error_deg.median():.2f} deg', far.double().mean()
+    text = f'{int(far.sum())} of {len(believed)} answers that the map believes are far from the poses of the drive ({median})'
+    other = _other_frame(T_drive, T_answer, manifest) if share >= _MOST else _little_off(T_drive, T_answer, manifest)
+    if other:
+        how = text if share >= _MOST else f'{len(believed)} answers that the map believes are off the poses of the drive by little ({median})'
+        raise AprlocError(f'the drive contradicts the map: {how}, all alike: its poses are {other}; bring them into the map\'s frame')
     if share < most_far:
         return f'drive: {text}'
     if share < _MOST:
         return f'WARNING: drive: {text}; the map is wrong there, or a part of these poses is'
-    for words, differences in (('of another map frame: they fit when turned by {:.1f} deg and moved by {:.3f} m',
-                                T_drive @ invert(T_answer)),
-                               ('of another frame of the robot, turned by {:.1f} deg and {:.3f} m from the camera',
-                                invert(T_drive) @ T_answer)):
-        T, left_m, left_deg = _most_common(differences)
-        if left_m <= _CONSISTENT * error_m.median() + _noise(accuracy, 'p95_m') \
-                and left_deg <= _CONSISTENT * error_deg.median() + _noise(accuracy, 'p95_deg'):
-            moved_m, turned_deg = pose_errors(T, torch.eye(4, dtype=T.dtype))
-            raise AprlocError(f'the drive contradicts the map: {text}, all alike: its poses are '
-                              f'{words.format(turned_deg, moved_m)}; bring them into the map\'s frame')
     return f'WARNING: drive: {text}; the map is wrong there, or these poses are'
 
 
@@ -59,8 +54,40 @@ def doubt(records: Sequence[FrameRecord], manifest: Manifest) -> str:
     return text if text.startswith('WARNING') else ''
 
 
-def _noise(accuracy: dict[str, float], key: str) -> float:
-    return 2 * accuracy.get(key, 0.0)
+def _other_frame(T_drive: Tensor, T_answer: Tensor, manifest: Manifest) -> str:
+    """Of which frame poses that are far from the answers [N, 4, 4] are, in words; empty where they are not all alike."""
+    error_m, error_deg = (error.median().item() for error in pose_errors(T_answer, T_drive))
+    for words, T, left_m, left_deg in _explanations(T_drive, T_answer):
+        if left_m <= _CONSISTENT * error_m + _noise(manifest, 'p95_m') and left_deg <= _CONSISTENT * error_deg + _noise(manifest, 'p95_deg'):
+            return _told(words, T)
+    return ''
+
+
+def _little_off(T_drive: Tensor, T_answer: Tensor, manifest: Manifest) -> str:
+    """The same of poses that are so near that most errors of a map would hide it: each answer is off, and off as all others are."""
+    error_m, error_deg = (error.median().item() for error in pose_errors(T_answer, T_drive))
+    least_m = max(_SMALL * manifest.accuracy.get('p95_m', 0.0), _SMALL_SHARE * manifest.scene.scene_unit_m)
+    least_deg = max(_SMALL * manifest.accuracy.get('p95_deg', 0.0), _SMALL_DEG)
+    if error_m < least_m and error_deg < least_deg:
+        return ''
+    words, T, left_m, left_deg = min(_explanations(T_drive, T_answer), key=lambda found: found[2])
+    return _told(words, T) if left_m <= _ALIKE * max(error_m, least_m) and left_deg <= _ALIKE * max(error_deg, least_deg) else ''
+
+
+def _explanations(T_drive: Tensor, T_answer: Tensor) -> list[tuple[str, Tensor, float, float]]:
+    """What poses are of, the transform of most, and the median difference to it in m and deg."""
+    return [(words, *_most_common(differences)) for words, differences in (
+        ('of another map frame: they fit when turned by {:.1f} deg and moved by {:.3f} m', T_drive @ invert(T_answer)),
+        ('of another frame of the robot, turned by {:.1f} deg and {:.3f} m from the camera', invert(T_drive) @ T_answer))]
+
+
+def _told(words: str, T: Tensor) -> str:
+    moved_m, turned_deg = pose_errors(T, torch.eye(4, dtype=T.dtype))
+    return words.format(turned_deg, moved_m)
+
+
+def _noise(manifest: Manifest, key: str) -> float:
+    return 2 * manifest.accuracy.get(key, 0.0)
 
 
 def _most_common(T: Tensor) -> tuple[Tensor, float, float]:

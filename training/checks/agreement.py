@@ -13,7 +13,7 @@ from aprloc_ros.geometry import so3_log
 from aprloc_ros.training.checks.declared_lens import LensFit, lens_fits
 from aprloc_ros.training.checks.evidence import Evidence, gather, gather_across, gather_jumps
 from aprloc_ros.training.checks.fit import NOISY_RAD, SAME, Fit, Suspect, best, fit
-from aprloc_ros.training.checks.parts import Parts, parted
+from aprloc_ros.training.checks.parts import Parts, goes_on, parted
 from aprloc_ros.training.checks.stretch import strangers, stretch
 from aprloc_ros.training.checks.stuck import is_planar, stuck
 from aprloc_ros.training.checks.suspects import usual_suspects
@@ -57,7 +57,7 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
     parts = parted(whole, _poses(frames).numpy())
     _check_scale(frames, parts)
     if parts:
-        return Agreement(f'WARNING: {agreement.text.removeprefix("WARNING: ")}; but {_apart(frames, parts, whole.agreement_rad)}', False)
+        return Agreement(f'WARNING: {agreement.text.removeprefix("WARNING: ")}; but {_apart(frames, taken, parts, whole.agreement_rad)}', False)
     if across is None:
         return agreement
     found = fit(across, _declared(frames))
@@ -73,15 +73,18 @@ def _check_scale(frames: tuple[Frame, ...], parts: Parts | None):
                           f'it should be against that before ({_off(parts)}): a SLAM that lost its scale? {_ONE_FRAME}')
 
 
-def _apart(frames: tuple[Frame, ...], parts: Parts, agreement_rad: float) -> str:
-    """What to say of two parts that do not fit each other. AprlocError where that is more than drift, in one sequence: two rooms may
-    look alike."""
+def _apart(frames: tuple[Frame, ...], taken: tuple[Frame, ...], parts: Parts, agreement_rad: float) -> str:
+    """What to say of two parts that do not fit each other. AprlocError where that is more than drift, in one sequence, and the way
+    from one to the other is not seen: two rooms may look alike."""
     text = f'those from {frames[parts.latest].name} on do not fit those before ({_off(parts)})'
     agree = (parts.across.residuals(_poses(frames).numpy()) < agreement_rad).mean()
     if agree >= _JUMPED_BELOW:
-        return f'{text}: did they drift apart? {_ONE_FRAME}'
+        return f'{text}: did they drift apart, or do two places look alike? {_ONE_FRAME}'
     if frames[parts.earliest - 1].sequence != frames[parts.latest].sequence:
         return f'{text}: are all sequences in one map frame?'
+    first, last = parts.span
+    if goes_on(taken, frames[first], frames[last], parts.limit_rad):
+        return f'{text}, though all images in between fit one another: do two places look alike, or did the poses drift?'
     raise AprlocError(f'the poses contradict the images: {text}: is each part in a map frame of its own? {_ONE_FRAME}')
 
 
@@ -122,7 +125,7 @@ def _judged(evidence: Evidence, frames: tuple[Frame, ...], used: np.ndarray, tak
     if declared.median_rad > _EXACT_RAD:
         found = best(evidence, declared, usual_suspects(evidence, matched, taken, mounts))
         lens = _best_lens(evidence, declared, matched)
-        if lens and lens.median_rad < SAME * (found or declared).median_rad:
+        if lens and lens.median_rad < (1 / SAME if _is_straight(declared) else SAME) * (found or declared).median_rad:
             return _judged_lens(declared, measured, lens)
         if found:
             return _judged_suspect(declared, measured, found, stuck(_poses(taken)))
@@ -136,7 +139,7 @@ def _judged(evidence: Evidence, frames: tuple[Frame, ...], used: np.ndarray, tak
         return Agreement(f'WARNING: poses: only {measured}{where or ": look at these poses"}', False)
     if evidence.moved_rad < _STILL_RAD:
         return Agreement(f'poses: {measured}: the camera hardly moves, which proves little', False)
-    noisy = ': noisy poses make a blurred map' if declared.median_rad > NOISY_RAD else ''
+    noisy = f': noisy poses make a blurred map{_coarse(_poses(taken))}' if declared.median_rad > NOISY_RAD else ''
     return Agreement(f'{"WARNING: " if where else ""}poses: {measured}{noisy}{where}', True)
 
 
@@ -152,11 +155,15 @@ def _best_lens(evidence: Evidence, declared: Fit, frames: tuple[Frame, ...]) -> 
 
 def _judged_lens(declared: Fit, measured: str, lens: LensFit) -> Agreement:
     if declared.share < _REFUSED_BELOW or lens.is_refused:
-        R = torch.from_numpy(declared.suspect.T_map_cam[:, :3, :3])
-        turned_rad = so3_log(R[:1].mT @ R).norm(dim=1).max()
-        alike = '' if turned_rad > _STRAIGHT_RAD else ' (or the extrinsics of the camera: on a straight way both look alike)'
+        alike = ' (or the extrinsics of the camera: on a straight way both look alike)' if _is_straight(declared) else ''
         raise AprlocError(f'the images contradict the declared lens: {measured}; {lens.text}: mend the intrinsics{alike}')
     return Agreement(f'{"WARNING: " if lens.is_doubted else ""}poses: {measured}; {lens.text}', True)
+
+
+def _is_straight(declared: Fit) -> bool:
+    """Whether cameras turn too little to tell a lens from how it is mounted."""
+    R = torch.from_numpy(declared.suspect.T_map_cam[:, :3, :3])
+    return bool(so3_log(R[:1].mT @ R).norm(dim=1).max() <= _STRAIGHT_RAD)
 
 
 def _judged_suspect(declared: Fit, measured: str, found: Fit, peculiar: str) -> Agreement:
@@ -204,5 +211,12 @@ def _ends(part: tuple[Frame, ...]) -> str:
 def _nothing_fits(taken: tuple[Frame, ...]) -> str:
     """What to say where no suspect fits."""
     T_map_cam = _poses(taken)
-    planar = ' (they know a plane and a heading alone: a camera that tilts or climbs has more)' if is_planar(T_map_cam) else ''
-    return stuck(T_map_cam) or (f'none of the usual suspects fits ({_SUSPECTS}): check that these poses belong to these images{planar}')
+    return stuck(T_map_cam) or (f'none of the usual suspects fits ({_SUSPECTS}): check that these poses belong to these images'
+                                f'{_coarse(T_map_cam)}')
+
+
+def _coarse(T_map_cam: Tensor) -> str:
+    """What poses [N, 4, 4] do not tell, in brackets; empty where they tell all."""
+    planar = 'they know a plane and a heading alone: a camera that tilts or climbs has more' if is_planar(T_map_cam) else ''
+    found = stuck(T_map_cam) or planar
+    return f' ({found})' if found else ''

@@ -21,7 +21,7 @@ _BETWEEN = 20             # frames of either of two drives that are tried, each 
 _NEAREST = 3              # and with those that should look most alike
 FEWEST_PAIRS = 8
 _JUMPS = 8                # steps of the poses that are looked at: held-out blocks leave some too
-_JUMP = 5.0               # of the usual step, and more
+JUMP = 5.0                # of the usual step, and more
 _LEAST_TURN_RAD = 0.01
 _FEWEST_AROUND = 3        # pairs of a step, of nine
 _WIDE_RAD = 0.2           # a pair whose points move by more says enough
@@ -133,7 +133,7 @@ def gather_jumps(frames: tuple[Frame, ...]) -> Iterator[tuple[int, Evidence]]:
     size[[a.sequence != b.sequence for a, b in pairwise(frames)]] = 0
     matcher = Matcher(frames)
     for step in size.argsort(descending=True, stable=True)[:_JUMPS].tolist():
-        if size[step] < _JUMP:
+        if size[step] < JUMP:
             break
         around = product(range(max(0, step - 2), step + 1), range(step + 1, min(len(frames), step + 4)))
         pairs = [pair for a, b in around if frames[a].sequence == frames[b].sequence and (pair := matcher.match(a, b))]

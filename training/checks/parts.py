@@ -4,7 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aprloc_ros.training.checks.evidence import Evidence
+from aprloc_ros.training.checks.evidence import JUMP, Evidence
+from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.structure.two_views import Matcher
 
 _FEWEST = 6          # pairs of images across the cut
 _OUTLIER = 5.0       # times the residual that a quarter of the pairs has not
@@ -24,6 +26,8 @@ class Parts:
     median_rad: float             # of the pairs across
     earliest: int                 # the cut lies here
     latest: int                   # or up to there
+    span: tuple[int, int]         # frames between which any cut lies that would explain the pairs, if less well
+    limit_rad: float              # pairs with more are off
     scale: float | None = None    # by which the second part's way from the cut is too small or large, if that explains it
 
 
@@ -38,10 +42,11 @@ def parted(evidence: Evidence, T_map_cam: np.ndarray) -> Parts | None:
             continue
         pairs = Evidence(tuple(pair for pair, is_across in zip(evidence.pairs, across) if is_across))
         wrong = int((is_off != across).sum())
-        found.append((wrong, Parts(pairs, float(np.median(off_rad[across])), before + 1, after)))
+        found.append((wrong, Parts(pairs, float(np.median(off_rad[across])), before + 1, after, (before, after), limit_rad)))
     if not found:
         return None
-    likely = [parts for _, parts in sorted(found, key=lambda entry: entry[0])[:_LIKELY]]
+    span = found[0][1].span[0], found[-1][1].span[1]
+    likely = [replace(parts, span=span) for _, parts in sorted(found, key=lambda entry: entry[0])[:_LIKELY]]
     scaled = [(median_rad, parts) for median_rad, parts in (_scaled(parts, T_map_cam) for parts in likely)
               if median_rad < min(limit_rad, _BETTER * parts.median_rad)]
     return min(scaled, key=lambda entry: entry[0])[1] if scaled else likely[0]
@@ -57,3 +62,21 @@ def _scaled(parts: Parts, T_map_cam: np.ndarray) -> tuple[float, Parts]:
     _, cut, scale = min(misfit(cut, scale) for cut in cuts for scale in _SCALES)
     median_rad, cut, scale = min(misfit(cut, scale * finer) for finer in _FINER)
     return median_rad, replace(parts, earliest=cut, latest=cut, scale=float(scale))
+
+
+def goes_on(taken: tuple[Frame, ...], first: Frame, last: Frame, limit_rad: float) -> bool:
+    """Whether images on the whole way from one frame to another see one another as the poses say, which do not jump there. No cut lies
+    between them then: pairs that do not fit show places that look alike, or a drift. taken: all frames in order, held-out ones too.
+    """
+    T_map_cam = np.stack([frame.T_map_cam.numpy() for frame in taken])
+    step_m = np.linalg.norm(np.diff(T_map_cam[:, :3, 3], axis=0), axis=1)
+    start, end = (next(i for i, frame in enumerate(taken) if frame.name == each.name) for each in (first, last))
+    matcher = Matcher(taken)
+
+    def linked(a: int, b: int) -> bool:
+        pair = matcher.match(a, b)
+        if pair is not None and np.median(Evidence((pair,)).residuals(T_map_cam)) < limit_rad:
+            return True
+        middle = (a + b) // 2
+        return a < middle and linked(a, middle) and linked(middle, b)
+    return bool((step_m[start:end] < JUMP * np.median(step_m)).all()) and linked(start, end)

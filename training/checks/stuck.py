@@ -5,6 +5,7 @@ from torch import Tensor
 
 _SAME_M, _SAME_RAD = 1e-6, 1e-6
 _OFTEN = 0.3    # of the steps
+_COARSE = 0.05  # of the usual step
 _FLAT = 1e-3    # of the extent in the plane
 _LEVEL_RAD = 1e-3
 
@@ -22,6 +23,9 @@ def stuck(T_map_cam: Tensor) -> str:
     repeated = float(((step_m < _SAME_M) & (step_rad < _SAME_RAD)).mean())
     if repeated > _OFTEN:
         return f'{repeated:.0%} of them repeat the one before: they come less often than the images, which need poses in between'
+    for digits in range(3):
+        if 10.0 ** -digits > _COARSE * np.median(step_m) and np.abs(centres - centres.round(digits)).max() < _SAME_M:
+            return f'their positions are rounded to {10.0 ** -digits:g}'
     return ''
 
 

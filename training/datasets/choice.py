@@ -8,6 +8,7 @@ import yaml
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.parsing import read_text
 
+CHOICE_FILE = 'capture.yaml'
 COLOURS = ('black', 'white')
 
 
@@ -26,7 +27,7 @@ class Choice:
 
 def read_choice(path: Path) -> Choice:
     """Of the capture in a folder, or in a file beside which the choice lies."""
-    file = (path if path.is_dir() else path.parent) / 'capture.yaml'
+    file = (path if path.is_dir() else path.parent) / CHOICE_FILE
     if not file.is_file():
         return Choice()
     try:

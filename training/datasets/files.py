@@ -66,7 +66,8 @@ def is_seen(path: Path, folder: Path) -> bool:
 
 
 def image_files(folder: Path) -> list[Path]:
-    return [path for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    """By their names; a pipe would never end."""
+    return [path for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_fifo()]
 
 
 def beside(paths: Iterable[Path], other: Iterable[Path | None] = ()) -> list[Path]:

@@ -24,6 +24,7 @@ from aprloc_ros.training.posing.report import write_report
 from aprloc_ros.training.posing.selection import Selection, measure, select
 from aprloc_ros.training.posing.shots import Shot, Source
 from aprloc_ros.training.posing.sources import open_source
+from aprloc_ros.training.posing.torn import check_torn
 from aprloc_ros.training.posing.workplace import Workplace, check_new, fingerprint
 from aprloc_ros.training.structure.colmap import load_pycolmap
 from aprloc_ros.training.structure.features import extract
@@ -72,11 +73,12 @@ def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishe
     declared = calibrated(shots.values())
     mapped, alike = _structure(pycolmap, place, list(shots.values()), chosen, set(declared), seed, say)
     _check_whole(mapped, len(shots))
+    torn = check_torn(pycolmap, mapped.reconstruction, place.database, shots, chosen.is_video)
     place.is_posed = True
     metres = _to_metres(pycolmap, mapped, posed_images(mapped.reconstruction, shots, place.images, source.path), wishes)
-    for text in (*doubts(pycolmap, mapped.reconstruction, declared), *metres.lines):
+    for text in (*filter(None, [torn]), *doubts(pycolmap, mapped.reconstruction, declared), *metres.lines):
         say(text)
-    facts = _facts(mapped, shots, chosen, alike, metres)
+    facts = _facts(mapped, shots, chosen, alike, metres, torn)
     _write(mapped, shots, metres, place.folder / 'capture')
     record = {'request': fingerprint(source.path, frames, seed), 'source': str(source.path), 'facts': facts,
               'left_out': mapped.left_out}
@@ -161,7 +163,7 @@ def _write(mapped: Mapped, shots: dict[str, Shot], metres: Metres, capture: Path
         (capture / TIMES_FILE).write_text('# stamp_s name\n' + ''.join(lines))
 
 
-def _facts(mapped: Mapped, shots: dict[str, Shot], chosen: Selection, alike: int, metres: Metres) -> dict[str, str]:
+def _facts(mapped: Mapped, shots: dict[str, Shot], chosen: Selection, alike: int, metres: Metres, torn: str) -> dict[str, str]:
     model = mapped.reconstruction
     count = model.num_reg_images()
     facts = {
@@ -179,6 +181,8 @@ def _facts(mapped: Mapped, shots: dict[str, Shot], chosen: Selection, alike: int
     reasons = Counter(mapped.left_out.values())
     if reasons:
         facts['left out'] = '; '.join(f'{number}: {reason}' for reason, number in reasons.most_common(5))
+    if torn:
+        facts['places'] = torn
     if mapped.other_parts:
         facts['WARNING'] = f'further parts of {", ".join(map(str, mapped.other_parts))} images share too little with this one'
     return facts

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aprloc_ros
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.training.datasets.choice import CHOICE_FILE
 from aprloc_ros.training.datasets.files import visible
 from aprloc_ros.training.posing.taking import MASKS
 from aprloc_ros.training.resumption import resume
@@ -56,8 +57,10 @@ def check_new(out: Path) -> Path:
 
 
 def fingerprint(source: Path, frames: int | None, seed: int) -> str:
-    """Equal for requests that may continue one another: of the files of the source, by size and time of change."""
+    """Equal for requests that may continue one another: of the files of the source, and of what lies beside a single one to choose its
+    topics, by size and time of change."""
     source = Path(source).expanduser().absolute()
-    files = [file for file in visible(source, '**/*') if file.is_file()] if source.is_dir() else [source]
+    beside = [source, source.with_name(CHOICE_FILE)]
+    files = [file for file in (visible(source, '**/*') if source.is_dir() else beside) if file.is_file()]
     marks = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return json.dumps([hashlib.sha256(repr(marks).encode()).hexdigest(), frames, seed, aprloc_ros.__version__])

@@ -1,6 +1,7 @@
 """Processes that match images beside this one, on one thread each; they end when it does, however it ends."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -44,13 +45,14 @@ def _in_order(threads: ThreadPoolExecutor, count: int, free: SimpleQueue, folder
 
 
 def _have_matched(free: SimpleQueue, folder: Path) -> Path:
-    process = free.get()
+    process, line = free.get(), json.dumps(str(folder)) + '\n'   # of ASCII, whatever is in the path
     try:
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(f'{folder}\n')
+            process.stdin.write(line)
             process.stdin.flush()
-        if process.stdout.readline() != f'{folder}\n':
-            raise AprlocError(f'a process that matches images ended by itself (code {process.wait()}); was it short of memory?')
+        if process.stdout.readline() != line:
+            raise AprlocError(f'a process that matches images ended by itself (code {process.wait()}); was it short of memory, or of '
+                              'space on the disk?')
     finally:
         free.put(process)
     return folder
@@ -67,7 +69,7 @@ def _serve():
     pycolmap = load_pycolmap()
     with ThreadPoolExecutor(1) as thread:   # this one notes at once when who asks is gone
         for line in sys.stdin:
-            thread.submit(match_part, pycolmap, Path(line.removesuffix('\n'))).add_done_callback(partial(_answer, line))
+            thread.submit(match_part, pycolmap, Path(json.loads(line))).add_done_callback(partial(_answer, line))
         os._exit(0)
 
 

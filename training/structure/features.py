@@ -11,8 +11,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aprloc_ros.training.structure.colmap import answering_signals
+from aprloc_ros.training.structure.space import room_for
 
 FEATURES = 2048
+_BYTES = 2 * FEATURES * (128 + 6 * 4)   # of an image: its descriptors and keypoints, in two databases until it is numbered
 _LONGEST_SIDE = 1000
 _IMAGES_AT_ONCE = 4 * (os.cpu_count() or 1)   # about a second or two: so often Python shows how far it is
 
@@ -21,11 +23,17 @@ def extract(pycolmap, database: Path, root: Path, cameras: Mapping[str, object],
     """SIFT of the images by name below root, into a new database that numbers them 1, 2, ... in this order.
 
     cameras: image -> pycolmap.Camera; images that share an object share a camera. masks: a folder that may hold NAME.png,
-    black where an image has no features. Whatever an interrupted call left beside the database is taken up.
+    black where an image has no features. Whatever an interrupted call left beside the database is taken up. Unwritten where the
+    disk is too full.
     """
     found = database.with_suffix('.sift')
-    names = list(cameras)
-    _extract_in_any_order(pycolmap, found, root, names, masks)
+    with room_for(len(cameras) * _BYTES, database.parent):
+        _extract_in_any_order(pycolmap, found, root, list(cameras), masks)
+        _number(pycolmap, found, database, cameras)
+    found.unlink()
+
+
+def _number(pycolmap, found: Path, database: Path, cameras: Mapping[str, object]):
     unfinished = database.with_suffix('.part')
     unfinished.unlink(missing_ok=True)
     with pycolmap.Database.open(unfinished) as target, pycolmap.Database.open(found) as source:
@@ -38,7 +46,6 @@ def extract(pycolmap, database: Path, root: Path, cameras: Mapping[str, object],
             target.write_keypoints(number, source.read_keypoints(numbers[name]))
             target.write_descriptors(number, source.read_descriptors(numbers[name]))
     unfinished.replace(database)
-    found.unlink()
 
 
 def _extract_in_any_order(pycolmap, database: Path, root: Path, names: list[str], masks: Path | None):

@@ -16,13 +16,14 @@ from tqdm import tqdm
 from aprloc_ros.training.hardware import usable_cores
 from aprloc_ros.training.structure.crew import crew
 from aprloc_ros.training.structure.part import match_part, take_part, write_part
+from aprloc_ros.training.structure.space import room_for
 
 _PAIRS_AT_ONCE = 64   # some seconds: so often it shows how far it is
 
 
 def match(pycolmap, database: Path, pairs: Sequence[tuple[str, str]], what: str = 'matching'):
     """Matches of pairs of images by name that a two-view geometry confirms, into the database; pairs done are skipped."""
-    with pycolmap.Database.open(database) as stored:
+    with room_for(0, database.parent), pycolmap.Database.open(database) as stored:
         images = {image.name: image for image in stored.read_all_images()}
         number = {name: image.image_id for name, image in images.items()}
         todo = [(a, b) for a, b in pairs if not stored.exists_two_view_geometry(number[a], number[b])]
