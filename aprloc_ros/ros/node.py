@@ -44,8 +44,7 @@ class RelocalizeNode(LifecycleNode):
         super().__init__('relocalize', context=context)
         declare_parameters(self)
         self._pose = self.create_lifecycle_publisher(PoseStamped, 'pose', 10)
-        self._pose_with_covariance = self.create_lifecycle_publisher(
-            PoseWithCovarianceStamped, 'pose_with_covariance', 10)
+        self._pose_with_covariance = self.create_lifecycle_publisher(PoseWithCovarianceStamped, 'pose_with_covariance', 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._status = self.create_publisher(String, '~/status', _LATCHED)
         self._state, self.problem, self._said_status = 'unconfigured', '', ''
@@ -168,8 +167,7 @@ class RelocalizeNode(LifecycleNode):
                          for effort, ms in usual_ms.items())
         self.get_logger().info(f'a refinement takes {text}; it may take {budget.milliseconds:g} ms (refine_ms)')
         if min(usual_ms.values()) > budget.milliseconds:
-            self.get_logger().warning(f'every frame will be out of time: raise refine_ms above '
-                                      f'{min(usual_ms.values()):.0f}, or a faster device')
+            self.get_logger().warning(f'every frame will be out of time: raise refine_ms above {min(usual_ms.values()):.0f}, or a faster device')
 
     def _prepare_again_if_changed(self) -> None:
         if read_parameters(self) != self._setup.parameters or self._map_changed():
