@@ -94,20 +94,25 @@ def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishe
 def _structure(pycolmap, place: Workplace, shots: list[Shot], chosen: Selection, fixed: set[int], seed: int,
                say: Callable[[str], None]) -> tuple[Mapped, int]:
     """Poses, and how many pairs were found by likeness: from the keys, or from all images where these do not hold together."""
-    names = [shot.name for shot in shots]
-    keys = [name for name, index in zip(names, chosen.indices, strict=True) if index in set(chosen.keys)]
+    names, of_keys = [shot.name for shot in shots], set(chosen.keys)
+    keys = [name for name, index in zip(names, chosen.indices, strict=True) if index in of_keys]
 
-    def made_of(some: list[str]) -> tuple[Mapped, int]:
-        alike = match_shots(pycolmap, place.database, shots, some, chosen.is_video, say)
-        return map_images(pycolmap, place.database, place.images, place.folder / 'models', fixed, seed, some), alike
+    def matched(some: list[str]) -> int:
+        return match_shots(pycolmap, place.database, shots, some, chosen.is_video, say)
 
-    if len(keys) < len(names):
-        with contextlib.suppress(AprlocError):   # of images that only all together say why
-            found, alike = made_of(keys)
-            if found.reconstruction.num_reg_images() >= _HELD_TOGETHER * len(names):
-                return found, alike
-        say(f'the {len(keys)} of {len(names)} images between which the picture moves do not hold together: mapping all')
-    return made_of(names)
+    def mapped(some: list[str]) -> Mapped:
+        return map_images(pycolmap, place.database, place.images, place.folder / 'models', fixed, seed, some)
+
+    alike = matched(keys)
+    if len(keys) == len(names):
+        return mapped(names), alike
+    with contextlib.suppress(AprlocError):   # of images that only all together say why
+        found = mapped(keys)
+        if found.reconstruction.num_reg_images() >= _HELD_TOGETHER * len(names):
+            return found, alike
+    say(f'the {len(keys)} of {len(names)} images between which the picture moves do not hold together: mapping all')
+    alike = matched(names)
+    return mapped(names), alike
 
 
 def _to_metres(pycolmap, mapped: Mapped, posed: PosedImages, wishes: Wishes) -> Metres:
