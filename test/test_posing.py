@@ -17,7 +17,7 @@ import torch
 from posing_fixtures import photograph, similarity_errors, turn, walk, write_images
 
 from aprloc_ros import cli
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, Unwritten
 from aprloc_ros.map_frame import ARBITRARY, METRE
 from aprloc_ros.recordings.bags import BagFrame, write_bag
 from aprloc_ros.training.datasets import read_capture
@@ -108,6 +108,18 @@ def test_an_interrupted_run_goes_on_and_one_core_finds_the_same(posed, views, tm
     assert 'continuing the interrupted run' in said[0]
     for name in ('images.txt', 'cameras.txt', 'points3D.txt'):
         assert (out / 'sparse/0' / name).read_text() == (posed[0] / 'sparse/0' / name).read_text()
+
+
+def test_what_is_there_stays_when_the_disk_is_full(views, tmp_path, monkeypatch):
+    source, out = write_images(tmp_path / 'my photos', views), tmp_path / 'capture'
+
+    def full(*arguments, **options):
+        raise Unwritten('no space left on the disk')
+
+    monkeypatch.setattr(posing, 'match', full)
+    with pytest.raises(Unwritten):
+        pose(source, out, say=quiet)
+    assert (tmp_path / '.capture.unfinished' / 'database.db').is_file() and not out.exists()
 
 
 @pytest.mark.parametrize('outcome', ['holds', 'falls apart', 'none'])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from aprloc_ros.errors import AprlocError
+from aprloc_ros.errors import AprlocError, Unwritten
 from aprloc_ros.map_frame import METRE
 from aprloc_ros.training.datasets.colmap_model import TIMES_FILE
 from aprloc_ros.training.datasets.files import is_seen
@@ -52,6 +52,8 @@ def pose(source: Path, out: Path, frames: int | None = None, seed: int = 0, wish
     place = Workplace(out, fingerprint(opened.path, frames, seed), say)
     try:
         return _pose(opened, place, frames, seed, wishes, say)
+    except Unwritten:   # what is there goes on once there is room
+        raise
     except AprlocError:
         if not place.is_posed:   # the same request would meet the same end; one with other wishes goes on
             place.abandon()
