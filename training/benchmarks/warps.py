@@ -12,6 +12,7 @@ from tqdm import tqdm
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.catalogue import find_map
 from aprloc_ros.covariance import residuals
+from aprloc_ros.device import resolve_device
 from aprloc_ros.estimate import WARPED, Estimate
 from aprloc_ros.geometry import so3_exp
 from aprloc_ros.localizer import Localizer
@@ -19,6 +20,7 @@ from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.hardware import describe_hardware
 
 _Change = Callable[[np.ndarray, Camera], np.ndarray]   # rays [H, W, 2] at z = 1 of the pixels -> those whose light they get
 
@@ -59,7 +61,7 @@ def benchmark_warps(options):
     """
     bundle = load_map(find_map(options.name, options.map_dir), options.device)
     frames = read_capture(options.data).test[::options.every]
-    print(f'{options.name}: {len(frames)} held-out frames')
+    print(f'{options.name}: {len(frames)} held-out frames, on {describe_hardware(resolve_device(options.device))}')
     print('| images | alone: published, beyond 5 sigma, refused as warped | median cm, its standard deviation | after right ones: published, '
           'beyond |\n|' + '---|' * 4)
     for name, change in _WARPS.items():
