@@ -31,7 +31,12 @@ class Mapped:
 
     reconstruction: object          # pycolmap's
     left_out: dict[str, str]        # name -> why
-    other_parts: tuple[int, ...]    # images of further models that are not in this one
+    other_parts: tuple[frozenset[str], ...]   # images of further models that are not in this one, by name
+
+    @property
+    def images(self) -> frozenset[str]:
+        """Names of those that are in it."""
+        return frozenset(_names(self.reconstruction))
 
 
 def map_images(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[int], seed: int, keys: Sequence[str]) -> Mapped:
@@ -51,7 +56,7 @@ def map_images(pycolmap, database: Path, root: Path, work_dir: Path, fixed: set[
     if found.num_reg_images() < _FEWEST:
         raise AprlocError(evidence.failure())
     largest, *others = map(_names, (found, *ranked[1:]))
-    parts = tuple(len(part) for part in (other - largest for other in others) if len(part) >= _FEWEST)
+    parts = tuple(frozenset(part) for part in (other - largest for other in others) if len(part) >= _FEWEST)
     return Mapped(found, evidence.reasons(largest, set().union(*others)), parts)
 
 

@@ -3,8 +3,10 @@
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from tqdm import tqdm
@@ -34,6 +36,7 @@ from aprloc_ros.training.structure.vlad import likeness
 RECORD_FILE = 'posing.json'
 _FEWEST_SHARE = 0.6          # of the images: with fewer posed the capture is no picture of the place
 _HELD_TOGETHER = 0.98        # of the images: where fewer find a place between the keys, these were too far apart
+_PARTS_NAMED, _RUNS_NAMED = 3, 6
 _EVERY = 3                   # of an image's features, by scale: enough to recognise it by
 
 
@@ -74,7 +77,7 @@ def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishe
         extract(pycolmap, place.database, place.images, {name: lenses[shot.optics] for name, shot in shots.items()}, place.masks)
     declared = calibrated(shots.values())
     mapped, alike = _structure(pycolmap, place, list(shots.values()), chosen, set(declared), seed, say)
-    _check_whole(mapped, len(shots))
+    _check_whole(mapped, list(shots))
     torn = check_torn(pycolmap, mapped.reconstruction, place.database, shots, chosen.is_video)
     place.is_posed = True
     metres = _to_metres(pycolmap, mapped, posed_images(mapped.reconstruction, shots, place.images, source.path), wishes)
@@ -150,13 +153,25 @@ def match_shots(pycolmap, database: Path, shots: list[Shot], keys: Sequence[str]
     return len(others)
 
 
-def _check_whole(mapped: Mapped, total: int):
-    count = mapped.reconstruction.num_reg_images()
+def _check_whole(mapped: Mapped, names: list[str]):
+    count, total = mapped.reconstruction.num_reg_images(), len(names)
     if count < _FEWEST_SHARE * total:
-        parts = (f'they fall into parts of {", ".join(map(str, (count, *mapped.other_parts)))} that share too little; take more '
+        parts = (f'they fall into parts that share too little, {parts_named((mapped.images, *mapped.other_parts), names)}; take more '
                  f'images (--frames), record the way between them, or pose each by itself') if mapped.other_parts else \
             Counter(mapped.left_out.values()).most_common(1)[0][0] + ' is the usual reason; record more slowly, with more overlap'
         raise AprlocError(f'only {count} of {total} images could be posed together: {parts}')
+
+
+def parts_named(parts: Sequence[Collection[str]], names: Sequence[str]) -> str:
+    """Which of the images, named in their order, are in which of the largest parts."""
+    told = [f'of {len(part)}: {_runs([name in part for name in names], names)}' for part in parts[:_PARTS_NAMED]]
+    return '; '.join(told + [f'{len(parts) - _PARTS_NAMED} smaller'] * (len(parts) > _PARTS_NAMED))
+
+
+def _runs(inside: Sequence[bool], names: Sequence[str]) -> str:
+    runs = [[name for _, name in run] for is_in, run in groupby(zip(inside, names, strict=True), itemgetter(0)) if is_in]
+    told = [run[0] if len(run) == 1 else f'{run[0]} to {run[-1]}' for run in runs[:_RUNS_NAMED]]
+    return ', '.join(told + [f'{sum(map(len, runs[_RUNS_NAMED:]))} others'] * (len(runs) > _RUNS_NAMED))
 
 
 def _write(mapped: Mapped, shots: dict[str, Shot], metres: Metres, capture: Path):
@@ -191,5 +206,5 @@ def _facts(mapped: Mapped, shots: dict[str, Shot], chosen: Selection, alike: int
     if torn:
         facts['places'] = torn
     if mapped.other_parts:
-        facts['WARNING'] = f'further parts of {", ".join(map(str, mapped.other_parts))} images share too little with this one'
+        facts['WARNING'] = f'further parts share too little with this one, {parts_named(mapped.other_parts, list(shots))}'
     return facts

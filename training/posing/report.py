@@ -69,7 +69,7 @@ def _verdict(mapped: Mapped, support: _Support) -> Verdict:
 def advice(mapped: Mapped, points: np.ndarray) -> str:
     """The sentence that says what to record more of. points: that each posed image sees [N]."""
     if mapped.other_parts:
-        return (f'Record the way between the parts: {sum(mapped.other_parts)} images share too little with the rest, so drive '
+        return (f'Record the way between the parts: {sum(map(len, mapped.other_parts))} images share too little with the rest, so drive '
                 f'from one part to the other without a pause.')
     if mapped.left_out:
         reason, count = Counter(reason.split(':')[0] for reason in mapped.left_out.values()).most_common(1)[0]
