@@ -41,7 +41,7 @@ setup(
         (f'share/{NAME}/hook', ['resource/path.dsv']),
     ],
     zip_safe=False,
-    # The oldest are those of Ubuntu 24.04; test/test_oldest.py runs with exactly these.
+    # The oldest are those of Ubuntu 24.04; test/package/test_oldest.py runs with exactly these.
     install_requires=['torch>=2.1.2', 'numpy>=1.26.4', 'opencv-python-headless>=4.6.0.66,<5', 'safetensors>=0.4.3',
                       'PyYAML>=6.0.1'],
     extras_require={
