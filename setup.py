@@ -30,7 +30,7 @@ setup(
     python_requires='>=3.10',
     # aprloc_ros/training leads to training/, which must not be installed under that name.
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={NAME: ['view.html']},
+    package_data={f'{NAME}.viewing': ['view.html']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),

@@ -5,7 +5,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from aprloc_ros import __version__, making_options, using_options
+from aprloc_ros import __version__
+from aprloc_ros.command_line import making_options, using_options
 from aprloc_ros.errors import AprlocError
 
 

@@ -15,7 +15,7 @@ from aprloc_ros.covariance import HessianCovariance, check_covariance
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.gate import Gate
 from aprloc_ros.lens import Lens, found_camera
-from aprloc_ros.map_frame import MapFrame
+from aprloc_ros.placement.map_frame import MapFrame
 from aprloc_ros.scene import SceneNormalisation
 
 SCHEMA = 1

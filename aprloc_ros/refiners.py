@@ -11,13 +11,13 @@ from aprloc_ros.device import place
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.refinement.align import AlignRefiner
-from aprloc_ros.refinement.nefes import NefesAprRefiner, NefesPoseRefiner
-from aprloc_ros.refinement.nre import NreRefiner, look
-from aprloc_ros.refinement.nre_settings import QUICK
-from aprloc_ros.refinement.photometric import PhotometricRefiner
+from aprloc_ros.refinement.points.nre import NreRefiner, look
+from aprloc_ros.refinement.points.nre_settings import QUICK
+from aprloc_ros.refinement.points.retrieval import ViewIndex
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, Stopwatch
-from aprloc_ros.refinement.retrieval import ViewIndex
+from aprloc_ros.refinement.rendering.align import AlignRefiner
+from aprloc_ros.refinement.rendering.nefes import NefesAprRefiner, NefesPoseRefiner
+from aprloc_ros.refinement.rendering.photometric import PhotometricRefiner
 
 
 def _nre(bundle: MapBundle) -> Refiner:

@@ -8,7 +8,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from aprloc_ros.catalogue import find_map
-from aprloc_ros.domain import domain_environment, free_domain
+from aprloc_ros.command_line.domain import domain_environment, free_domain
 from aprloc_ros.recordings.playable import check_playable
 from aprloc_ros.ros import launch_checks
 from aprloc_ros.starter import ending_with_us

@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items):
     """Of two workers one alone speaks DDS, which loses messages where many come and go at once; else a file stays in one."""
     if 'PYTEST_XDIST_WORKER' not in os.environ:
         return
-    speaks = {path: bool(re.search(r'rclpy|ros_peer|aprloc_ros\.(demo|drive)|test_demo|running_nodes', path.read_text()))
+    speaks = {path: bool(re.search(r'rclpy|ros_peer|aprloc_ros\.command_line\.(demo|drive)|test_demo|running_nodes', path.read_text()))
               for path in {item.path for item in items}}
     for item in items:
         item.add_marker(pytest.mark.xdist_group('DDS' if speaks[item.path] else item.path.name))

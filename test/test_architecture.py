@@ -19,7 +19,7 @@ JUDGED = FOUNDATION | {'refinement', 'gate', 'geodesy', 'map_frame', 'manifest'}
 LOADED = JUDGED | {'networks', 'fields', 'map_bundle'}
 MESSAGES = {'errors', 'camera', 'geometry', 'message_fields', 'messages'}
 BAG = {'errors', 'camera', 'geometry', 'recording', 'message_fields', 'bag_messages', 'trajectory', 'tf_tree'}
-FLOORS = {'ros', 'recordings', 'scoring', 'tracking'}   # folders whose every module is a room
+FLOORS = {'command_line', 'placement', 'ros', 'recordings', 'scoring', 'tracking', 'viewing'}   # folders whose every module is a room
 # A room and all that it may import of ours; rooms that are not named here may import any but the ROS rooms.
 MAY_IMPORT = {
     'errors': set(), 'config': {'errors'}, 'device': {'errors'}, 'geometry': {'errors'}, 'camera': {'errors'},

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from aprloc_ros.cloud import EVEN_EXPOSURE
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle
@@ -18,6 +17,7 @@ from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import with_lenses
 from aprloc_ros.training.request import content_hash
+from aprloc_ros.viewing.cloud import EVEN_EXPOSURE
 
 _RENDERED = 100        # views: each is a point of the score
 _RENDERED_SIDE = 120   # pixels that are really rendered: a field of this size knows no more

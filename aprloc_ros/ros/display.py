@@ -16,15 +16,15 @@ from torch import Tensor
 from visualization_msgs.msg import Marker, MarkerArray
 
 from aprloc_ros.camera import Camera, warp_image
-from aprloc_ros.cloud import VIEWS, Cloud, cloud_parts, evenly, frustum_lines, join
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.overlay import overlay_image
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.ros.clocks import THROTTLED
 from aprloc_ros.ros.messages import pose_stamped
 from aprloc_ros.ros.worker import NewestFrameWorker
 from aprloc_ros.tracking.answer import Answer
+from aprloc_ros.viewing.cloud import VIEWS, Cloud, cloud_parts, evenly, frustum_lines, join
+from aprloc_ros.viewing.overlay import overlay_image
 
 PATH_POSES = 2000            # a longer path keeps every second pose
 _OVERLAY_PIXELS = 120        # shorter side of the rendering

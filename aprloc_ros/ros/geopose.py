@@ -8,7 +8,7 @@ from std_msgs.msg import Header
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geodesy import GeodeticOrigin, from_enu
+from aprloc_ros.placement.geodesy import GeodeticOrigin, from_enu
 from aprloc_ros.ros.messages import pose_to_message
 
 # Publishes a stamp, a frame and T_map_base [4, 4].

@@ -18,8 +18,8 @@ from aprloc_ros.catalogue import find_map
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
-from aprloc_ros.map_frame import ARBITRARY
 from aprloc_ros.pace import Effort
+from aprloc_ros.placement.map_frame import ARBITRARY
 from aprloc_ros.refinement.refined import Budget
 from aprloc_ros.ros.clocks import STEADY
 from aprloc_ros.ros.display import Display

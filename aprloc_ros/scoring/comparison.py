@@ -9,7 +9,7 @@ from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.overlay import error_map
+from aprloc_ros.viewing.overlay import error_map
 
 
 def compare_views(bundle: MapBundle, image: np.ndarray, camera: Camera | None, T_map_cam: Tensor,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aprloc_ros.covariance import to_base
 from aprloc_ros.geometry import invert
-from aprloc_ros.map_frame import MapFrame
+from aprloc_ros.placement.map_frame import MapFrame
 from aprloc_ros.recordings.bag_messages import (
     OK,
     WARN,

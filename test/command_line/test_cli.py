@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from tiny_map import CAMERA, save_tiny_map
 
-from aprloc_ros import __version__, commands
+from aprloc_ros import __version__
 from aprloc_ros.camera import Camera
 from aprloc_ros.cli import main
+from aprloc_ros.command_line import commands
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
 

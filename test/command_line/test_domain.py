@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from aprloc_ros import domain
+from aprloc_ros.command_line import domain
 from aprloc_ros.errors import AprlocError
 
 

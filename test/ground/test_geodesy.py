@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aprloc_ros.geodesy import GeodeticOrigin, from_enu, to_enu
+from aprloc_ros.placement.geodesy import GeodeticOrigin, from_enu, to_enu
 
 
 def table(*rows):

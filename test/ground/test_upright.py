@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aprloc_ros.geometry import pose, so3_exp
-from aprloc_ros.upright import rotation_between, up_of_cameras
+from aprloc_ros.placement.upright import rotation_between, up_of_cameras
 
 LEVEL = torch.tensor([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], dtype=torch.float64)   # looks along x, z is up
 FRAME = so3_exp(torch.tensor([0.7, -0.4, 1.2], dtype=torch.float64))

@@ -9,9 +9,10 @@ from nre_fixtures import CAMERA, NO_START, Painter, cloud, query, truth
 from aprloc_ros.camera import is_same_view
 from aprloc_ros.geometry import invert, se3_log
 from aprloc_ros.lens_watch import LensWatch
-from aprloc_ros.refinement import feature_metric, lens_evidence, nre
+from aprloc_ros.refinement import feature_metric, lens_evidence
 from aprloc_ros.refinement.lens_evidence import BIAS, LensEvidence, _Pace, offset_camera
-from aprloc_ros.refinement.nre import NreRefiner
+from aprloc_ros.refinement.points import nre
+from aprloc_ros.refinement.points.nre import NreRefiner
 from aprloc_ros.refinement.refined import Budget
 
 NOTHING = (0.0, 0.0, 0.0)

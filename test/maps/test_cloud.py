@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.cloud import EVEN_EXPOSURE, RAYS, cloud_parts, evenly, frustum_lines, join, map_cloud
 from aprloc_ros.fields.field import Field
 from aprloc_ros.fields.rendering import Samples
 from aprloc_ros.geometry import invert, se3_exp
 from aprloc_ros.scene import SceneNormalisation
+from aprloc_ros.viewing.cloud import EVEN_EXPOSURE, RAYS, cloud_parts, evenly, frustum_lines, join, map_cloud
 
 CAMERA = Camera(64, 48, 60.0, 55.0, 30.0, 25.0)
 SCENE = SceneNormalisation(se3_exp(torch.tensor([3.0, -1.0, 0.5, 0.2, -0.4, 1.0], dtype=torch.float64)), 4.0, 2.0, 0.5,

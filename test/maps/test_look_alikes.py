@@ -5,7 +5,7 @@ import torch
 from nre_fixtures import NO_START, Painter, cloud, query, truth
 
 from aprloc_ros.points import MapPoints
-from aprloc_ros.refinement.nre import NreRefiner
+from aprloc_ros.refinement.points.nre import NreRefiner
 from aprloc_ros.refinement.refined import Budget
 
 APART_M = torch.tensor([12.0, 0.0, 0.0], dtype=torch.float64)

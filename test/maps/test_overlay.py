@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from aprloc_ros.overlay import PANEL_HEIGHT, error_map, overlay_image
+from aprloc_ros.viewing.overlay import PANEL_HEIGHT, error_map, overlay_image
 
 
 def flat(colour, height=60, width=80):

@@ -13,10 +13,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.cloud import Cloud, frustum_lines
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors, se3_exp
-from aprloc_ros.viewer import ESTIMATE, TRUTH, Track, read_track, write_page
+from aprloc_ros.viewing.cloud import Cloud, frustum_lines
+from aprloc_ros.viewing.viewer import ESTIMATE, TRUTH, Track, read_track, write_page
 
 CAMERA = Camera(64, 48, 60.0, 60.0, 31.5, 23.5)
 GENERATOR = torch.Generator().manual_seed(0)

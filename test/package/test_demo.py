@@ -15,7 +15,7 @@ import torch
 from tiny_map import CAMERA, save_tiny_map
 
 from aprloc_ros.cli import main
-from aprloc_ros.drive import DriveResult, drive, judge
+from aprloc_ros.command_line.drive import DriveResult, drive, judge
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.localizer import Localizer

@@ -150,8 +150,8 @@ def test_share_and_the_ament_index(installed):
 
 
 def test_the_page_of_the_viewer_is_beside_its_module(installed):
-    page = site_packages(installed) / 'aprloc_ros/view.html'
-    assert page.read_bytes() == (ROOT / 'aprloc_ros/view.html').read_bytes()
+    page = site_packages(installed) / 'aprloc_ros/viewing/view.html'
+    assert page.read_bytes() == (ROOT / 'aprloc_ros/viewing/view.html').read_bytes()
 
 
 def run_installed(installed, *command):

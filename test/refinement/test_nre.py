@@ -7,8 +7,8 @@ from nre_fixtures import CAMERA, Painter, cloud, query, truth
 
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.points import MapPoints
-from aprloc_ros.refinement.nre import NreRefiner
-from aprloc_ros.refinement.nre_settings import QUICK, NreSettings
+from aprloc_ros.refinement.points.nre import NreRefiner
+from aprloc_ros.refinement.points.nre_settings import QUICK, NreSettings
 from aprloc_ros.refinement.refined import Budget
 
 NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from aprloc_ros.refinement.p3p import p3p
+from aprloc_ros.refinement.points.p3p import p3p
 
 
 def triples(count, seed=0):

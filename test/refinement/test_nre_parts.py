@@ -11,10 +11,10 @@ from nre_fixtures import CAMERA, SCALE, Painter, cloud, truth
 from torch.nn import functional as F
 
 from aprloc_ros.geometry import invert, se3_exp
-from aprloc_ros.refinement.gnc import Pinhole, exp_se3, minimise, normal_equations, pull
-from aprloc_ros.refinement.loss_maps import LossMaps, dense_maps, local_maps, log_coarse_within, sparse_maps
-from aprloc_ros.refinement.minimal import msac
-from aprloc_ros.refinement.retrieval import ViewIndex, retrieve_points, retrieve_views
+from aprloc_ros.refinement.points.gnc import Pinhole, exp_se3, minimise, normal_equations, pull
+from aprloc_ros.refinement.points.loss_maps import LossMaps, dense_maps, local_maps, log_coarse_within, sparse_maps
+from aprloc_ros.refinement.points.minimal import msac
+from aprloc_ros.refinement.points.retrieval import ViewIndex, retrieve_points, retrieve_views
 
 NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)
 COARSE = Pinhole(*(getattr(CAMERA.resized(40, 30), key) for key in ('fx', 'fy', 'cx', 'cy')), 40, 30)

@@ -12,10 +12,10 @@ from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.covariance import residuals
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
-from aprloc_ros.refinement import align
-from aprloc_ros.refinement.align import SIGNALS, AlignRefiner, AlignSettings
 from aprloc_ros.refinement.levenberg import Kernel
 from aprloc_ros.refinement.refined import Budget, Query
+from aprloc_ros.refinement.rendering import align
+from aprloc_ros.refinement.rendering.align import SIGNALS, AlignRefiner, AlignSettings
 
 FIELD, T_TRUE = wavy_wall(), true_pose()
 QUERY, FEATURES = query_of(FIELD, T_TRUE)

@@ -13,16 +13,16 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields.fusion import Fusion
 from aprloc_ros.fields.views import render_features
 from aprloc_ros.geometry import pose_errors, se3_exp
-from aprloc_ros.refinement.descent import SIGNALS, Comparison, TangentPose, warp_hessian
-from aprloc_ros.refinement.nefes import (
+from aprloc_ros.refinement.refined import Budget, Query
+from aprloc_ros.refinement.rendering.descent import SIGNALS, Comparison, TangentPose, warp_hessian
+from aprloc_ros.refinement.rendering.nefes import (
     NefesAprRefiner,
     NefesAprSettings,
     NefesPoseRefiner,
     NefesPoseSettings,
     feature_cost,
 )
-from aprloc_ros.refinement.photometric import PhotometricRefiner, PhotometricSettings
-from aprloc_ros.refinement.refined import Budget, Query
+from aprloc_ros.refinement.rendering.photometric import PhotometricRefiner, PhotometricSettings
 
 FIELD, T_TRUE = wavy_wall(24, 12), true_pose()
 QUERY, FEATURES = query_of(FIELD, T_TRUE)

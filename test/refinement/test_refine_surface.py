@@ -6,7 +6,7 @@ from field_fixtures import Analytic
 from refine_fixtures import CAMERA, CHANNELS, HISTOGRAM, SCENE, moved, seeded, true_pose, wavy_wall
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.refinement.surface import choose_pixels, render_surface
+from aprloc_ros.refinement.rendering.surface import choose_pixels, render_surface
 
 
 def pixels(count=300, seed=0):

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from aprloc_ros.geometry import invert
 from aprloc_ros.refinement.feature_grid import pooled
-from aprloc_ros.refinement.surface import choose_pixels, render_surface
-from aprloc_ros.refinement.surface_maps import maps_anywhere
+from aprloc_ros.refinement.rendering.surface import choose_pixels, render_surface
+from aprloc_ros.refinement.rendering.surface_maps import maps_anywhere
 
 T_TRUE = true_pose()
 STARTS = torch.stack([moved(T_TRUE, 0.4, 10.0), moved(T_TRUE, 0.6, 15.0, 1)])

@@ -9,8 +9,8 @@ from aprloc_ros.covariance import residuals
 from aprloc_ros.geometry import pose_errors, se3_exp
 from aprloc_ros.refinement.feature_grid import FeatureGrid
 from aprloc_ros.refinement.levenberg import Kernel, LevenbergSettings, minimise
-from aprloc_ros.refinement.surface import choose_pixels, render_surface
-from aprloc_ros.refinement.template import RAYS, Template, crosses, fit
+from aprloc_ros.refinement.rendering.surface import choose_pixels, render_surface
+from aprloc_ros.refinement.rendering.template import RAYS, Template, crosses, fit
 
 FIELD, T_TRUE = wavy_wall(), true_pose()
 FEATURES = F.normalize(query_of(FIELD, T_TRUE)[1][0], dim=0)

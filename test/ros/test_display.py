@@ -21,15 +21,15 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.cloud import frustum_lines, map_cloud
 from aprloc_ros.fields.views import render_view
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
-from aprloc_ros.overlay import overlay_image
 from aprloc_ros.ros import display as display_module
 from aprloc_ros.ros.display import PATH_POSES, Display, cloud_message, image_message
 from aprloc_ros.tracking.answer import Answer
+from aprloc_ros.viewing.cloud import frustum_lines, map_cloud
+from aprloc_ros.viewing.overlay import overlay_image
 
 PATIENCE_S = 300
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -195,7 +195,7 @@ def test_the_map_is_published_once_and_kept_for_who_comes_late(audience, display
 
 
 def test_the_bytes_of_a_cloud_are_what_its_fields_say():
-    from aprloc_ros.cloud import Cloud
+    from aprloc_ros.viewing.cloud import Cloud
     message = cloud_message(Cloud(torch.tensor([[1.5, -2.0, 3.0], [4.0, 5.0, 6.0]]),
                                   torch.tensor([[255, 1, 2], [3, 4, 200]], dtype=torch.uint8)), Header())
     assert [(f.name, f.offset, f.datatype, f.count) for f in message.fields] == [

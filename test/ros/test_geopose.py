@@ -11,8 +11,8 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Quaternion
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geodesy import GeodeticOrigin, to_enu
 from aprloc_ros.geometry import pose, so3_exp
+from aprloc_ros.placement.geodesy import GeodeticOrigin, to_enu
 from aprloc_ros.ros.geopose import check_origin, make_geopose, make_publisher
 
 ORIGIN = GeodeticOrigin(52.52, 13.405, 80.0)

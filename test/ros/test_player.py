@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.domain import free_domain
+from aprloc_ros.command_line.domain import free_domain
+from aprloc_ros.command_line.node_process import stop_process
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.node_process import stop_process
 from aprloc_ros.recordings.bags import BagFrame, write_bag
 
 player = pytest.importorskip('aprloc_ros.ros.player', reason='ROS is not installed')

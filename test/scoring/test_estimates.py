@@ -9,7 +9,7 @@ import torch
 from rosbags.highlevel import AnyReader
 
 from aprloc_ros.geometry import invert, se3_exp, so3_log
-from aprloc_ros.map_frame import MapFrame
+from aprloc_ros.placement.map_frame import MapFrame
 from aprloc_ros.scoring.estimates import write_csv, write_estimates_bag
 from aprloc_ros.scoring.replay import ANSWERED, ReplayedFrame, Robot
 

@@ -14,7 +14,7 @@ from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.map_bundle import load_map
-from aprloc_ros.map_frame import ARBITRARY, MapFrame
+from aprloc_ros.placement.map_frame import ARBITRARY, MapFrame
 from aprloc_ros.training.checks.one_frame import check_one_frame
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, Frame, SparsePoints

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from aprloc_ros.options import count, gamma
+from aprloc_ros.command_line.options import count, gamma
 from aprloc_ros.refiners import REFINERS
 from aprloc_ros.training.benchmarks.ablation import benchmark_ablation
 from aprloc_ros.training.benchmarks.adapt import benchmark_adapt

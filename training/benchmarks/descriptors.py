@@ -4,7 +4,7 @@ import torch
 
 from aprloc_ros.catalogue import find_map
 from aprloc_ros.map_bundle import load_map
-from aprloc_ros.refinement.nre import NreRefiner
+from aprloc_ros.refinement.points.nre import NreRefiner
 from aprloc_ros.scoring.evaluation import score_poses
 from aprloc_ros.training.benchmarks.nre import scores_row
 from aprloc_ros.training.benchmarks.refine import Question, ask, refine

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from aprloc_ros.camera import warp_image
 from aprloc_ros.catalogue import find_map
-from aprloc_ros.cloud import Cloud, map_cloud
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
@@ -22,6 +21,7 @@ from aprloc_ros.scoring.evaluation import FrameRecord
 from aprloc_ros.scoring.figures import ground_axes
 from aprloc_ros.scoring.replay import Robot, replay
 from aprloc_ros.scoring.replay_scores import true_records
+from aprloc_ros.viewing.cloud import Cloud, map_cloud
 
 HEIGHT = 240          # pixels of each panel
 CLOUD_RAYS = 60_000

@@ -12,9 +12,9 @@ from aprloc_ros.fields.field import Field
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.networks import DFNet
 from aprloc_ros.networks.extractor import FINE_STRIDE
-from aprloc_ros.refinement.align import AlignRefiner, Extract
-from aprloc_ros.refinement.nefes import NefesPoseRefiner, NefesPoseSettings
 from aprloc_ros.refinement.refined import Refiner
+from aprloc_ros.refinement.rendering.align import AlignRefiner, Extract
+from aprloc_ros.refinement.rendering.nefes import NefesPoseRefiner, NefesPoseSettings
 from aprloc_ros.refiners import fine_features
 from aprloc_ros.scoring.evaluation import score_poses
 from aprloc_ros.training.benchmarks.refine import Question, ask, refine

@@ -13,9 +13,9 @@ from aprloc_ros.catalogue import find_atlas, find_map
 from aprloc_ros.device import resolve_device
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.map_bundle import MapBundle, load_map
-from aprloc_ros.refinement.align import AlignRefiner
+from aprloc_ros.refinement.points.retrieval import ViewIndex
 from aprloc_ros.refinement.refined import Refiner
-from aprloc_ros.refinement.retrieval import ViewIndex
+from aprloc_ros.refinement.rendering.align import AlignRefiner
 from aprloc_ros.refiners import fine_features, make_refiner
 from aprloc_ros.scoring.evaluation import score_poses
 from aprloc_ros.training.benchmarks.refine import Question, ask, refine

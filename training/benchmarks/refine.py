@@ -20,8 +20,8 @@ from aprloc_ros.geometry import pose, pose_errors, so3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import MapBundle, load_map
-from aprloc_ros.refinement.align import AlignRefiner
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, make_query
+from aprloc_ros.refinement.rendering.align import AlignRefiner
 from aprloc_ros.refiners import FAST_REFINERS, REFINERS, fine_features, make_refiner, query_camera
 from aprloc_ros.scoring.evaluation import score_poses
 from aprloc_ros.training.benchmarks.flops import count_flops

@@ -6,7 +6,7 @@ import yaml
 
 from aprloc_ros.config import from_mapping, to_mapping
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.map_frame import MapFrame
+from aprloc_ros.placement.map_frame import MapFrame
 
 FILE_NAME = 'frame.yaml'
 

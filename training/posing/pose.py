@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aprloc_ros.errors import AprlocError, Unwritten
-from aprloc_ros.map_frame import METRE
+from aprloc_ros.placement.map_frame import METRE
 from aprloc_ros.training.datasets.colmap_model import TIMES_FILE
 from aprloc_ros.training.datasets.files import is_seen
 from aprloc_ros.training.datasets.frame_file import write_frame

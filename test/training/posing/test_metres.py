@@ -10,7 +10,7 @@ from metres_fixtures import MOUNT, TO_SFM, demo_drive, draws, posed, scale_error
 from tiny_map import CAMERA
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geodesy import GeodeticOrigin, from_enu
+from aprloc_ros.placement.geodesy import GeodeticOrigin, from_enu
 from aprloc_ros.training.datasets.frame_file import read_frame, write_frame
 from aprloc_ros.training.place.odometry import body_way, drifted
 from aprloc_ros.training.posing.metres.choice import Wishes, find_metres

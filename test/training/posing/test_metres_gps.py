@@ -11,8 +11,8 @@ from metres_fixtures import MOUNT, TO_SFM, demo_drive, draws, posed, scale_error
 from PIL import Image
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geodesy import GeodeticOrigin, from_enu
 from aprloc_ros.geometry import invert, pose, so3_exp
+from aprloc_ros.placement.geodesy import GeodeticOrigin, from_enu
 from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.recordings.truth import read_tf
 from aprloc_ros.training.place.odometry import body_way

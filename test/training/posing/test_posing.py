@@ -18,7 +18,7 @@ from posing_fixtures import photograph, similarity_errors, turn, walk, write_ima
 
 from aprloc_ros import cli
 from aprloc_ros.errors import AprlocError, Unwritten
-from aprloc_ros.map_frame import ARBITRARY, METRE
+from aprloc_ros.placement.map_frame import ARBITRARY, METRE
 from aprloc_ros.recordings.bags import BagFrame, write_bag
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import NoPoses

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.placement.upright import up_of_cameras
 from aprloc_ros.training.posing.metres.measured import Measured, Posed, upright
-from aprloc_ros.upright import up_of_cameras
 
 MEASURED_SD_M = 0.01   # of a tape, and of where in a camera its centre is
 _MOST_DOUBT = 0.1      # of the logarithm of the scale

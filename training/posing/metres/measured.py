@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.geodesy import GeodeticOrigin
-from aprloc_ros.similarity import Similarity
-from aprloc_ros.upright import rotation_between
+from aprloc_ros.placement.geodesy import GeodeticOrigin
+from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.placement.upright import rotation_between
 
 
 @dataclass(frozen=True, eq=False)

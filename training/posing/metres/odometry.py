@@ -8,8 +8,8 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import nearest_rotation, skew, so3_exp, so3_log
+from aprloc_ros.placement.robust_fit import robust_fit
 from aprloc_ros.recordings.trajectory import Trajectory
-from aprloc_ros.robust_fit import robust_fit
 from aprloc_ros.training.posing.metres.clocks import SEARCHED_S, clock_offset, same_movement
 from aprloc_ros.training.posing.metres.measured import Measured, Posed, mean_direction, upright
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import nearest_rotation, skew, so3_exp
-from aprloc_ros.robust_fit import robust_fit
+from aprloc_ros.placement.robust_fit import robust_fit
+from aprloc_ros.placement.upright import up_of_cameras
 from aprloc_ros.training.posing.metres.measured import Measured, Posed, upright
 from aprloc_ros.training.posing.metres.tag_corners import edge_corners
-from aprloc_ros.upright import up_of_cameras
 
 DICTIONARIES = ('APRILTAG_36h11', 'APRILTAG_25h9', 'APRILTAG_16h5', 'APRILTAG_36h10', '4X4_250', '5X5_250', '6X6_250',
                 '7X7_250', 'ARUCO_ORIGINAL', 'ARUCO_MIP_36h12')

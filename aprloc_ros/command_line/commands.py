@@ -5,14 +5,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from aprloc_ros.command_line.outputs import PROGRESS_EVERY, say, to_file, to_folder
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.outputs import PROGRESS_EVERY, say, to_file, to_folder
 
 VIEW_RAYS = 60_000
 
 
 def demo(options: argparse.Namespace) -> int:
-    from aprloc_ros.demo import run_demo
+    from aprloc_ros.command_line.demo import run_demo
 
     return 0 if run_demo(_held_out_drive(), options.map, options.map_dir, to_folder(options.report), options.rate, say) else 1
 
@@ -36,7 +36,7 @@ def _held_out_drive():
 
 
 def play(options: argparse.Namespace) -> int:
-    from aprloc_ros.demo import run_play
+    from aprloc_ros.command_line.demo import run_play
 
     return 0 if run_play(options.bag, options.map, options.map_dir, to_folder(options.report), options.rate, say,
                          options.domain) else 1
@@ -44,7 +44,7 @@ def play(options: argparse.Namespace) -> int:
 
 def localize(options: argparse.Namespace) -> int:
     from aprloc_ros.geometry import rotation_to_quaternion
-    from aprloc_ros.map_frame import METRE
+    from aprloc_ros.placement.map_frame import METRE
     from aprloc_ros.recordings.decoding.encoded_images import read_image
 
     pixels = read_image(options.image)
@@ -151,9 +151,9 @@ def replay(options: argparse.Namespace) -> int:
 
 def view(options: argparse.Namespace) -> int:
     from aprloc_ros.catalogue import find_map
-    from aprloc_ros.cloud import map_cloud
     from aprloc_ros.map_bundle import load_map
-    from aprloc_ros.viewer import read_track, write_page
+    from aprloc_ros.viewing.cloud import map_cloud
+    from aprloc_ros.viewing.viewer import read_track, write_page
 
     page = to_file(options.out)
     track = read_track(options.replay) if options.replay else None

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from aprloc_ros import making
-from aprloc_ros.options import command, device, map_dir, seed
+from aprloc_ros.command_line import making
+from aprloc_ros.command_line.options import command, device, map_dir, seed
 
 
 def add_pose(subparsers) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from aprloc_ros.catalogue import FILE_NAME, find_map
-from aprloc_ros.drive import drive, judge
+from aprloc_ros.command_line.drive import drive, judge
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import read_manifest
 from aprloc_ros.map_bundle import MapBundle, load_map

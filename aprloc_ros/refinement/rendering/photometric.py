@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aprloc_ros.fields.rendering import RayBatch, render_rays
-from aprloc_ros.refinement.descent import Comparison, DescentRefiner, TangentPose
 from aprloc_ros.refinement.refined import Query
+from aprloc_ros.refinement.rendering.descent import Comparison, DescentRefiner, TangentPose
 from aprloc_ros.scene import SceneNormalisation
 
 

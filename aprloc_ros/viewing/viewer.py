@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.cloud import Cloud, evenly, frustum_lines
 from aprloc_ros.errors import AprlocError, typed
 from aprloc_ros.geometry import far_from_origin, nearer, pose, pose_errors, quaternion_to_rotation
+from aprloc_ros.viewing.cloud import Cloud, evenly, frustum_lines
 
 TRUTH, ESTIMATE, ERROR, CAMERAS = (76, 175, 80), (239, 83, 80), (120, 120, 120), (100, 181, 246)
 _MAX_CAMERAS = 400
@@ -47,7 +47,7 @@ def write_page(path: Path, title: str, cloud: Cloud, camera: Camera, T_map_cam: 
               _layer(f'{len(T_map_cam)} training views', 'lines', frusta, CAMERAS, shown=track is None)]
     scene = {'title': title, 'up': _up(T_map_cam), 'centre': centre.tolist(), 'radius': radius,
              'layers': layers + (_track_layers(track) if track else []), 'frames': _frames(track) if track else []}
-    template = resources.files('aprloc_ros').joinpath('view.html').read_text(encoding='utf-8')
+    template = resources.files('aprloc_ros.viewing').joinpath('view.html').read_text(encoding='utf-8')
     # Inside a script element only '<' could end it early.
     text = json.dumps(scene, allow_nan=False).replace('<', '\\u003c')
     path = Path(path)

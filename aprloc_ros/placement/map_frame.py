@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from aprloc_ros.geodesy import GeodeticOrigin
-from aprloc_ros.similarity import Similarity
+from aprloc_ros.placement.geodesy import GeodeticOrigin
+from aprloc_ros.placement.similarity import Similarity
 
 METRE, ARBITRARY = 'metre', 'arbitrary'
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aprloc_ros.domain import free_domain, inside
+from aprloc_ros.command_line.domain import free_domain, inside
+from aprloc_ros.command_line.node_process import node_process
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import BODY_FROM_CV
 from aprloc_ros.manifest import Manifest
-from aprloc_ros.node_process import node_process
 from aprloc_ros.recordings.bag_images import frame_name
 from aprloc_ros.refinement.refined import OUT_OF_TIME
 from aprloc_ros.scoring.evaluation import FrameRecord, PoseScores, Verdict, latency_p50_p95_ms, make_record

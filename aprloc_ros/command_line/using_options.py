@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from aprloc_ros import commands
-from aprloc_ros.options import command, device, domain, map_dir, rate, refiner
+from aprloc_ros.command_line import commands
+from aprloc_ros.command_line.options import command, device, domain, map_dir, rate, refiner
 
 
 def add_demo(subparsers) -> None:

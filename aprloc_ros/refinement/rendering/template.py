@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.refinement.feature_grid import FeatureGrid, project
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, damped_step, normal_equations, robust_variance
-from aprloc_ros.refinement.surface import Surface
+from aprloc_ros.refinement.rendering.surface import Surface
 
 RAYS = 4         # of a point
 _ARM_PX = 1.0    # from a point to its rays

@@ -2,8 +2,8 @@
 
 import argparse
 
+from aprloc_ros.command_line.outputs import PROGRESS_EVERY, say, to_folder
 from aprloc_ros.errors import AprlocError, typed
-from aprloc_ros.outputs import PROGRESS_EVERY, say, to_folder
 
 
 def pose(options: argparse.Namespace) -> int:

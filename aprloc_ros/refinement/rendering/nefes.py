@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from aprloc_ros.camera import Camera
 from aprloc_ros.fields.views import render_features
 from aprloc_ros.networks import to_T
-from aprloc_ros.refinement.descent import Comparison, DescentRefiner, TangentPose, step
 from aprloc_ros.refinement.refined import Query
+from aprloc_ros.refinement.rendering.descent import Comparison, DescentRefiner, TangentPose, step
 from aprloc_ros.scene import SceneNormalisation
 
 Extract = Callable[[Tensor], Sequence[Tensor]]

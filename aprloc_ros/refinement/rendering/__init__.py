@@ -1,0 +1,1 @@
+"""Refinement by what the field renders: the papers' descents, and `align`."""
