@@ -23,7 +23,7 @@ from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import Views, load_views, with_lenses
 from aprloc_ros.training.later_drive import MOST_FAR, ask_some
 from aprloc_ros.training.own_frames import check_new, check_own
-from aprloc_ros.training.posing.sources import open_source
+from aprloc_ros.training.posing.sources.opening import open_source
 from aprloc_ros.training.posing.workplace import fingerprint
 from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.resumption import claim, gone_at_the_end, resume

@@ -23,9 +23,10 @@ from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.trajectory import Trajectory
 from aprloc_ros.recordings.truth import TF_WORD, read_tf, read_topic
-from aprloc_ros.training.datasets import bag, read_capture
-from aprloc_ros.training.datasets.bag_topics import chosen_topics
+from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.choice import read_choice
+from aprloc_ros.training.datasets.formats import bag
+from aprloc_ros.training.datasets.formats.bag_topics import chosen_topics
 from aprloc_ros.training.datasets.trajectory import read_tum_trajectory
 from aprloc_ros.training.posing.metres.clocks import clock_offset
 from aprloc_ros.training.resumption import claim

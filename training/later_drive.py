@@ -13,7 +13,7 @@ from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, Frame, NoPoses
 from aprloc_ros.training.own_frames import check_new
 from aprloc_ros.training.posing.by_map import pose_by_map
-from aprloc_ros.training.posing.sources import is_source
+from aprloc_ros.training.posing.sources.opening import is_source
 
 _ASKED = 60
 _FEWEST_BELIEVED = 10

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from aprloc_ros.training.benchmarks.flops import count_flops
+from aprloc_ros.training.benchmarks.measures.flops import count_flops
 
 
 def test_a_matrix_product_and_its_backward():

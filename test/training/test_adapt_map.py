@@ -27,7 +27,7 @@ from aprloc_ros.training.adapting.exam import exam_split
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.images.views import load_views
 from aprloc_ros.training.posing.lenses import of_the_map
-from aprloc_ros.training.posing.shots import Optics, Shot
+from aprloc_ros.training.posing.sources.shots import Optics, Shot
 from aprloc_ros.training.stages.adaptation import METHODS, AdaptationTraining
 from aprloc_ros.training.stages.regressor import predict_poses
 

@@ -33,7 +33,7 @@ from aprloc_ros.training.later_drive import check_belongs
 from aprloc_ros.training.memory import known_drives, rendered_memory
 from aprloc_ros.training.posing import by_map
 from aprloc_ros.training.posing.pose import choose
-from aprloc_ros.training.posing.shots import Optics, Shot
+from aprloc_ros.training.posing.sources.shots import Optics, Shot
 from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.stages import rehearsal
 from aprloc_ros.training.stages.growth import grown

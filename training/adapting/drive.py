@@ -15,8 +15,8 @@ from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.posing.lenses import of_the_map
 from aprloc_ros.training.posing.pose import choose
-from aprloc_ros.training.posing.selection import Selection
-from aprloc_ros.training.posing.shots import Shot, Source
+from aprloc_ros.training.posing.sources.selection import Selection
+from aprloc_ros.training.posing.sources.shots import Shot, Source
 from aprloc_ros.training.stages.loop import write_atomically
 
 FEWEST = 8

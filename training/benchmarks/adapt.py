@@ -13,7 +13,7 @@ from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.scoring.evaluation import PoseScores, score_poses
 from aprloc_ros.training.adapt_map import adaptation
 from aprloc_ros.training.adapting.drive import answered
-from aprloc_ros.training.benchmarks.regressors import with_regressor
+from aprloc_ros.training.benchmarks.measures.regressors import with_regressor
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.images.altered import altered

@@ -18,10 +18,10 @@ from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.scoring.evaluation import RECALL_BOUNDS
 from aprloc_ros.scoring.uncertainty import held_share, squared_mahalanobis
-from aprloc_ros.training.benchmarks.feature_map import FeatureMap, LocalFeatures
-from aprloc_ros.training.benchmarks.relighting import Relighting, relightings
-from aprloc_ros.training.benchmarks.sift import SIFT
-from aprloc_ros.training.benchmarks.xfeat import pretrained_xfeat
+from aprloc_ros.training.benchmarks.measures.relighting import Relighting, relightings
+from aprloc_ros.training.benchmarks.rivals.feature_map import FeatureMap, LocalFeatures
+from aprloc_ros.training.benchmarks.rivals.sift import SIFT
+from aprloc_ros.training.benchmarks.rivals.xfeat import pretrained_xfeat
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.hardware import describe_hardware

@@ -10,7 +10,7 @@ from aprloc_ros.fields.views import render_view
 from aprloc_ros.histogram import BINS
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
-from aprloc_ros.training.benchmarks.curves import plot_histories
+from aprloc_ros.training.benchmarks.measures.curves import plot_histories
 from aprloc_ros.training.hardware import describe_hardware
 
 _QUERIES, _WARM_UP, _VIEWS = 60, 5, 10

@@ -23,8 +23,8 @@ from aprloc_ros.refinement.points.reprojection import estimate_from_matches
 from aprloc_ros.refinement.refined import Budget, Query, Stopwatch, make_query
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.evaluation import PoseScores, score_errors
-from aprloc_ros.training.benchmarks.feature_map import FeatureMap
-from aprloc_ros.training.benchmarks.sift import SIFT
+from aprloc_ros.training.benchmarks.rivals.feature_map import FeatureMap
+from aprloc_ros.training.benchmarks.rivals.sift import SIFT
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.training.benchmarks.laying import errors_after_similarity
+from aprloc_ros.training.benchmarks.measures.laying import errors_after_similarity
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.files import beside
 from aprloc_ros.training.datasets.parsing import natural_key
 from aprloc_ros.training.hardware import describe_hardware
-from aprloc_ros.training.posing.photos import find_images
 from aprloc_ros.training.posing.pose import pose
 from aprloc_ros.training.posing.posed import camera_poses
-from aprloc_ros.training.posing.taking import link
+from aprloc_ros.training.posing.sources.photos import find_images
+from aprloc_ros.training.posing.sources.taking import link
 from aprloc_ros.training.structure.colmap import load_pycolmap
 
 _SEQUENTIAL_FROM = 200   # images; COLMAP's defaults match fewer exhaustively

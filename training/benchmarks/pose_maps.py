@@ -12,7 +12,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
-from aprloc_ros.training.benchmarks.laying import laid_over
+from aprloc_ros.training.benchmarks.measures.laying import laid_over
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.hardware import describe_hardware

@@ -18,8 +18,8 @@ from aprloc_ros.refinement.refined import Refiner
 from aprloc_ros.refinement.rendering.align import AlignRefiner
 from aprloc_ros.refiners import fine_features, make_refiner
 from aprloc_ros.scoring.evaluation import score_poses
+from aprloc_ros.training.benchmarks.measures.regressors import with_regressor
 from aprloc_ros.training.benchmarks.refine import Question, ask, refine
-from aprloc_ros.training.benchmarks.regressors import with_regressor
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.hardware import describe_hardware
 

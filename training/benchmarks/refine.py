@@ -24,7 +24,7 @@ from aprloc_ros.refinement.refined import Budget, Query, Refined, Refiner, make_
 from aprloc_ros.refinement.rendering.align import AlignRefiner
 from aprloc_ros.refiners import FAST_REFINERS, REFINERS, fine_features, make_refiner, query_camera
 from aprloc_ros.scoring.evaluation import score_poses
-from aprloc_ros.training.benchmarks.flops import count_flops
+from aprloc_ros.training.benchmarks.measures.flops import count_flops
 from aprloc_ros.training.calibration.trials import harmful_poses
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame

@@ -13,7 +13,7 @@ from aprloc_ros.training.benchmarks.days import first_drive, local_features, met
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.images.views import with_lenses
-from aprloc_ros.training.posing.photos import find_images
+from aprloc_ros.training.posing.sources.photos import find_images
 
 _NEAR = 3   # images along the way
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from aprloc_ros.errors import AprlocError, typed
-from aprloc_ros.training.datasets import bag, cambridge, colmap_model, llff, seven_scenes, transforms_json, tum
 from aprloc_ros.training.datasets.admission import admitted
 from aprloc_ros.training.datasets.capture import Capture, NoPoses
 from aprloc_ros.training.datasets.choice import read_choice
+from aprloc_ros.training.datasets.formats import bag, cambridge, colmap_model, llff, seven_scenes, transforms_json, tum
 
 # In the order of trial: where a folder fits two, the first one says more (a split, lens, points).
 READERS = (transforms_json, cambridge, seven_scenes, colmap_model, llff, tum)

@@ -16,16 +16,16 @@ from aprloc_ros.geometry import invert
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.recordings.decoding.encoded_images import read_image
-from aprloc_ros.training.datasets.colmap_model import TIMES_FILE
+from aprloc_ros.training.datasets.formats.colmap_model import TIMES_FILE
 from aprloc_ros.training.datasets.frame_file import write_frame
 from aprloc_ros.training.datasets.splits import MIN_FRAMES
 from aprloc_ros.training.posing.lenses import colmap_camera, of_the_map
 from aprloc_ros.training.posing.mapping import map_parts
 from aprloc_ros.training.posing.pose import RECORD_FILE, choose, match_shots
 from aprloc_ros.training.posing.posed import camera_poses, transform
-from aprloc_ros.training.posing.selection import Selection
-from aprloc_ros.training.posing.shots import Optics, Shot
-from aprloc_ros.training.posing.sources import open_source
+from aprloc_ros.training.posing.sources.opening import open_source
+from aprloc_ros.training.posing.sources.selection import Selection
+from aprloc_ros.training.posing.sources.shots import Optics, Shot
 from aprloc_ros.training.posing.ties import FEWEST, agree, tie, within_reach
 from aprloc_ros.training.posing.workplace import Workplace, fingerprint
 from aprloc_ros.training.structure.colmap import ends_at_once, load_pycolmap

@@ -8,7 +8,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.lens import Lens
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.training.datasets.intrinsics import make_camera, parameter_names
-from aprloc_ros.training.posing.shots import Optics, Shot
+from aprloc_ros.training.posing.sources.shots import Optics, Shot
 from aprloc_ros.training.structure.colmap import ends_at_once
 from aprloc_ros.training.structure.lens import is_far, moved_px, to_colmap
 

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from aprloc_ros.errors import AprlocError, Unwritten
 from aprloc_ros.placement.map_frame import METRE
-from aprloc_ros.training.datasets.colmap_model import TIMES_FILE
 from aprloc_ros.training.datasets.files import is_seen
+from aprloc_ros.training.datasets.formats.colmap_model import TIMES_FILE
 from aprloc_ros.training.datasets.frame_file import write_frame
 from aprloc_ros.training.posing import pairs
 from aprloc_ros.training.posing.lenses import calibrated, colmap_camera, describe, doubts
@@ -23,9 +23,9 @@ from aprloc_ros.training.posing.metres.choice import NO_WISHES, Metres, Wishes
 from aprloc_ros.training.posing.metres.source import metres_of_source
 from aprloc_ros.training.posing.posed import PosedImages, posed_images, transform
 from aprloc_ros.training.posing.report import write_report
-from aprloc_ros.training.posing.selection import Selection, measure, select
-from aprloc_ros.training.posing.shots import Shot, Source
-from aprloc_ros.training.posing.sources import open_source
+from aprloc_ros.training.posing.sources.opening import open_source
+from aprloc_ros.training.posing.sources.selection import Selection, measure, select
+from aprloc_ros.training.posing.sources.shots import Shot, Source
 from aprloc_ros.training.posing.torn import check_torn
 from aprloc_ros.training.posing.workplace import Workplace, check_new, fingerprint
 from aprloc_ros.training.structure.colmap import load_pycolmap

@@ -10,7 +10,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import invert
 from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.training.posing.lenses import found_cameras
-from aprloc_ros.training.posing.shots import Shot
+from aprloc_ros.training.posing.sources.shots import Shot
 
 
 @dataclass(frozen=True, eq=False)

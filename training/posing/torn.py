@@ -8,7 +8,7 @@ import numpy as np
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.checks.evidence import Evidence
 from aprloc_ros.training.posing.posed import camera_poses
-from aprloc_ros.training.posing.shots import Shot
+from aprloc_ros.training.posing.sources.shots import Shot
 from aprloc_ros.training.structure.two_views import ViewPair
 
 _FEWEST_MATCHES = 40

@@ -10,7 +10,7 @@ from aprloc_ros.errors import AprlocError, typed
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, NoPoses
 from aprloc_ros.training.datasets.drives import joined
-from aprloc_ros.training.posing.sources import is_source
+from aprloc_ros.training.posing.sources.opening import is_source
 from aprloc_ros.training.posing.workplace import fingerprint
 
 

@@ -11,7 +11,7 @@ import aprloc_ros
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.choice import CHOICE_FILE
 from aprloc_ros.training.datasets.files import visible
-from aprloc_ros.training.posing.taking import MASKS
+from aprloc_ros.training.posing.sources.taking import MASKS
 from aprloc_ros.training.resumption import resume
 
 

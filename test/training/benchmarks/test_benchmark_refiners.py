@@ -26,7 +26,7 @@ from aprloc_ros.training.benchmarks import refine as benchmark_refine
 from aprloc_ros.training.benchmarks import warps
 from aprloc_ros.training.benchmarks.nefes import VARIANTS
 from aprloc_ros.training.benchmarks.refine import displaced
-from aprloc_ros.training.benchmarks.sift import SIFT
+from aprloc_ros.training.benchmarks.rivals.sift import SIFT
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.stages.adaptation import METHODS, AdaptationTraining
 

@@ -7,9 +7,9 @@ import torch
 from nre_fixtures import CAMERA, cloud, truth
 
 from aprloc_ros.geometry import invert, pose_errors
-from aprloc_ros.training.benchmarks.feature_map import FeatureMap, solve_pnp
 from aprloc_ros.training.benchmarks.nre import damages
-from aprloc_ros.training.benchmarks.sift import SIFT
+from aprloc_ros.training.benchmarks.rivals.feature_map import FeatureMap, solve_pnp
+from aprloc_ros.training.benchmarks.rivals.sift import SIFT
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.place import write_capture
 from aprloc_ros.training.structure.triangulation import triangulate

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from aprloc_ros.training.benchmarks.relighting import relightings
+from aprloc_ros.training.benchmarks.measures.relighting import relightings
 
 RELIGHTINGS = relightings()
 

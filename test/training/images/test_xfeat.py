@@ -15,8 +15,8 @@ from xfeat_fixtures import wheel
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.training.benchmarks import days
-from aprloc_ros.training.benchmarks.feature_map import FeatureMap, LocalFeatures
-from aprloc_ros.training.benchmarks.xfeat import extract, match, pretrained_xfeat
+from aprloc_ros.training.benchmarks.rivals.feature_map import FeatureMap, LocalFeatures
+from aprloc_ros.training.benchmarks.rivals.xfeat import extract, match, pretrained_xfeat
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 
 IMAGE = np.zeros((56, 90, 3), np.uint8)   # no multiples of 32

@@ -22,7 +22,7 @@ from aprloc_ros.placement.map_frame import ARBITRARY, METRE
 from aprloc_ros.recordings.bags import BagFrame, write_bag
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import NoPoses
-from aprloc_ros.training.datasets.colmap_files import read_images
+from aprloc_ros.training.datasets.formats.colmap_files import read_images
 from aprloc_ros.training.datasets.frame_file import read_frame
 from aprloc_ros.training.datasets.parsing import natural_key
 from aprloc_ros.training.foundation import find_foundation
@@ -31,9 +31,9 @@ from aprloc_ros.training.posing import pose as posing
 from aprloc_ros.training.posing.lenses import doubts
 from aprloc_ros.training.posing.mapping import Mapped, reach_px
 from aprloc_ros.training.posing.pose import pose
-from aprloc_ros.training.posing.selection import Selection
-from aprloc_ros.training.posing.shots import Optics, Shot
-from aprloc_ros.training.posing.sources import is_source, open_source
+from aprloc_ros.training.posing.sources.opening import is_source, open_source
+from aprloc_ros.training.posing.sources.selection import Selection
+from aprloc_ros.training.posing.sources.shots import Optics, Shot
 from aprloc_ros.training.posing.unposed import read_or_pose
 from aprloc_ros.training.structure.colmap import load_pycolmap
 

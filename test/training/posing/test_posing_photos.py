@@ -17,8 +17,8 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.mask_files import hidden_pixels, with_masks
 from aprloc_ros.training.posing import by_map
-from aprloc_ros.training.posing.photos import Photos
-from aprloc_ros.training.posing.taking import MASKS
+from aprloc_ros.training.posing.sources.photos import Photos
+from aprloc_ros.training.posing.sources.taking import MASKS
 from aprloc_ros.training.posing.workplace import fingerprint
 from aprloc_ros.training.structure.features import extract
 

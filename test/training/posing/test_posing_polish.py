@@ -9,7 +9,7 @@ pycolmap = pytest.importorskip('pycolmap')
 import numpy as np
 import torch
 
-from aprloc_ros.training.benchmarks.laying import errors_after_similarity
+from aprloc_ros.training.benchmarks.measures.laying import errors_after_similarity
 from aprloc_ros.training.posing.joining import join
 from aprloc_ros.training.posing.mapping import map_parts
 from aprloc_ros.training.posing.polish import polished

@@ -12,9 +12,9 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.recordings.stamp_order import CLOCK_SET_BACK_FRAMES
 from aprloc_ros.training.posing.pairs import alike, beside_keys, in_order, loops
-from aprloc_ros.training.posing.photos import Photos
-from aprloc_ros.training.posing.selection import measure, select
-from aprloc_ros.training.posing.shots import Look
+from aprloc_ros.training.posing.sources.photos import Photos
+from aprloc_ros.training.posing.sources.selection import measure, select
+from aprloc_ros.training.posing.sources.shots import Look
 from aprloc_ros.training.structure.vlad import likeness
 
 WIDTH, HEIGHT = 320, 240
@@ -137,7 +137,7 @@ def test_images_of_one_place_are_more_alike_than_others():
 
 def test_the_benchmark_measures_what_is_left_after_a_similarity():
     pytest.importorskip('pycolmap', reason='pycolmap is an extra of the training side')
-    from aprloc_ros.training.benchmarks.laying import errors_after_similarity
+    from aprloc_ros.training.benchmarks.measures.laying import errors_after_similarity
 
     random = torch.Generator().manual_seed(0)
     truth = se3_exp(torch.randn(20, 6, generator=random, dtype=torch.float64))
@@ -153,7 +153,7 @@ def test_the_benchmark_measures_what_is_left_after_a_similarity():
 def test_a_bag_whose_clock_is_set_back_is_looked_at_to_its_end(tmp_path):
     from drive_fixtures import DriveBag, picture, stamp
 
-    from aprloc_ros.training.posing.bag_source import BagSource
+    from aprloc_ros.training.posing.sources.bag_source import BagSource
 
     count, back_ns = 240, 3600 * 10**9
     with DriveBag(tmp_path / 'bag') as bag:

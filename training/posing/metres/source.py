@@ -11,9 +11,9 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.recordings.bag_images import camera_frame
 from aprloc_ros.recordings.decoding.encoded_images import read_image
 from aprloc_ros.recordings.recording import open_recording
-from aprloc_ros.training.datasets import bag
-from aprloc_ros.training.datasets.bag_topics import chosen_topics
 from aprloc_ros.training.datasets.choice import read_choice
+from aprloc_ros.training.datasets.formats import bag
+from aprloc_ros.training.datasets.formats.bag_topics import chosen_topics
 from aprloc_ros.training.posing.metres.choice import NO_WISHES, Metres, Wishes, find_metres
 from aprloc_ros.training.posing.metres.measured import Posed
 

@@ -13,7 +13,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.files import image_size, locate, tidy, unposed
-from aprloc_ros.training.datasets.nvm import Nvm, read_nvm
+from aprloc_ros.training.datasets.formats.nvm import Nvm, read_nvm
 from aprloc_ros.training.datasets.parsing import (
     check_image,
     checked_capture,

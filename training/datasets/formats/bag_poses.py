@@ -12,10 +12,10 @@ from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIA
 from aprloc_ros.recordings.recording import Recording
 from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.truth import read_tf, read_topic
-from aprloc_ros.training.datasets.bag_topics import key_in_file
 from aprloc_ros.training.datasets.capture import NoPoses
 from aprloc_ros.training.datasets.choice import Choice
 from aprloc_ros.training.datasets.files import visible
+from aprloc_ros.training.datasets.formats.bag_topics import key_in_file
 from aprloc_ros.training.datasets.trajectory import MAX_GAP_S, read_tum_trajectory
 
 POSES = (POSE, POSE_WITH_COVARIANCE)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from aprloc_ros.training.benchmarks.feature_map import LocalFeatures
+from aprloc_ros.training.benchmarks.rivals.feature_map import LocalFeatures
 from aprloc_ros.training.images.xfeat import CELL, fitted, load_xfeat
 from aprloc_ros.training.stages.nre_loss import sample, to_cells
 

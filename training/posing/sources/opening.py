@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.training.datasets import bag
-from aprloc_ros.training.posing import video
-from aprloc_ros.training.posing.photos import Photos, find_images
-from aprloc_ros.training.posing.shots import Source
+from aprloc_ros.training.datasets.formats import bag
+from aprloc_ros.training.posing.sources import video
+from aprloc_ros.training.posing.sources.photos import Photos, find_images
+from aprloc_ros.training.posing.sources.shots import Source
 
 LOOKED_FOR = 'a folder of images, a video, a rosbag2 or a ROS 1 bag'
 
@@ -18,7 +18,7 @@ def open_source(path: Path) -> Source:
         raise AprlocError(f'{path}: no such file or folder; wanted is {LOOKED_FOR}')
     if bag.recognises(path):
         try:
-            from aprloc_ros.training.posing.bag_source import BagSource
+            from aprloc_ros.training.posing.sources.bag_source import BagSource
         except ImportError as error:
             if (error.name or '').partition('.')[0] != 'rosbags':
                 raise

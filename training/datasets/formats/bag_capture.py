@@ -17,11 +17,11 @@ from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.stamp_order import RecordedOrder
 from aprloc_ros.tracking.answer import FrameRejected, check_picture, rejecting
-from aprloc_ros.training.datasets.bag_poses import MAX_GAP_S, camera_poses
-from aprloc_ros.training.datasets.bag_topics import chosen_topics
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.choice import Choice, read_choice
 from aprloc_ros.training.datasets.files import visible
+from aprloc_ros.training.datasets.formats.bag_poses import MAX_GAP_S, camera_poses
+from aprloc_ros.training.datasets.formats.bag_topics import chosen_topics
 from aprloc_ros.training.datasets.parsing import checked_capture
 from aprloc_ros.training.datasets.splits import held_out, left_out
 from aprloc_ros.training.datasets.stereo import mounts_of_pair

@@ -15,8 +15,8 @@ from aprloc_ros.recordings.decoding.encoded_images import read_image
 from aprloc_ros.training.datasets.files import IMAGE_SUFFIXES, image_files, image_size, visible
 from aprloc_ros.training.datasets.parsing import natural_key
 from aprloc_ros.training.datasets.sizes import has_aspect
-from aprloc_ros.training.posing.shots import Look, Optics, Shot, reduced
-from aprloc_ros.training.posing.taking import take_photos
+from aprloc_ros.training.posing.sources.shots import Look, Optics, Shot, reduced
+from aprloc_ros.training.posing.sources.taking import take_photos
 from aprloc_ros.training.structure.colmap import load_pycolmap
 
 _EXIF_IFD, _FOCAL, _FOCAL_35MM = 0x8769, 0x920A, 0xA405   # Exif 2.32, section 4.6

@@ -8,7 +8,7 @@ import numpy as np
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.files import save_image
-from aprloc_ros.training.posing.shots import LOOKS_HZ, Look, Optics, Shot, reduced
+from aprloc_ros.training.posing.sources.shots import LOOKS_HZ, Look, Optics, Shot, reduced
 
 SUFFIXES = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v')
 _QUALITY = 95   # of the JPEGs that frames become

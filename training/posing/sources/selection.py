@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.training.posing.shots import Look, Source
+from aprloc_ros.training.posing.sources.shots import Look, Source
 
 _STEP = 0.04             # between neighbours, as a share of the image's diagonal: nine tenths of them overlap
 _STEPS_HZ = 2.0          # and so many a second unless it stands still: who walks around a thing sees it hardly move

@@ -20,7 +20,7 @@ def recognises(path: Path) -> bool:
 def read(path: Path, cache_dir: Path | None = None) -> Capture:
     """Images are written below cache_dir (default: ~/.cache/aprloc)."""
     try:
-        from aprloc_ros.training.datasets.bag_capture import read_bag
+        from aprloc_ros.training.datasets.formats.bag_capture import read_bag
     except ImportError as error:
         if (error.name or '').partition('.')[0] != 'rosbags':
             raise

@@ -14,7 +14,8 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.training.datasets.capture import Capture, Frame, SparsePoints
 from aprloc_ros.training.datasets.choice import read_choice
-from aprloc_ros.training.datasets.colmap_files import (
+from aprloc_ros.training.datasets.files import SMALLER_COPIES, locate, tidy, unposed, visible
+from aprloc_ros.training.datasets.formats.colmap_files import (
     Image,
     count_images,
     has_both_forms,
@@ -22,7 +23,6 @@ from aprloc_ros.training.datasets.colmap_files import (
     read_images,
     read_points,
 )
-from aprloc_ros.training.datasets.files import SMALLER_COPIES, locate, tidy, unposed, visible
 from aprloc_ros.training.datasets.parsing import (
     check_image,
     checked_capture,

@@ -9,10 +9,10 @@ from aprloc_ros.recordings.bag_images import BagImage, read_images
 from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.stamp_order import RecordedOrder
-from aprloc_ros.training.datasets.bag_capture import write_image
-from aprloc_ros.training.datasets.bag_topics import chosen_topics
 from aprloc_ros.training.datasets.choice import read_choice
-from aprloc_ros.training.posing.shots import LOOKS_HZ, Look, Optics, Shot, reduced
+from aprloc_ros.training.datasets.formats.bag_capture import write_image
+from aprloc_ros.training.datasets.formats.bag_topics import chosen_topics
+from aprloc_ros.training.posing.sources.shots import LOOKS_HZ, Look, Optics, Shot, reduced
 
 
 class BagSource:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from aprloc_ros.training.benchmarks.feature_map import LocalFeatures
+from aprloc_ros.training.benchmarks.rivals.feature_map import LocalFeatures
 
 _MOST = 2048
 _RATIO = 0.8

@@ -1,0 +1,1 @@
+"""What maps are compared with: structure-based localisation on local features."""
