@@ -122,7 +122,7 @@ def _add_days(commands: _Commands):
     days = commands.of_frames('days', benchmark_days, work='folder for the triangulated points')
     days.add_argument('--days', type=Path, nargs='+', default=[], metavar='DIR', help='captures of other days')
     seasons = commands.of_a_map('seasons', benchmark_seasons)
-    seasons.add_argument('--queries', type=Path, required=True, help='folder of images of the same names and places')
+    seasons.add_argument('--queries', type=Path, required=True, help='folder of images of the same way, of the same names where they show the same')
     seasons.add_argument('--work', type=Path, required=True, help='folder for the triangulated points')
 
 

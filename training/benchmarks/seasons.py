@@ -19,27 +19,30 @@ _NEAR = 3   # images along the way
 
 
 def benchmark_seasons(options):
-    """Queries of the names of the capture's images and taken where these were: answered, and by how many images off."""
+    """Images of the same way as the capture's, and of the same names and places: answered, and by how many images off.
+
+    Where the capture has but a part of the way, the images of the rest are asked too: none of them should be answered.
+    """
     bundle, capture = load_map(find_map(options.name, options.map_dir), options.device), read_capture(options.data)
-    frames = with_lenses(tuple(sorted((*capture.train, *capture.test), key=lambda frame: frame.name)), bundle.manifest.lenses)
-    order = {path.name: (number, path) for number, path in enumerate(find_images(options.queries))}
-    frames = tuple(frame for frame in frames if frame.image_path.name in order)
+    place = {path.name: number for number, path in enumerate(find_images(options.queries))}
+    frames = tuple(frame for frame in with_lenses((*capture.train, *capture.test), bundle.manifest.lenses) if frame.image_path.name in place)
     if not frames:
         raise AprlocError(f'{options.queries}: none of its images has the name of one of those of {capture.name}')
     asked = methods(bundle, first_drive(capture, local_features(), options.work), options.device)
-    print(f'{options.name}: {len(frames)} queries from {options.queries.name}, on {describe_hardware(resolve_device(options.device))}')
+    print(f'{options.name}, {len(frames)} images of the way: {len(place)} queries from {options.queries.name}, '
+          f'on {describe_hardware(resolve_device(options.device))}')
     print(f'| | answered | within {_NEAR} images | farther off | images off, of the answered |\n|---|---|---|---|---|')
     centres = torch.stack([frame.T_map_cam[:3, 3] for frame in frames])
-    places = [order[frame.image_path.name][0] for frame in frames]
+    shown = [place[frame.image_path.name] for frame in frames]
     for name, ask in asked.items():
         off = []
-        for frame, place in zip(tqdm(frames, desc=name, leave=False, mininterval=2.0), places):
-            answer = ask(read_image(order[frame.image_path.name][1]), frame.camera)
+        for path in tqdm(find_images(options.queries), desc=name, leave=False, mininterval=2.0):
+            answer = ask(read_image(path), frames[0].camera)
             if answer is not None:
-                off.append(abs(places[_nearest(centres, answer.T_map_cam)] - place))
+                off.append(abs(shown[_nearest(centres, answer.T_map_cam)] - place[path.name]))
         near = sum(each <= _NEAR for each in off)
         middle = f'{torch.tensor(off).double().quantile(0.5):.0f}' if off else '-'
-        print(f'| {name} | {len(off)} of {len(frames)} | {near} | {len(off) - near} | {middle} |', flush=True)
+        print(f'| {name} | {len(off)} of {len(place)} | {near} | {len(off) - near} | {middle} |', flush=True)
 
 
 def _nearest(centres: Tensor, T_map_cam: Tensor) -> int:

@@ -119,17 +119,19 @@ def test_days_print_a_row_for_each_light_and_a_column_for_each_method(wall, tmp_
 
 
 def test_seasons_tell_how_many_images_off_an_answer_is(wall, tmp_path, capsys):
-    """Queries that show what the capture shows three images on, under the name of here; the last three there are."""
+    """Queries that show what the capture shows three images on, under the name of here; the last three there are, and one from where
+    the capture does not reach."""
     files, queries = sorted((wall[0] / 'train').glob('??.png')), tmp_path / 'snow'
     queries.mkdir()
     for here, there in zip(files, files[3:] + 3 * files[-1:], strict=True):
         shutil.copy(there, queries / here.name)
+    shutil.copy(files[0], queries / '99.png')
     output, names = first_cells(capsys, 'seasons', 'wall', '--data', wall[0], '--map-dir', wall[1], '--queries', queries, '--work', tmp_path / 'w')
-    assert f'{len(files)} queries from snow' in output and names == ['', 'nre', 'align', 'regressor alone', 'SIFT']
+    assert f'{len(files)} images of the way: {len(files) + 1} queries from snow' in output and names == ['', 'nre', 'align', 'regressor alone', 'SIFT']
     for answered, near, far, middle in ([cell.strip() for cell in line.split('|')[2:-1]] for line in output.splitlines() if line.startswith('| ')
                                         and 'answered' not in line):
         count = int(answered.split()[0])
-        assert answered == f'{count} of {len(files)}' and int(near) + int(far) == count
+        assert answered == f'{count} of {len(files) + 1}' and int(near) + int(far) == count
         assert (middle == '-') == (count == 0)
     nre = next(line for line in output.splitlines() if line.startswith('| nre'))
     assert nre.split('|')[-2].strip() in ('3', '-')
