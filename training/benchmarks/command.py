@@ -13,6 +13,7 @@ from aprloc_ros.training.benchmarks.budget import benchmark_budget
 from aprloc_ros.training.benchmarks.camera import benchmark_camera
 from aprloc_ros.training.benchmarks.contradictions import benchmark_contradictions
 from aprloc_ros.training.benchmarks.covariance import benchmark_covariance
+from aprloc_ros.training.benchmarks.crossfit import benchmark_crossfit
 from aprloc_ros.training.benchmarks.days import benchmark_days
 from aprloc_ros.training.benchmarks.descriptors import benchmark_descriptors
 from aprloc_ros.training.benchmarks.exposure import benchmark_exposure
@@ -134,9 +135,15 @@ def _add_parts(commands: _Commands):
     ablation.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
     ablation.add_argument('--work', type=Path, required=True, help=_CHECKPOINTS)
     for sub in (ablation, commands.of_frames('nefes', benchmark_nefes, work=_CHECKPOINTS, slow='nefes_pose'),
-                commands.of_frames('descriptors', benchmark_descriptors, work=_CHECKPOINTS)):
+                commands.of_frames('descriptors', benchmark_descriptors, work=_CHECKPOINTS), _crossfit(commands)):
         sub.add_argument('--preset', default='small')
         sub.add_argument('--config', type=Path)
+
+
+def _crossfit(commands: _Commands) -> argparse.ArgumentParser:
+    crossfit = commands.of_a_map('crossfit', benchmark_crossfit)
+    crossfit.add_argument('--work', type=Path, required=True, help=_CHECKPOINTS)
+    return crossfit
 
 
 def _add_posing(commands: _Commands):

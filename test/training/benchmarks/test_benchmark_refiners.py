@@ -24,10 +24,12 @@ from aprloc_ros.training.benchmarks import days as benchmark_days
 from aprloc_ros.training.benchmarks import pose_maps as benchmark_pose_maps
 from aprloc_ros.training.benchmarks import refine as benchmark_refine
 from aprloc_ros.training.benchmarks import warps
+from aprloc_ros.training.benchmarks.crossfit import halves, seen_by
 from aprloc_ros.training.benchmarks.nefes import VARIANTS
 from aprloc_ros.training.benchmarks.refine import displaced
 from aprloc_ros.training.benchmarks.rivals.sift import SIFT
 from aprloc_ros.training.datasets import read_capture
+from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.stages.adaptation import METHODS, AdaptationTraining
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -170,6 +172,20 @@ def test_descriptors_prints_a_row_for_each_geometry(wall, tmp_path, capsys):
     _, cells = first_cells(capsys, 'descriptors', 'wall', '--data', wall[0], '--map-dir', wall[1],
                            '--config', wall[1] / 'tiny.yaml', '--work', tmp_path)
     assert cells[1:] == ['tracks', "the field's surfaces"]
+
+
+def test_crossfit_asks_each_frame_of_descriptors_that_did_not_see_it(wall, tmp_path, capsys):
+    _, cells = first_cells(capsys, 'crossfit', 'wall', '--data', wall[0], '--map-dir', wall[1],
+                           '--config', wall[1] / 'tiny.yaml', '--work', tmp_path)
+    assert cells[0] == 'views left out' and cells[-1] == 'all'
+    assert sorted(folder.name for folder in (tmp_path / 'build').glob('half?')) == ['half0', 'half1']
+
+
+def test_halves_of_a_drive_are_stretches_and_what_they_saw_is_numbered_anew():
+    half, middle = halves(80)
+    assert half.tolist() == [i // 10 % 2 for i in range(80)] and all(2 < i % 10 < 8 for i in middle.tolist()) and len(middle) >= 32
+    points = SparsePoints(torch.zeros(3, 3), torch.tensor([[0, 2], [1, 0], [2, 1], [3, 2], [3, 0]]))
+    assert seen_by(points, torch.tensor([False, True, False, True])).observations.tolist() == [[0, 0], [1, 2], [1, 0]]
 
 
 @pytest.mark.parametrize(('move_m', 'turn_deg'), [(0.0, 0.0), (0.7, 0.0), (0.0, 35.0), (2.0, 170.0)])
