@@ -16,7 +16,7 @@ from tiny_capture import wall_view
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import pose, se3_exp
+from aprloc_ros.geometry import pose, se3_exp, so3_exp
 from aprloc_ros.training.checks import agreement
 from aprloc_ros.training.checks.agreement import check_poses
 from aprloc_ros.training.checks.contradictions import (
@@ -155,6 +155,30 @@ def test_a_second_half_that_drifted_apart_is_doubted(frames, quick):
     aside = se3_exp(torch.tensor([0.5, 0.3, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64))
     found = judged((*frames[:10], *with_poses(frames[10:], lambda T: aside @ T)))
     assert not found.verified and re.search(r'WARNING: .*those from 1\d\.png on do not fit those before .* did they drift apart', found.text)
+
+
+@pytest.fixture(scope='module')
+def rounds(tmp_path_factory) -> tuple[Frame, ...]:
+    """Two rounds before a facade, the head turning otherwise on each."""
+    s = np.linspace(0, 1, 30)
+    eye = np.stack([-3 + 1.8 * np.cos(4 * np.pi * s), -2.5 + 1.2 * np.sin(4 * np.pi * s), 1.4 + 0.3 * np.sin(9 * s)], -1)
+    T_map_cam = camera_poses(eye, 1.3 + 0.3 * np.sin(17 * s), 0.05 + 0.1 * np.cos(7 * s), 0.15 * np.sin(9 * s))
+    return photographed(tmp_path_factory.mktemp('rounds'), T_map_cam)
+
+
+def drifting(turn_deg: float):
+    """Poses as odometry has them: right from one image to the next, with a heading that drifts by so much over the way."""
+    def change(T):
+        R = so3_exp(torch.linspace(0, np.deg2rad(turn_deg), len(T), dtype=torch.float64)[:, None] * T.new_tensor([0, 0, 1]))
+        steps = R[1:] @ (T[1:, :3, 3:] - T[:-1, :3, 3:])
+        return pose(R @ T[:, :3, :3], T[:1, :3, 3] + torch.cat([T.new_zeros(1, 3), steps[..., 0].cumsum(0)]))
+    return change
+
+
+def test_poses_that_drift_are_doubted(rounds):
+    assert judged(rounds).verified and judged(with_poses(rounds, HARMLESS['noise of 1 cm, 0.3 deg'])).verified
+    found = judged(with_poses(rounds, drifting(6.0)))
+    assert not found.verified and re.search(r'WARNING: .*\d+ pairs of images that are far apart on the way are .* did they drift', found.text), found.text
 
 
 @pytest.fixture(scope='module')

@@ -11,7 +11,8 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import so3_log
 from aprloc_ros.training.checks.declared_lens import LensFit, lens_fits
-from aprloc_ros.training.checks.evidence import Evidence, gather, gather_across, gather_jumps
+from aprloc_ros.training.checks.drift import drifted
+from aprloc_ros.training.checks.evidence import Evidence, gather, gather_across, gather_jumps, gather_returns
 from aprloc_ros.training.checks.fit import NOISY_RAD, SAME, Fit, Suspect, best, fit
 from aprloc_ros.training.checks.parts import Parts, goes_on, parted
 from aprloc_ros.training.checks.stretch import strangers, stretch
@@ -28,6 +29,7 @@ _STRAIGHT_RAD = 0.2       # by which cameras turn on a way that says nothing of 
 _OUTLIER = 5.0            # a pair of images with so many times the usual residual is of frames that differ from the others
 _SCALED = 0.05            # of the logarithm of a part's scale: less is drift
 _ONE_FRAME = 'build from one of them, or pose all images together: aprloc pose'
+_ANEW = 'pose the images anew, aprloc pose, or by a SLAM that closes loops'
 _SUSPECTS = 'world-to-camera, axes, handedness, quaternion order, shifted frames, another body, units, lens'
 
 
@@ -38,6 +40,7 @@ class Agreement:
     text: str
     verified: bool    # False: it could not be checked, or there are doubts
     compared: bool = True   # False: too few images match one another
+    of_lens: bool = False   # True: another lens than declared fits far better
 
 
 def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Mapping[str, Tensor]) -> Agreement:
@@ -53,18 +56,22 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
     agreement = _judged(evidence, frames, used, taken, mounts)
     _check_jumps(frames, taken, evidence.agreement_rad)
     across = gather_across(frames) if agreement.verified else None
-    whole = Evidence(gathered.pairs + across.pairs) if across else gathered
+    whole = gathered.joined(across.pairs if across else ())
     parts = parted(whole, _poses(frames).numpy())
     _check_scale(frames, parts)
     if parts:
-        return Agreement(f'WARNING: {agreement.text.removeprefix("WARNING: ")}; but {_apart(frames, taken, parts, whole.agreement_rad)}', False)
-    if across is None:
-        return agreement
-    found = fit(across, _declared(frames))
-    if found.share >= _REFUSED_BELOW:
-        return agreement
-    return Agreement(f'WARNING: {agreement.text}; but only {found.share:.0%} do in {len(across.pairs)} pairs across sequences: are '
-                     f'all sequences in one map frame?', False)   # no more than doubts: two rooms may look alike
+        return Agreement(f'{_warning(agreement.text)}; but {_apart(frames, taken, parts, whole.agreement_rad)}', False)
+    if across and (share := fit(across, _declared(frames)).share) < _REFUSED_BELOW:
+        return Agreement(f'{_warning(agreement.text)}; but only {share:.0%} do in {len(across.pairs)} pairs across sequences: are all '
+                         f'sequences in one map frame?', False)   # no more than doubts: two rooms may look alike
+    drift = '' if agreement.of_lens else drifted(whole.joined(gather_returns(frames, used.tolist())), _poses(frames).numpy())
+    if drift:
+        return Agreement(f'{_warning(agreement.text)}; but {drift}: did they drift, or do places look alike? {_ANEW}', False)
+    return agreement
+
+
+def _warning(text: str) -> str:
+    return f'WARNING: {text.removeprefix("WARNING: ")}'
 
 
 def _check_scale(frames: tuple[Frame, ...], parts: Parts | None):
@@ -157,7 +164,7 @@ def _judged_lens(declared: Fit, measured: str, lens: LensFit) -> Agreement:
     if declared.share < _REFUSED_BELOW or lens.is_refused:
         alike = ' (or the extrinsics of the camera: on a straight way both look alike)' if _is_straight(declared) else ''
         raise AprlocError(f'the images contradict the declared lens: {measured}; {lens.text}: mend the intrinsics{alike}')
-    return Agreement(f'{"WARNING: " if lens.is_doubted else ""}poses: {measured}; {lens.text}', True)
+    return Agreement(f'{"WARNING: " if lens.is_doubted else ""}poses: {measured}; {lens.text}', True, of_lens=True)
 
 
 def _is_straight(declared: Fit) -> bool:
