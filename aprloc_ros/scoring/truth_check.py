@@ -37,7 +37,8 @@ def check_drive(records: Sequence[FrameRecord], manifest: Manifest, most_far: fl
     other = _other_frame(T_drive, T_answer, manifest) if share >= _MOST else _little_off(T_drive, T_answer, manifest)
     if other:
         how = text if share >= _MOST else f'{len(believed)} answers that the map believes are off the poses of the drive by little ({median})'
-        raise AprlocError(f'the drive contradicts the map: {how}, all alike: its poses are {other}; bring them into the map\'s frame')
+        alike = ', or keep the drive away from it if it is of another place that looks alike' if share >= _MOST else ''
+        raise AprlocError(f'the drive contradicts the map: {how}, all alike: its poses are {other}; bring them into the map\'s frame{alike}')
     if share < most_far:
         return f'drive: {text}'
     if share < _MOST:
