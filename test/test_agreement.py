@@ -178,7 +178,19 @@ def drifting(turn_deg: float):
 def test_poses_that_drift_are_doubted(rounds):
     assert judged(rounds).verified and judged(with_poses(rounds, HARMLESS['noise of 1 cm, 0.3 deg'])).verified
     found = judged(with_poses(rounds, drifting(6.0)))
-    assert not found.verified and re.search(r'WARNING: .*\d+ pairs of images that are far apart on the way are .* did they drift', found.text), found.text
+    assert not found.verified and re.search(r'WARNING: .*images that are far apart on the way are .* did they drift', found.text), found.text
+
+
+def test_images_of_a_pair_of_cameras_under_the_poses_of_the_other_one_are_doubted(frames, tmp_path):
+    """Left and right exchanged: each camera's images fit among themselves."""
+    T_left_right = se3_exp(torch.tensor([0.3, 0, 0, 0, 0, 0], dtype=torch.float64))
+    right = photographed(tmp_path / 'right', walk()[::2] @ T_left_right.numpy())
+    left, right = ([replace(frame, name=f'{name}/{frame.name}', sequence=name) for frame in of]
+                   for name, of in (('left', frames[::2]), ('right', right)))
+    assert judged((*left, *right)).verified
+    exchanged = [replace(a, T_map_cam=b.T_map_cam) for a, b in (*zip(left, right), *zip(right, left))]
+    found = judged(tuple(exchanged))
+    assert not found.verified and re.search(r"of different sequences are .* each camera's images under its own poses", found.text), found.text
 
 
 @pytest.fixture(scope='module')

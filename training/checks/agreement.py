@@ -29,7 +29,6 @@ _STRAIGHT_RAD = 0.2       # by which cameras turn on a way that says nothing of 
 _OUTLIER = 5.0            # a pair of images with so many times the usual residual is of frames that differ from the others
 _SCALED = 0.05            # of the logarithm of a part's scale: less is drift
 _ONE_FRAME = 'build from one of them, or pose all images together: aprloc pose'
-_ANEW = 'pose the images anew, aprloc pose, or by a SLAM that closes loops'
 _SUSPECTS = 'world-to-camera, axes, handedness, quaternion order, shifted frames, another body, units, lens'
 
 
@@ -64,10 +63,9 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
     if across and (share := fit(across, _declared(frames)).share) < _REFUSED_BELOW:
         return Agreement(f'{_warning(agreement.text)}; but only {share:.0%} do in {len(across.pairs)} pairs across sequences: are all '
                          f'sequences in one map frame?', False)   # no more than doubts: two rooms may look alike
-    drift = '' if agreement.of_lens else drifted(whole.joined(gather_returns(frames, used.tolist())), _poses(frames).numpy())
-    if drift:
-        return Agreement(f'{_warning(agreement.text)}; but {drift}: did they drift, or do places look alike? {_ANEW}', False)
-    return agreement
+    drift = '' if agreement.of_lens else drifted(whole.joined(gather_returns(frames, used.tolist())), _poses(frames).numpy(),
+                                                 np.array([frame.sequence for frame in frames]))
+    return Agreement(f'{_warning(agreement.text)}; but {drift}', False) if drift else agreement
 
 
 def _warning(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Poses that fit from image to image, but not from one end of a capture to the other: odometry, or a SLAM that closes no loop."""
+"""Poses that fit from image to image, but not from one end of a capture to the other, or from one camera's images to another's."""
 
 import numpy as np
 
@@ -9,17 +9,22 @@ _TIMES = 3.0          # what far ones are off, of what near ones are: right pose
 _LEAST_RAD = 0.003
 
 
-def drifted(evidence: Evidence, T_map_cam: np.ndarray) -> str:
-    """What to say where images far apart on the way fit the poses [N, 4, 4] far worse than neighbours do; empty where they do not.
-
-    Noise and a wrong lens are in both alike; a few pairs of places that look alike are no median.
+def drifted(evidence: Evidence, T_map_cam: np.ndarray, sequences: np.ndarray) -> str:
+    """What to say where images far apart on the way, or of different sequences [N], fit the poses [N, 4, 4] far worse than neighbours do;
+    empty where they do not. Noise is in both alike; a few pairs of places that look alike are no median.
     """
-    off_rad = evidence.of_pairs(evidence.residuals(T_map_cam))
-    is_far = np.abs(np.diff(evidence.frames, axis=0)[0]) > FAR * len(T_map_cam)
-    if min(is_far.sum(), (~is_far).sum()) < _FEWEST:
+    off_rad, (first, second) = evidence.of_pairs(evidence.residuals(T_map_cam)), evidence.frames
+    is_across = sequences[first] != sequences[second]
+    is_far = ~is_across & (np.abs(second - first) > FAR * len(T_map_cam))
+    is_near = ~is_across & ~is_far
+    if is_near.sum() < _FEWEST:
         return ''
-    near_rad, far_rad = float(np.median(off_rad[~is_far])), float(np.median(off_rad[is_far]))
-    if far_rad < max(_TIMES * near_rad, _LEAST_RAD):
-        return ''
-    return (f'{is_far.sum()} pairs of images that are far apart on the way are {np.rad2deg(far_rad):.2f} deg off in the median, near ones '
-            f'{np.rad2deg(near_rad):.2f} deg')
+    near_rad = float(np.median(off_rad[is_near]))
+    for chosen, where, asked in (
+            (is_far, 'that are far apart on the way', 'did they drift, or do places look alike? pose the images anew: aprloc pose'),
+            (is_across, 'of different sequences', 'are all sequences in one map frame, each camera\'s images under its own poses?')):
+        far_rad = float(np.median(off_rad[chosen])) if chosen.sum() >= _FEWEST else 0.0
+        if far_rad >= max(_TIMES * near_rad, _LEAST_RAD):
+            return (f'{chosen.sum()} pairs of images {where} are {np.rad2deg(far_rad):.2f} deg off in the median, near ones '
+                    f'{np.rad2deg(near_rad):.2f} deg: {asked}')
+    return ''
