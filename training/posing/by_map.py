@@ -69,7 +69,7 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
     chosen = Selection(**place.remembered('chosen', lambda: asdict(choose(source, None))))
     shots = [_with_camera(shot, bundle) for shot in source.take(chosen.indices, place.images)]
     believed = _believed(bundle, shots, place.images, device)
-    say(f'{chosen.text}; the map believes {len(believed.T_map_cam)} of {len(shots)}')
+    say(f'{chosen.text}; the map believes {len(believed.T_map_cam)} of {len(shots)}, as it would of a place that looks alike')
     if len(believed.T_map_cam) < FEWEST:
         place.abandon()
         why = why_mostly(believed.rejections)
