@@ -222,6 +222,12 @@ def test_the_way_is_not_seen_where_the_second_part_lies_in_a_frame_of_its_own(co
     assert not goes_on(jumped, jumped[3], jumped[38], 0.003)   # straight on: what is seen in between would allow it
 
 
+def test_images_that_have_the_poses_of_their_neighbours_here_and_there_are_doubted(frames, quick):
+    late = [replace(frame, T_map_cam=frames[i + 1].T_map_cam) if i in (3, 9, 14) else frame for i, frame in enumerate(frames)]
+    found = judged(tuple(late))
+    assert re.search(r'WARNING: .*pairs of neighbours are more than 0.4 deg off .*have some images the poses of others', found.text), found.text
+
+
 def test_a_glitch_of_two_poses_is_no_jump(frames):
     taken = (*frames[:10], *with_poses(frames[10:12], lambda T: T_BASE_CAM @ T), *frames[12:])
     agreement._check_jumps(taken, taken, np.deg2rad(6.0))

@@ -12,10 +12,10 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import so3_log
 from aprloc_ros.training.checks.declared_lens import LensFit, lens_fits
 from aprloc_ros.training.checks.drift import drifted
-from aprloc_ros.training.checks.evidence import Evidence, gather, gather_across, gather_jumps, gather_returns
+from aprloc_ros.training.checks.evidence import FAR, Evidence, gather, gather_across, gather_jumps, gather_returns
 from aprloc_ros.training.checks.fit import NOISY_RAD, SAME, Fit, Suspect, best, fit
 from aprloc_ros.training.checks.parts import Parts, goes_on, parted
-from aprloc_ros.training.checks.stretch import strangers, stretch
+from aprloc_ros.training.checks.stretch import scattered, strangers, stretch
 from aprloc_ros.training.checks.stuck import is_planar, stuck
 from aprloc_ros.training.checks.suspects import usual_suspects
 from aprloc_ros.training.datasets.capture import Frame
@@ -139,7 +139,7 @@ def _judged(evidence: Evidence, frames: tuple[Frame, ...], used: np.ndarray, tak
         _judge_part(part, which, measured, taken, mounts)
     if declared.share < _REFUSED_BELOW:
         raise AprlocError(f'the poses contradict the images: {measured}; {_nothing_fits(taken)}')
-    where = f': look at those of {which}' if part else ''
+    where = f': look at those of {which}' if part else _here_and_there(evidence, declared, frames, used)
     if declared.share < _DOUBTED_BELOW:
         return Agreement(f'WARNING: poses: only {measured}{where or ": look at these poses"}', False)
     if evidence.moved_rad < _STILL_RAD:
@@ -181,8 +181,7 @@ def _judged_suspect(declared: Fit, measured: str, found: Fit, peculiar: str) -> 
 
 def _worse_part(evidence: Evidence, declared: Fit, frames: tuple[Frame, ...], used: np.ndarray) -> tuple[tuple[Frame, ...], str]:
     """Frames of which most pairs fit far worse than usual where others do not, and which these are; none is ()."""
-    limit_rad = np.clip(_OUTLIER * declared.median_rad, NOISY_RAD, evidence.agreement_rad)
-    is_worse = evidence.of_pairs(evidence.residuals(declared.suspect.T_map_cam)) > limit_rad
+    is_worse, _ = _worse(evidence, declared)
     ends, others = stretch(evidence, is_worse), strangers(evidence, is_worse)
     if ends:
         part = frames[used[ends[0]]:used[ends[1]] + 1]
@@ -190,6 +189,25 @@ def _worse_part(evidence: Evidence, declared: Fit, frames: tuple[Frame, ...], us
     part = tuple(frames[used[index]] for index in others)
     named = f'{", ".join(frame.name for frame in part[:3])}{" ..." * (len(part) > 3)}'
     return part, f'{named} ({len(part)} images that match none of the others: another camera\'s?)'
+
+
+def _worse(evidence: Evidence, declared: Fit) -> tuple[np.ndarray, float]:
+    """Which pairs [P] fit far worse than usual, and from how many radians on."""
+    limit_rad = float(np.clip(_OUTLIER * declared.median_rad, NOISY_RAD, evidence.agreement_rad))
+    return evidence.of_pairs(evidence.residuals(declared.suspect.T_map_cam)) > limit_rad, limit_rad
+
+
+def _here_and_there(evidence: Evidence, declared: Fit, frames: tuple[Frame, ...], used: np.ndarray) -> str:
+    """What to say of single images, here and there, that have poses of others; empty where too few seem so."""
+    is_worse, limit_rad = _worse(evidence, declared)
+    first, second = used[evidence.frames]
+    of_neighbours = np.abs(second - first) <= FAR * len(frames)
+    found = np.flatnonzero(scattered(is_worse, of_neighbours))
+    if not len(found):
+        return ''
+    named = ', '.join(f'{frames[first[pair]].name} and {frames[second[pair]].name}' for pair in found[:3])
+    return (f': {len(found)} of {of_neighbours.sum()} pairs of neighbours are more than {np.rad2deg(limit_rad):.1f} deg off ({named}): have some '
+            f'images the poses of others?')
 
 
 def _judge_part(part: tuple[Frame, ...], which: str, measured: str, taken: tuple[Frame, ...], mounts: Mapping[str, Tensor]):
