@@ -146,7 +146,7 @@ def test_a_photo_that_its_exif_turns_is_asked_as_it_is_stored(tmp_path, monkeypa
     exif[0x0112] = 6
     Image.fromarray(photo(0)).save(tmp_path / 'a.jpg', exif=exif)
     asked = []
-    answer = SimpleNamespace(status='rejected')
+    answer = SimpleNamespace(status='rejected', reason='unsure', text='')
     monkeypatch.setattr(by_map, 'Localizer', lambda *_: SimpleNamespace(
         localize=lambda image, camera: asked.append((image.shape, camera)) or answer))
     manifest = SimpleNamespace(scene=SimpleNamespace(scene_unit_m=1.0), accuracy={})
