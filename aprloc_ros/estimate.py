@@ -1,5 +1,7 @@
 """What is said of one image: the pose, how sure it is, and why there may be none."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -12,6 +14,7 @@ UNSURE = 'unsure'
 OTHER_CAMERA = 'camera_info'   # one that contradicts the images
 WARPED = 'warped'
 ALIKE = 'alike'
+_OF_THE_IMAGES = OTHER_CAMERA, WARPED, ALIKE, OUT_OF_TIME   # and not of what they show
 _AMBIGUOUS = 0.05   # or less by which the best place is better than the next: they look alike
 _MOVE_ON = 'another place of the map looks the same: the robot has to move on, or somebody to say where it is (initialpose)'
 
@@ -51,6 +54,16 @@ def why_rejected(refined: Refined, status: str, score: float, took_ms: float) ->
         return refined.status, (f'after {refined.iterations} the pose still moves: the map does not show what is in the image, or '
                                 f'the parameter refine_iterations is set too low')
     return UNSURE, f'the map does not believe its own answer, of score {score:.3f}'
+
+
+def why_mostly(rejections: Sequence[tuple[str, str]]) -> str:
+    """What the rejected images of a drive, of which these are the reasons and texts, are mostly rejected for; empty where the map does
+    not know what they show."""
+    named = [rejection for rejection in rejections if rejection[0] in _OF_THE_IMAGES]
+    if 2 * len(named) <= len(rejections):
+        return ''
+    reason, count = Counter(reason for reason, _ in named).most_common(1)[0]
+    return f'{count} are rejected for {reason}: {next(text for each, text in named if each == reason)}'
 
 
 def minding_the_image(estimate: Estimate, scale: float, is_expected: bool) -> Estimate:

@@ -76,7 +76,7 @@ def adapt_map(directory: Path, data: Path, method: str = 'pseudo', check: Path |
     resume(work_dir, f'{fingerprint(data, None, seed)} {method} {check} {bundle.sha256}', say)
     with gone_at_the_end(work_dir):
         frames, believed = answered(bundle, drive_frames(source, bundle.manifest, work_dir, say), work_dir, device)
-        say(f'the map believes its answer to {int(believed.sum())} of {len(frames)} images')
+        say(f'the map believes its answer to {int(believed.sum())} of {len(frames)} images, as it would to those of a place that looks alike')
         checked = check and _checked(check, bundle, device, say)
         found = adaptation(bundle, frames, believed, method, checked, work_dir, seed, device)
         say(found.describe())

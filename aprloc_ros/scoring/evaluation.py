@@ -54,6 +54,8 @@ class FrameRecord:
     status: str
     covariance: Tensor | None = None    # [6, 6] of xi in T_truth = T_estimate @ exp(xi)
     score: float | None = None          # of the estimate, more is better
+    reason: str = ''                    # of a rejection, and the same for the user
+    text: str = ''
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,11 @@ class Verdict:
 
 
 def make_record(name: str, stamp_s: float, T_truth: Tensor, T_estimate: Tensor, latency_ms: float, status: str,
-                covariance: Tensor | None = None, score: float | None = None) -> FrameRecord:
+                covariance: Tensor | None = None, score: float | None = None, reason: str = '', text: str = '') -> FrameRecord:
     """A FrameRecord with its errors worked out."""
     error_m, error_deg = pose_errors(T_estimate, T_truth)
     return FrameRecord(name, stamp_s, T_truth, T_estimate, error_m.item(), error_deg.item(), latency_ms, status,
-                       covariance, score)
+                       covariance, score, reason, text)
 
 
 def score_poses(T_estimate: Tensor, T_truth: Tensor) -> PoseScores:
@@ -224,7 +226,7 @@ def evaluate_map(localizer, frames: Iterable, on_frame: Callable[[int, FrameReco
         latency_ms = (time.perf_counter() - start_s) * 1000
         stamp_s = float(index) if frame.stamp_s is None else frame.stamp_s
         records.append(make_record(frame.name, stamp_s, frame.T_map_cam, estimate.T_map_cam, latency_ms,
-                                   estimate.status, estimate.covariance, estimate.score))
+                                   estimate.status, estimate.covariance, estimate.score, estimate.reason, estimate.text))
         if on_frame:
             on_frame(index, records[-1])
     return records

@@ -29,15 +29,15 @@ def check_drive(records: Sequence[FrameRecord], manifest: Manifest, most_far: fl
         return f'drive: its poses were not checked, the map believes only {len(believed)} of {len(records)} answers'
     T_drive, T_answer = (torch.stack(column) for column in zip(*((r.T_truth, r.T_estimate) for r in believed)))
     error_m, error_deg = pose_errors(T_answer, T_drive)
-    accuracy = manifest.accuracy
-    far = ((error_m > max(_TIMES * accuracy.get('p95_m', 0.0), _LEAST_SHARE * manifest.scene.scene_unit_m))
-           | (error_deg > max(_TIMES * accuracy.get('p95_deg', 0.0), _LEAST_DEG)))
+    near_m, near_deg = _near(manifest)
+    far = (error_m > near_m) | (error_deg > near_deg)
     median, share = f'median {error_m.median():.3f} m, {error_deg.median():.2f} deg', far.double().mean()
     text = f'{int(far.sum())} of {len(believed)} answers that the map believes are far from the poses of the drive ({median})'
     other = _other_frame(T_drive, T_answer, manifest) if share >= _MOST else _little_off(T_drive, T_answer, manifest)
     if other:
         how = text if share >= _MOST else f'{len(believed)} answers that the map believes are off the poses of the drive by little ({median})'
-        raise AprlocError(f'the drive contradicts the map: {how}, all alike: its poses are {other}; bring them into the map\'s frame')
+        alike = ', or keep the drive away from it if it is of another place that looks alike' if share >= _MOST else ''
+        raise AprlocError(f'the drive contradicts the map: {how}, all alike: its poses are {other}; bring them into the map\'s frame{alike}')
     if share < most_far:
         return f'drive: {text}'
     if share < _MOST:
@@ -57,8 +57,9 @@ def doubt(records: Sequence[FrameRecord], manifest: Manifest) -> str:
 def _other_frame(T_drive: Tensor, T_answer: Tensor, manifest: Manifest) -> str:
     """Of which frame poses that are far from the answers [N, 4, 4] are, in words; empty where they are not all alike."""
     error_m, error_deg = (error.median().item() for error in pose_errors(T_answer, T_drive))
+    near_m, near_deg = _near(manifest)
     for words, T, left_m, left_deg in _explanations(T_drive, T_answer):
-        if left_m <= _CONSISTENT * error_m + _noise(manifest, 'p95_m') and left_deg <= _CONSISTENT * error_deg + _noise(manifest, 'p95_deg'):
+        if left_m <= _CONSISTENT * error_m + _ALIKE * near_m and left_deg <= _CONSISTENT * error_deg + _ALIKE * near_deg:
             return _told(words, T)
     return ''
 
@@ -86,8 +87,10 @@ def _told(words: str, T: Tensor) -> str:
     return words.format(turned_deg, moved_m)
 
 
-def _noise(manifest: Manifest, key: str) -> float:
-    return 2 * manifest.accuracy.get(key, 0.0)
+def _near(manifest: Manifest) -> tuple[float, float]:
+    """Metres and degrees from which on an answer is far: the map's own errors are less, in another light too."""
+    return (max(_TIMES * manifest.accuracy.get('p95_m', 0.0), _LEAST_SHARE * manifest.scene.scene_unit_m),
+            max(_TIMES * manifest.accuracy.get('p95_deg', 0.0), _LEAST_DEG))
 
 
 def _most_common(T: Tensor) -> tuple[Tensor, float, float]:

@@ -121,7 +121,7 @@ class ShiftedLocalizer:
         assert image.shape == (camera.height, camera.width, 3)
         T = next(self.truths).clone()
         T[0, 3] += self.shift_m
-        return SimpleNamespace(T_map_cam=T, covariance=torch.eye(6, dtype=torch.float64), status='prior', score=0.9)
+        return SimpleNamespace(T_map_cam=T, covariance=torch.eye(6, dtype=torch.float64), status='prior', score=0.9, reason='', text='')
 
 
 def test_evaluate_map_records_every_frame():

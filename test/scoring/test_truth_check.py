@@ -54,8 +54,19 @@ def test_another_map_frame_is_named_with_its_numbers(manifest):
     T, statuses = answers()
     other = se3_exp(torch.tensor([0.0, 0, 0, 0, 0, 0.5]).double())
     other[:3, 3] = torch.tensor([3.0, 4.0, 0.0])
-    with pytest.raises(AprlocError, match=r'20 of 20 answers.*another map frame: .* turned by 28.\d deg and moved by [45]\.'):
+    with pytest.raises(AprlocError, match=r'20 of 20 answers.*another map frame: .* turned by 28.\d deg and moved by [45]\..*another place that looks alike'):
         check_drive(records(other @ T, T, statuses), manifest)
+
+
+def test_another_map_frame_is_named_where_answers_are_worse_than_the_maps_own(manifest):
+    """The next room, 40 m on, looks nearly alike: answers are off by a tenth of a degree, and the frame is not turned at all."""
+    T, statuses = answers()
+    other = torch.eye(4, dtype=torch.float64)
+    other[0, 3] = 40.0
+    manifest.accuracy.update(p95_m=0.003, p95_deg=0.015)   # the demo's
+    slips = se3_exp(torch.randn(COUNT, 6, generator=torch.Generator().manual_seed(3)).double() * torch.tensor([0.01] * 3 + [0.0015] * 3))
+    with pytest.raises(AprlocError, match=r'20 of 20 answers.*another map frame: .*moved by (39\.9|40\.0)'):
+        check_drive(records(other @ T @ slips, T, statuses, 0.0001), manifest)
 
 
 def test_another_frame_of_the_robot_is_named(manifest):

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from aprloc_ros.cli import main
 from aprloc_ros.covariance import HessianCovariance
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.estimate import ALIKE, UNSURE, WARPED, why_mostly
 from aprloc_ros.gate import Gate, SignalScore
 from aprloc_ros.geometry import invert, pose_errors, se3_exp
 from aprloc_ros.manifest import RefinerSpec
@@ -25,7 +26,8 @@ from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.placement.moved_map import move_map
 from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.points import MapPoints
-from aprloc_ros.training import extend_map
+from aprloc_ros.scoring.evaluation import make_record
+from aprloc_ros.training import extend_map, later_drive
 from aprloc_ros.training.calibration.refiner_calibration import RefinerScores, calibrate_refiners, with_refiners
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, SparsePoints
@@ -221,6 +223,23 @@ def test_a_drive_that_the_map_does_not_know_has_no_overlap(finished, later):
         check_belongs(load_map(finished, 'cpu'), later, 'cpu')
 
 
+def test_a_drive_whose_lens_nobody_declared_is_not_called_one_of_another_place(finished, later, monkeypatch):
+    def answers(reason: str, text: str):
+        return [make_record(frame.name, 0.0, frame.T_map_cam, frame.T_map_cam, 1.0, 'rejected', reason=reason, text=text) for frame in later.train]
+    monkeypatch.setattr(later_drive, 'ask_some', lambda *rest: answers(WARPED, 'it is bent'))
+    with pytest.raises(AprlocError, match=r'the map believes 0 of \d+ of its answers; \d+ are rejected for warped: it is bent'):
+        check_belongs(load_map(finished, 'cpu'), later, 'cpu')
+    monkeypatch.setattr(later_drive, 'ask_some', lambda *rest: answers(UNSURE, 'of score 0.1'))
+    with pytest.raises(AprlocError, match='no overlap was found.*of another place, through a lens of another angle'):
+        check_belongs(load_map(finished, 'cpu'), later, 'cpu')
+
+
+def test_most_rejections_say_what_is_wrong_with_a_drive_where_it_is_not_what_it_shows():
+    bent, alike, unknown = (WARPED, 'it is bent'), (ALIKE, 'move on'), (UNSURE, 'of score 0.1')
+    assert why_mostly([]) == why_mostly([bent, unknown]) == ''
+    assert why_mostly([alike, bent, bent, unknown]) == '2 are rejected for warped: it is bent'
+
+
 def test_a_copy_of_the_drive_that_taught_the_map_is_not_new(finished, wall):
     capture = read_capture(wall)
     copy = replace(capture, name='copy', train=tuple(replace(frame, name=f'of {frame.name}') for frame in capture.train))
@@ -372,6 +391,10 @@ def test_poses_that_a_map_gave_are_not_those_of_the_map_that_it_became(pycolmap,
     with pytest.raises(AprlocError, match='believes 3 of'):
         by_map.pose_by_map(load_map(directory, 'cpu'), images, out, 'cpu', print)
     assert asked
+    bent = by_map._Believed({}, 1, 1, rejections=((WARPED, 'it is bent'),) * 9)
+    monkeypatch.setattr(by_map, '_believed', lambda *rest: bent)
+    with pytest.raises(AprlocError, match='the map believes 0 of .* 9 are rejected for warped: it is bent'):
+        by_map.pose_by_map(load_map(directory, 'cpu'), images, out, 'cpu', print)
 
 
 def test_what_is_not_connected_is_named():

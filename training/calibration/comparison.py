@@ -16,6 +16,7 @@ from aprloc_ros.training.calibration.refiner_calibration import RefinerScores
 from aprloc_ros.training.calibration.trials import Trial
 
 _BLOCKS = 5
+_LEAST_BELIEVED = 0.25   # share of a drive's answers
 Claims = dict[int, Tensor]   # number of a trial -> the covariance [6, 6] of its refined pose, where that is believed
 
 
@@ -37,6 +38,9 @@ def why_no_better(trials: Sequence[Trial], prior: Tensor, known: RefinerSpec, kn
         new |= _claims(trials, [i for i in genuine if trials[i].frame in held], found, prior)
     if len(new) < FEWEST_FRAMES <= len(old):
         return f'calibrated on the drive it would believe {len(new)} answers of {len(genuine)}, not {len(old)}'
+    if len(new) < min(FEWEST_FRAMES, _LEAST_BELIEVED * len(genuine)):
+        return (f'even calibrated on the drive it would believe {len(new)} answers of {len(genuine)}: of another place, in another light '
+                'altogether, or with poses in another frame it teaches nothing')
     both = sorted(old.keys() & new.keys())
     if len(both) < FEWEST_FRAMES:
         return ''

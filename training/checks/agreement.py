@@ -11,10 +11,11 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import so3_log
 from aprloc_ros.training.checks.declared_lens import LensFit, lens_fits
-from aprloc_ros.training.checks.evidence import Evidence, gather, gather_across, gather_jumps
+from aprloc_ros.training.checks.drift import drifted
+from aprloc_ros.training.checks.evidence import FAR, Evidence, gather, gather_across, gather_jumps, gather_returns
 from aprloc_ros.training.checks.fit import NOISY_RAD, SAME, Fit, Suspect, best, fit
 from aprloc_ros.training.checks.parts import Parts, goes_on, parted
-from aprloc_ros.training.checks.stretch import strangers, stretch
+from aprloc_ros.training.checks.stretch import scattered, strangers, stretch
 from aprloc_ros.training.checks.stuck import is_planar, stuck
 from aprloc_ros.training.checks.suspects import usual_suspects
 from aprloc_ros.training.datasets.capture import Frame
@@ -38,6 +39,7 @@ class Agreement:
     text: str
     verified: bool    # False: it could not be checked, or there are doubts
     compared: bool = True   # False: too few images match one another
+    of_lens: bool = False   # True: another lens than declared fits far better
 
 
 def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Mapping[str, Tensor]) -> Agreement:
@@ -53,18 +55,21 @@ def check_poses(frames: tuple[Frame, ...], taken: tuple[Frame, ...], mounts: Map
     agreement = _judged(evidence, frames, used, taken, mounts)
     _check_jumps(frames, taken, evidence.agreement_rad)
     across = gather_across(frames) if agreement.verified else None
-    whole = Evidence(gathered.pairs + across.pairs) if across else gathered
+    whole = gathered.joined(across.pairs if across else ())
     parts = parted(whole, _poses(frames).numpy())
     _check_scale(frames, parts)
     if parts:
-        return Agreement(f'WARNING: {agreement.text.removeprefix("WARNING: ")}; but {_apart(frames, taken, parts, whole.agreement_rad)}', False)
-    if across is None:
-        return agreement
-    found = fit(across, _declared(frames))
-    if found.share >= _REFUSED_BELOW:
-        return agreement
-    return Agreement(f'WARNING: {agreement.text}; but only {found.share:.0%} do in {len(across.pairs)} pairs across sequences: are '
-                     f'all sequences in one map frame?', False)   # no more than doubts: two rooms may look alike
+        return Agreement(f'{_warning(agreement.text)}; but {_apart(frames, taken, parts, whole.agreement_rad)}', False)
+    if across and (share := fit(across, _declared(frames)).share) < _REFUSED_BELOW:
+        return Agreement(f'{_warning(agreement.text)}; but only {share:.0%} do in {len(across.pairs)} pairs across sequences: are all '
+                         f'sequences in one map frame?', False)   # no more than doubts: two rooms may look alike
+    drift = '' if agreement.of_lens else drifted(whole.joined(gather_returns(frames, used.tolist())), _poses(frames).numpy(),
+                                                 np.array([frame.sequence for frame in frames]))
+    return Agreement(f'{_warning(agreement.text)}; but {drift}', False) if drift else agreement
+
+
+def _warning(text: str) -> str:
+    return f'WARNING: {text.removeprefix("WARNING: ")}'
 
 
 def _check_scale(frames: tuple[Frame, ...], parts: Parts | None):
@@ -134,7 +139,7 @@ def _judged(evidence: Evidence, frames: tuple[Frame, ...], used: np.ndarray, tak
         _judge_part(part, which, measured, taken, mounts)
     if declared.share < _REFUSED_BELOW:
         raise AprlocError(f'the poses contradict the images: {measured}; {_nothing_fits(taken)}')
-    where = f': look at those of {which}' if part else ''
+    where = f': look at those of {which}' if part else _here_and_there(evidence, declared, frames, used)
     if declared.share < _DOUBTED_BELOW:
         return Agreement(f'WARNING: poses: only {measured}{where or ": look at these poses"}', False)
     if evidence.moved_rad < _STILL_RAD:
@@ -157,7 +162,7 @@ def _judged_lens(declared: Fit, measured: str, lens: LensFit) -> Agreement:
     if declared.share < _REFUSED_BELOW or lens.is_refused:
         alike = ' (or the extrinsics of the camera: on a straight way both look alike)' if _is_straight(declared) else ''
         raise AprlocError(f'the images contradict the declared lens: {measured}; {lens.text}: mend the intrinsics{alike}')
-    return Agreement(f'{"WARNING: " if lens.is_doubted else ""}poses: {measured}; {lens.text}', True)
+    return Agreement(f'{"WARNING: " if lens.is_doubted else ""}poses: {measured}; {lens.text}', True, of_lens=True)
 
 
 def _is_straight(declared: Fit) -> bool:
@@ -176,8 +181,7 @@ def _judged_suspect(declared: Fit, measured: str, found: Fit, peculiar: str) -> 
 
 def _worse_part(evidence: Evidence, declared: Fit, frames: tuple[Frame, ...], used: np.ndarray) -> tuple[tuple[Frame, ...], str]:
     """Frames of which most pairs fit far worse than usual where others do not, and which these are; none is ()."""
-    limit_rad = np.clip(_OUTLIER * declared.median_rad, NOISY_RAD, evidence.agreement_rad)
-    is_worse = evidence.of_pairs(evidence.residuals(declared.suspect.T_map_cam)) > limit_rad
+    is_worse, _ = _worse(evidence, declared)
     ends, others = stretch(evidence, is_worse), strangers(evidence, is_worse)
     if ends:
         part = frames[used[ends[0]]:used[ends[1]] + 1]
@@ -185,6 +189,25 @@ def _worse_part(evidence: Evidence, declared: Fit, frames: tuple[Frame, ...], us
     part = tuple(frames[used[index]] for index in others)
     named = f'{", ".join(frame.name for frame in part[:3])}{" ..." * (len(part) > 3)}'
     return part, f'{named} ({len(part)} images that match none of the others: another camera\'s?)'
+
+
+def _worse(evidence: Evidence, declared: Fit) -> tuple[np.ndarray, float]:
+    """Which pairs [P] fit far worse than usual, and from how many radians on."""
+    limit_rad = float(np.clip(_OUTLIER * declared.median_rad, NOISY_RAD, evidence.agreement_rad))
+    return evidence.of_pairs(evidence.residuals(declared.suspect.T_map_cam)) > limit_rad, limit_rad
+
+
+def _here_and_there(evidence: Evidence, declared: Fit, frames: tuple[Frame, ...], used: np.ndarray) -> str:
+    """What to say of single images, here and there, that have poses of others; empty where too few seem so."""
+    is_worse, limit_rad = _worse(evidence, declared)
+    first, second = used[evidence.frames]
+    of_neighbours = np.abs(second - first) <= FAR * len(frames)
+    found = np.flatnonzero(scattered(is_worse, of_neighbours))
+    if not len(found):
+        return ''
+    named = ', '.join(f'{frames[first[pair]].name} and {frames[second[pair]].name}' for pair in found[:3])
+    return (f': {len(found)} of {of_neighbours.sum()} pairs of neighbours are more than {np.rad2deg(limit_rad):.1f} deg off ({named}): have some '
+            f'images the poses of others?')
 
 
 def _judge_part(part: tuple[Frame, ...], which: str, measured: str, taken: tuple[Frame, ...], mounts: Mapping[str, Tensor]):

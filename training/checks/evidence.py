@@ -24,6 +24,7 @@ _JUMPS = 8                # steps of the poses that are looked at: held-out bloc
 JUMP = 5.0                # of the usual step, and more
 _LEAST_TURN_RAD = 0.01
 _FEWEST_AROUND = 3        # pairs of a step, of nine
+FAR = 0.2                 # of the frames: images that lie so far apart in the capture
 _WIDE_RAD = 0.2           # a pair whose points move by more says enough
 _AGREEMENT_RAD = np.deg2rad(0.3), np.deg2rad(6.0)
 _AGREEMENT_SHARE = 0.5    # of the motion between the images
@@ -77,6 +78,10 @@ class Evidence:
         """Medians [P] of values [M]."""
         starts = np.flatnonzero(np.diff(self.pair_of, prepend=-1))
         return np.array([np.median(part) for part in np.split(values, starts[1:])])
+
+    def joined(self, pairs: tuple[ViewPair, ...]) -> 'Evidence':
+        """With more pairs of the same frames."""
+        return Evidence(self.pairs + pairs) if pairs else self
 
     def of_few(self) -> tuple['Evidence', np.ndarray]:
         """The same by the numbers of the frames in it, and which frames these are [K]."""
@@ -151,6 +156,18 @@ def gather_across(frames: tuple[Frame, ...]) -> Evidence | None:
         chosen = ([int(part[i]) for i in _even(len(part), each)] for part in (a, b))
         found += [pair for first, second in product(*chosen) if (pair := matcher.match(first, second))]
     return Evidence(tuple(found)) if len(found) >= FEWEST_PAIRS else None
+
+
+def gather_returns(frames: tuple[Frame, ...], among: Sequence[int]) -> tuple[ViewPair, ...]:
+    """Pairs of places where the capture came by again: each of the frames `among` with the one that should look most alike by the poses
+    of those that are far from it in the capture."""
+    number = torch.tensor(among)
+    cost = view_cost(torch.stack([frames[index].T_map_cam for index in among]))
+    cost[(number[:, None] - number).abs() <= FAR * len(frames)] = torch.inf
+    least, other = cost.min(1)
+    found = sorted({tuple(sorted((among[a], among[b]))) for a, b in enumerate(other.tolist()) if torch.isfinite(least[a])})
+    matcher = Matcher(frames)
+    return tuple(pair for a, b in found if (pair := matcher.match(a, b)))
 
 
 def gather_between(before: tuple[Frame, ...], frames: tuple[Frame, ...]) -> tuple[Evidence, int]:

@@ -9,6 +9,7 @@ from aprloc_ros.training.checks.evidence import Evidence
 _LOCAL = 0.9     # share of the pairs that a stretch of wrong frames explains
 _FEWEST_BAD = 3
 _WIDEST = 0.8    # share of the pairs that touch it
+_SCATTERED, _FEWEST_SCATTERED = 0.12, 5   # share of the pairs of neighbours, which never show two places that look alike
 
 
 def stretch(evidence: Evidence, bad: np.ndarray) -> tuple[int, int] | None:
@@ -41,3 +42,9 @@ def strangers(evidence: Evidence, bad: np.ndarray) -> list[int]:
     if not right or np.isin(of_pair, list(wrong)).sum() < _FEWEST_BAD:
         return []
     return [frame for frame in group if root(frame) in wrong]
+
+
+def scattered(bad: np.ndarray, of_neighbours: np.ndarray) -> np.ndarray:
+    """The bad ones [P] of the pairs of neighbours [P], where they are many; else none."""
+    found = bad & of_neighbours
+    return found if found.sum() >= max(_FEWEST_SCATTERED, _SCATTERED * of_neighbours.sum()) else np.zeros_like(bad)

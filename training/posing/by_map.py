@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from aprloc_ros.errors import AprlocError
+from aprloc_ros.estimate import why_mostly
 from aprloc_ros.geometry import invert
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle
@@ -44,6 +45,7 @@ class _Believed:
     reach_m: float   # from where a believed image may be
     sd_m: float
     reach_deg: float = _REACH_DEG
+    rejections: tuple[tuple[str, str], ...] = ()   # reason and text of each that is none
 
     def agrees(self, name: str, T_map_cam: Tensor) -> bool:
         """Whether a pose [4, 4] of the image is the one that the map believes: the map's own is the better one then."""
@@ -67,12 +69,15 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
     chosen = Selection(**place.remembered('chosen', lambda: asdict(choose(source, None))))
     shots = [_with_camera(shot, bundle) for shot in source.take(chosen.indices, place.images)]
     believed = _believed(bundle, shots, place.images, device)
-    say(f'{chosen.text}; the map believes {len(believed.T_map_cam)} of {len(shots)}')
+    say(f'{chosen.text}; the map believes {len(believed.T_map_cam)} of {len(shots)}, as it would of a place that looks alike')
     if len(believed.T_map_cam) < FEWEST:
         place.abandon()
+        why = why_mostly(believed.rejections)
+        if why:
+            raise AprlocError(f'{data}: the map believes {len(believed.T_map_cam)} of {len(shots)} of its answers; {why}')
         raise AprlocError(f'no overlap was found between {data} and the map: it believes {len(believed.T_map_cam)} of {len(shots)} of '
-                          'its answers. It is of another place, or in another light altogether: extend the map by a drive between '
-                          'them first (dusk before night)')
+                          'its answers. It is of another place, through a lens of another angle, or in another light altogether: extend the map by '
+                          'a drive between them first (dusk before night)')
     if not place.database.is_file():
         lenses = {optics: colmap_camera(pycolmap, optics) for optics in dict.fromkeys(shot.optics for shot in shots)}
         extract(pycolmap, place.database, place.images, {shot.name: lenses[shot.optics] for shot in shots}, place.masks)
@@ -97,14 +102,16 @@ def _with_camera(shot: Shot, bundle: MapBundle) -> Shot:
 
 
 def _believed(bundle: MapBundle, shots: list[Shot], folder: Path, device: str) -> _Believed:
-    localizer, found = Localizer(bundle, device), {}
+    localizer, found, rejections = Localizer(bundle, device), {}, []
     for shot in tqdm(shots, desc='asking the map', unit='image', leave=False, mininterval=2.0):
         estimate = localizer.localize(read_image(folder / shot.name), shot.optics.camera)   # not turned by its EXIF
         if estimate.status == 'refined':
             found[shot.name] = estimate.T_map_cam.double().cpu()
+        elif estimate.status == 'rejected':
+            rejections.append((estimate.reason, estimate.text))
     unit_m, accuracy = bundle.manifest.scene.scene_unit_m, bundle.manifest.accuracy
     return _Believed(found, max(_REACH * unit_m, 3 * accuracy.get('p95_m', 0.0)), _PRIOR_SD * unit_m,
-                     max(_REACH_DEG, 3 * accuracy.get('p95_deg', 0.0)))
+                     max(_REACH_DEG, 3 * accuracy.get('p95_deg', 0.0)), tuple(rejections))
 
 
 def _connected(pycolmap, parts: list, believed: _Believed) -> dict[str, Tensor]:

@@ -52,6 +52,13 @@ def test_a_drive_that_is_too_short_or_of_another_place_teaches_nothing(known):
                                             replace(known, gate=replace(known.gate, accept=0.0)), PRIOR)
 
 
+def test_a_drive_of_which_a_map_knows_nothing_leaves_its_calibration(known):
+    """Before, a calibration that believes nothing took the place of one that did not believe these answers either."""
+    trials = World(5, fails=1.0).trials(30, per_frame=1)
+    assert sum(j.status == 'refined' for j in judge(SimpleNamespace(gate=known.gate), trials)) < 5
+    assert 'another place' in why_no_better(trials, PRIOR, known, PRIOR)
+
+
 def test_a_gate_of_too_few_frames_to_keep_its_promises_gives_way_to_one_of_enough(known):
     """On the very drive that a gate of enough frames does not give way to."""
     found = SimpleNamespace(trials=World(3, fails=0.5, noise=0.3).trials(40, per_frame=1),

@@ -15,7 +15,7 @@ from tiny_capture import wall_view
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import pose, se3_exp
+from aprloc_ros.geometry import pose, se3_exp, so3_exp
 from aprloc_ros.training.checks import agreement
 from aprloc_ros.training.checks.agreement import check_poses
 from aprloc_ros.training.checks.contradictions import (
@@ -156,6 +156,42 @@ def test_a_second_half_that_drifted_apart_is_doubted(frames, quick):
 
 
 @pytest.fixture(scope='module')
+def rounds(tmp_path_factory) -> tuple[Frame, ...]:
+    """Two rounds before a facade, the head turning otherwise on each."""
+    s = np.linspace(0, 1, 30)
+    eye = np.stack([-3 + 1.8 * np.cos(4 * np.pi * s), -2.5 + 1.2 * np.sin(4 * np.pi * s), 1.4 + 0.3 * np.sin(9 * s)], -1)
+    T_map_cam = camera_poses(eye, 1.3 + 0.3 * np.sin(17 * s), 0.05 + 0.1 * np.cos(7 * s), 0.15 * np.sin(9 * s))
+    return photographed(tmp_path_factory.mktemp('rounds'), T_map_cam)
+
+
+def drifting(turn_deg: float):
+    """Poses as odometry has them: right from one image to the next, with a heading that drifts by so much over the way."""
+    def change(T):
+        R = so3_exp(torch.linspace(0, np.deg2rad(turn_deg), len(T), dtype=torch.float64)[:, None] * T.new_tensor([0, 0, 1]))
+        steps = R[1:] @ (T[1:, :3, 3:] - T[:-1, :3, 3:])
+        return pose(R @ T[:, :3, :3], T[:1, :3, 3] + torch.cat([T.new_zeros(1, 3), steps[..., 0].cumsum(0)]))
+    return change
+
+
+def test_poses_that_drift_are_doubted(rounds):
+    assert judged(rounds).verified and judged(with_poses(rounds, HARMLESS['noise of 1 cm, 0.3 deg'])).verified
+    found = judged(with_poses(rounds, drifting(6.0)))
+    assert not found.verified and re.search(r'WARNING: .*images that are far apart on the way are .* did they drift', found.text), found.text
+
+
+def test_images_of_a_pair_of_cameras_under_the_poses_of_the_other_one_are_doubted(frames, tmp_path):
+    """Left and right exchanged: each camera's images fit among themselves."""
+    T_left_right = se3_exp(torch.tensor([0.3, 0, 0, 0, 0, 0], dtype=torch.float64))
+    right = photographed(tmp_path / 'right', walk()[::2] @ T_left_right.numpy())
+    left, right = ([replace(frame, name=f'{name}/{frame.name}', sequence=name) for frame in of]
+                   for name, of in (('left', frames[::2]), ('right', right)))
+    assert judged((*left, *right)).verified
+    exchanged = [replace(a, T_map_cam=b.T_map_cam) for a, b in (*zip(left, right), *zip(right, left))]
+    found = judged(tuple(exchanged))
+    assert not found.verified and re.search(r"of different sequences are .* each camera's images under its own poses", found.text), found.text
+
+
+@pytest.fixture(scope='module')
 def corridor(tmp_path_factory) -> tuple[Frame, ...]:
     """Past a wall whose last stretch looks like its first one, some metres on."""
     noise = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
@@ -182,6 +218,12 @@ def test_the_way_is_not_seen_where_the_second_part_lies_in_a_frame_of_its_own(co
     assert not goes_on(apart, apart[3], apart[38], 0.003)
     jumped = (*corridor[:20], *with_poses(corridor[20:], lambda T: pose(T[:, :3, :3], T[:, :3, 3] + T.new_tensor([3, 0, 0]))))
     assert not goes_on(jumped, jumped[3], jumped[38], 0.003)   # straight on: what is seen in between would allow it
+
+
+def test_images_that_have_the_poses_of_their_neighbours_here_and_there_are_doubted(frames, quick):
+    late = [replace(frame, T_map_cam=frames[i + 1].T_map_cam) if i in (3, 9, 14) else frame for i, frame in enumerate(frames)]
+    found = judged(tuple(late))
+    assert re.search(r'WARNING: .*pairs of neighbours are more than 0.4 deg off .*have some images the poses of others', found.text), found.text
 
 
 def test_a_glitch_of_two_poses_is_no_jump(frames):

@@ -85,6 +85,14 @@ def test_tags_of_two_sizes_one_tag_and_none():
         measure_tags(images, math.nan, None)
 
 
+def test_a_number_that_hangs_in_two_places_is_asked_about():
+    """Either is seen in half of the images, never both at once."""
+    T = walk(16)
+    here, there = (photographs(T, {3: TWO[number]}) for number in TWO)
+    with pytest.raises(AprlocError, match='none of 3 well enough .* does one number hang in two places'):
+        measure_tags(with_cameras(posed(None, T)), SIDE_M, [*here[:8], *there[8:]].__getitem__)
+
+
 def test_an_opencv_that_reads_no_tags_is_named(monkeypatch):
     monkeypatch.setattr(cv2, 'aruco', None)
     with pytest.raises(AprlocError, match='OpenCV 4.7 or newer, this is'):

@@ -117,6 +117,18 @@ def test_what_lies_in_hidden_folders_is_no_photo(tmp_path):
     assert fingerprint(tmp_path, None, 0) == marks
 
 
+def test_photos_of_formats_that_are_not_read_are_not_left_out_in_silence(tmp_path):
+    """A phone's folder of HEIC in which a few are JPEG. A raw file beside its JPEG is the same photo, and TIFF may be depth."""
+    for name in ('a.jpg', 'b.jpg'):
+        write(tmp_path / name, photo(0))
+    for name in ('a.dng', 'b.tif', '.c.heic'):
+        (tmp_path / name).write_bytes(b'other')
+    assert not Photos(tmp_path).notes
+    for name in ('c.HEIC', 'd.heic', 'e.webp'):
+        (tmp_path / name).write_bytes(b'other')
+    assert Photos(tmp_path).notes == ['WARNING: 3 photos beside the others are left out (.heic, .webp): JPEG and PNG are read; convert them']
+
+
 @pytest.mark.parametrize('focal', [IFDRational(0, 0), IFDRational(0, 10)])
 def test_photos_whose_camera_does_not_know_its_focal_length_have_one_lens(tmp_path, focal):
     """0/0 is no number, and equals none."""
@@ -134,7 +146,7 @@ def test_a_photo_that_its_exif_turns_is_asked_as_it_is_stored(tmp_path, monkeypa
     exif[0x0112] = 6
     Image.fromarray(photo(0)).save(tmp_path / 'a.jpg', exif=exif)
     asked = []
-    answer = SimpleNamespace(status='rejected')
+    answer = SimpleNamespace(status='rejected', reason='unsure', text='')
     monkeypatch.setattr(by_map, 'Localizer', lambda *_: SimpleNamespace(
         localize=lambda image, camera: asked.append((image.shape, camera)) or answer))
     manifest = SimpleNamespace(scene=SimpleNamespace(scene_unit_m=1.0), accuracy={})

@@ -1,6 +1,8 @@
 """Which images are taken, and which are matched: against pictures whose movement is known exactly."""
 
 import math
+import struct
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +17,7 @@ from aprloc_ros.training.posing.pairs import alike, beside_keys, in_order, loops
 from aprloc_ros.training.posing.sources.photos import Photos
 from aprloc_ros.training.posing.sources.selection import measure, select
 from aprloc_ros.training.posing.sources.shots import Look
+from aprloc_ros.training.posing.sources.video import Video
 from aprloc_ros.training.structure.vlad import likeness
 
 WIDTH, HEIGHT = 320, 240
@@ -161,3 +164,31 @@ def test_a_bag_whose_clock_is_set_back_is_looked_at_to_its_end(tmp_path):
             bag.image(stamp(index) - (back_ns if index >= count // 2 else 0), picture(index), recorded_ns=stamp(index))
     looks = list(BagSource(tmp_path / 'bag').looks())
     assert len(looks) == count - CLOCK_SET_BACK_FRAMES + 1 and looks[-1].index == count - 1
+
+
+def slowed_from(path: Path, count: int, first: int, times: int):
+    """Of a video of `count` frames those from `first` on come so many times as seldom, by its table of times (ISO 14496-12, stts)."""
+    data = bytearray(path.read_bytes().replace(b'edts', b'free'))   # an edit list would end it where it ended
+    at = data.find(b'stts') - 4
+    _, _, _, entries, frames, ticks = struct.unpack('>I4s4I', data[at:at + 24])
+    assert (entries, frames) == (1, count) and data.find(b'mdat') < at
+    data[at:at + 24] = struct.pack('>I4s6I', 32, b'stts', 0, 2, first, ticks, count - first, times * ticks)
+    for box in (b'stbl', b'minf', b'mdia', b'trak', b'moov'):   # each holds the one before
+        start = data.rfind(box, 0, at) - 4
+        data[start:start + 4] = struct.pack('>I', struct.unpack('>I', data[start:start + 4])[0] + 8)
+    path.write_bytes(data)
+
+
+def test_frames_of_a_video_that_come_unevenly_have_their_own_stamps(tmp_path):
+    """As a phone's do, which films more slowly in the dark."""
+    path = tmp_path / 'film.mp4'
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 30, (WIDTH, HEIGHT))
+    for look in pan([4] * 60):
+        film.write(cv2.cvtColor(look.grey, cv2.COLOR_GRAY2BGR))
+    film.release()
+    even = Video(path)
+    assert [look.stamp_s for look in even.looks()] == pytest.approx([look.index / 30 for look in even.looks()])
+    slowed_from(path, 60, 30, 3)
+    stamps_s = {look.index: look.stamp_s for look in Video(path).looks()}
+    assert max(stamps_s) > 50 and all(stamp == pytest.approx(min(i, 30) / 30 + max(i - 30, 0) / 10, abs=1e-3) for i, stamp in stamps_s.items())
+    assert [shot.stamp_s for shot in Video(path).take([10, 50], tmp_path / 'frames')] == pytest.approx([1 / 3, 3.0])

@@ -69,7 +69,7 @@ def measure_tags(posed: Posed, side_m: float, read: Callable[[int], np.ndarray])
     sides = {tag: fit for tag, fit in fits.items() if fit is not None}
     if not sides:
         raise AprlocError(f'tags of {dictionary} are seen, but none of {_list(seen)} well enough in {_FEWEST_VIEWS} images or '
-                          'more from different places: pass them closer and from several sides')
+                          'more from different places: pass them closer and from several sides; or does one number hang in two places?')
     tags = list(sides)
     logs = torch.tensor([sides[tag][0] for tag in tags], dtype=torch.float64)
     sds = torch.tensor([sides[tag][1] for tag in tags], dtype=torch.float64)
@@ -102,7 +102,7 @@ def find_tags(posed: Posed, read: Callable[[int], np.ndarray]) -> tuple[str, dic
             break
     else:
         raise AprlocError(f'no AprilTags or ArUco markers are seen in {count} images; are they large enough in the image (30 '
-                          'pixels or more), with their white margin?')
+                          'pixels or more), with their white margin, and not mirrored?')
     seen = {}
     for index in range(count):
         camera = posed.cameras[index]

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -22,6 +22,7 @@ from aprloc_ros.training.structure.colmap import load_pycolmap
 _EXIF_IFD, _FOCAL, _FOCAL_35MM = 0x8769, 0x920A, 0xA405   # Exif 2.32, section 4.6
 _MAKER, _MODEL = 0x010F, 0x0110
 _ASIDE = ('depth', 'depths', 'mask', 'masks')   # folders that lie beside the images
+_UNREAD = ('.heic', '.heif', '.avif', '.webp', '.bmp', '.jp2', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.raf')   # TIFF may be depth
 _MASK = 'dynamic_mask_'                         # files of instant-ngp
 
 
@@ -37,6 +38,7 @@ class Photos:
             raise AprlocError(f'{path}: no image in this folder (looked for {", ".join(IMAGE_SUFFIXES)}); convert others, '
                               f'such as HEIC, to JPEG')
         self._check_names()
+        self.notes += _unread(self._files)
         calibration = path / 'camera.yaml'
         self._camera = read_camera_yaml(calibration) if calibration.is_file() else None
         self._optics_of = {}
@@ -90,6 +92,16 @@ def find_images(path: Path) -> list[Path]:
         here = [file for folder in visible(path, '**/') if folder.name not in _ASIDE for file in image_files(folder)]
     here = [file for file in here if not file.name.startswith(_MASK)]
     return sorted(here, key=lambda file: natural_key(file.relative_to(path).as_posix()))
+
+
+def _unread(files: Iterable[Path]) -> Iterator[str]:
+    """What to say of photos of other formats beside those that are taken."""
+    taken = {(file.parent, file.stem) for file in files}   # a camera may write one photo twice, raw and as JPEG
+    beside = [path for folder in sorted({folder for folder, _ in taken}) for path in visible(folder)
+              if path.suffix.lower() in _UNREAD and (folder, path.stem) not in taken]
+    if beside:
+        suffixes = ', '.join(sorted({path.suffix.lower() for path in beside}))
+        yield f'WARNING: {len(beside)} photos beside the others are left out ({suffixes}): JPEG and PNG are read; convert them'
 
 
 def _of_size(camera: Camera, size: tuple[int, int], file: Path) -> Camera:

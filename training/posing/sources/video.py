@@ -16,7 +16,7 @@ _USUAL_HZ = 30.0
 
 
 class Video:
-    """Frames are named by their number, their stamps count from the video's start."""
+    """Frames are named by their number, their stamps count from the video's start; those of phones do not come evenly."""
 
     what = 'video'
     is_video = True
@@ -33,15 +33,15 @@ class Video:
         return max(1, self._count // self._stride)
 
     def looks(self) -> Iterator[Look]:
-        for index, frame in self._frames(lambda index: index % self._stride == 0):
-            yield Look(index, index / self._rate_hz, reduced(frame[..., ::-1]))
+        for index, stamp_s, frame in self._frames(lambda index: index % self._stride == 0):
+            yield Look(index, stamp_s, reduced(frame[..., ::-1]))
 
     def take(self, indices: Sequence[int], folder: Path) -> Iterator[Shot]:
         wanted = set(indices)
-        for index, frame in self._frames(wanted.__contains__):
+        for index, stamp_s, frame in self._frames(wanted.__contains__):
             name = f'{index:06d}.jpg'
             save_image(folder / name, frame, cv2.IMWRITE_JPEG_QUALITY, _QUALITY)
-            yield Shot(name, Optics(frame.shape[1], frame.shape[0]), index / self._rate_hz)
+            yield Shot(name, Optics(frame.shape[1], frame.shape[0]), stamp_s)
 
     def _opened(self) -> cv2.VideoCapture:
         video = cv2.VideoCapture(str(self.path))
@@ -52,13 +52,14 @@ class Video:
         video.release()
         return cv2.VideoCapture(str(self.path))
 
-    def _frames(self, is_wanted) -> Iterator[tuple[int, np.ndarray]]:
-        """(number, [H, W, 3] BGR) of the frames that are wanted."""
+    def _frames(self, is_wanted) -> Iterator[tuple[int, float, np.ndarray]]:
+        """(number, stamp, [H, W, 3] BGR) of the frames that are wanted."""
         video, index = self._opened(), 0
         while video.grab():
             if is_wanted(index):
                 good, frame = video.retrieve()
                 if good:
-                    yield index, frame
+                    told_s = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                    yield index, told_s if told_s > 0 else index / self._rate_hz, frame   # some files say nothing
             index += 1
         video.release()
