@@ -65,7 +65,8 @@ MAY_IMPORT = {
     # What is believed.
     'motion': {'geometry'}, 'odometry_check': {'geometry', 'motion'},
     'stuck_camera': {'geometry', 'motion'},
-    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check', 'stuck_camera'},
+    'stamp_delay': {'geometry', 'motion'},
+    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check', 'stamp_delay', 'stuck_camera'},
     'answer': {'errors', 'camera', 'covariance', 'estimate', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': set(), 'announcement': {'frames'},
