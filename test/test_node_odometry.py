@@ -96,6 +96,26 @@ def test_odometry_of_another_body_is_told_in_the_diagnostics(run, peer):
     peer.wait_for(told, 'the reason')
 
 
+def test_two_sources_of_odometry_on_one_topic_are_told_where_nothing_agrees(run, peer):
+    """Each right by itself, half a metre apart."""
+    run(LINE, publish_tf='none')
+    peer.wait_until_active()
+    peer.publish('camera_info', camera_info_message(CAMERA))
+    other = peer._node.create_publisher(Odometry, 'odom', 10)
+
+    def told():
+        stamp = next_stamp()
+        odometry = set_stamp(Odometry(child_frame_id='base_link'), stamp)
+        odometry.header.frame_id = 'odom'
+        odometry.pose.pose.position.x = 0.45 * (stamp // 10**8 % 2)
+        (other.publish if stamp // 10**8 % 2 else lambda message: peer.publish('odom', message))(odometry)
+        peer.publish('image', image_message(line_pixels(2.0), stamp))
+        peer.spin_for(0.1)
+        return any('/odom has 2 publishers (peer, peer), whose messages mix' in status.message for status in peer.diagnostics)
+    peer.wait_for(told, 'the reason')
+    peer._node.destroy_publisher(other)
+
+
 def test_odometry_in_a_frame_that_is_not_its_own_moves_nothing(run, peer):
     """In the map's: somebody's answer, perhaps our own, and a transform from the map to itself. In none: a transform that TF refuses."""
     run(RECORD_TF)

@@ -123,7 +123,7 @@ class FrameStream:
             waiting = '' if self._counts.received else 'waiting for the first image: '
             return DiagnosticStatus.WARN, waiting + silence, values
         if self._counts.rejected_last:
-            return DiagnosticStatus.WARN, self._counts.last_rejection, values
+            return DiagnosticStatus.WARN, '; '.join([self._counts.last_rejection, *self._inputs.mixtures()]), values
         if self._setup.on_cpu_instead or self._tracker.stamp_delay.problem:
             return DiagnosticStatus.WARN, self._setup.on_cpu_instead or self._tracker.stamp_delay.problem, values
         if self._odometry.problem and self._publication.needs_odometry:
@@ -173,8 +173,8 @@ class FrameStream:
             f'{self._why_no_pose(parameters.relocalize_timeout_s)}'))
 
     def _why_no_pose(self, waited_s: float) -> str:
-        return (self._inputs.images.silence(min(QUIET_S, waited_s))
-                or f'the last rejection was {self._counts.last_rejection or "none"}')
+        last = f'the last rejection was {self._counts.last_rejection or "none"}'
+        return self._inputs.images.silence(min(QUIET_S, waited_s)) or '; '.join([last, *self._inputs.mixtures()])
 
     def _now_ns(self) -> int:
         return self._node.get_clock().now().nanoseconds
