@@ -67,9 +67,10 @@ def answer_picture(picture: Picture, time_s: float, odometry: Callable[[float], 
     """The answer to an image of that stamp, sought from where the tracker expects the robot, and believed by it.
 
     odometry: its pose [4, 4] so many seconds before the stamp, as far as it is known when it is asked: before the search, for a
-    start, and after it, when messages on both sides of that moment have come; last asked for when the image was taken. Raises FrameRejected with the reason 'stuck' where the picture is
-    one of before and the robot moved since, 'localizer' when that fails, the estimate's where it is not one to believe
-    ('unsure', 'camera_info', 'warped', 'alike', 'out of time', 'out of iterations'), or the tracker's: 'jump', 'unconfirmed', 'overtaken'.
+    start, and after it, when messages on both sides of that moment have come; last asked for when the image was taken.
+    Raises FrameRejected with the reason 'stuck' where the picture is one of before and the robot moved since, 'localizer' when that
+    fails, the estimate's where it is not one to believe ('unsure', 'camera_info', 'warped', 'alike', 'out of time', 'out of iterations'),
+    or the tracker's: 'jump', 'unconfirmed', 'overtaken'.
     """
     delay_s = tracker.stamp_delay.seconds
     T_odom_base = odometry(delay_s)

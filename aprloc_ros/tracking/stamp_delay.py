@@ -34,7 +34,11 @@ class _Stretch:
     pull: float = 0.0
     weight: float = 0.0
     looks: int = 0
-    fitting: int = 0
+    fitting: int = 0   # of them
+
+    @property
+    def is_telling(self) -> bool:
+        return self.weight >= _TELLING_S ** -2
 
 
 class StampDelay:
@@ -90,13 +94,14 @@ class StampDelay:
             stretch.weight += weight
 
     def _close(self) -> None:
-        """The last stretch is over; it counts if it tells anything."""
-        if self._stretches and self._stretches[-1].weight < _TELLING_S ** -2:
+        """The last stretch is over; it counts unless it tells nothing, neither for a delay nor against it."""
+        if self._stretches and not self._stretches[-1].is_telling and self._stretches[-1].fitting == self._stretches[-1].looks:
             self._stretches.pop()
 
     def _learn(self) -> bool:
-        told = list(self._stretches)[:-1]
-        if len(told) < _FEWEST or sum(stretch.fitting for stretch in told) < _FITTING * sum(stretch.looks for stretch in told):
+        over = list(self._stretches)[:-1]
+        told = [stretch for stretch in over if stretch.is_telling]
+        if len(told) < _FEWEST or sum(stretch.fitting for stretch in over) < _FITTING * sum(stretch.looks for stretch in over):
             return False
         pull, weight = torch.tensor([(stretch.pull, stretch.weight) for stretch in told], dtype=torch.float64).T
         delay_s = pull.sum() / weight.sum()
