@@ -11,7 +11,7 @@ ROS = {'action_msgs', 'builtin_interfaces', 'cv_bridge', 'diagnostic_msgs', 'geo
        'lifecycle_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'sensor_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs',
        'tf2_ros', 'visualization_msgs'}
 ROS_ROOMS = {'messages', 'clocks', 'frame_order', 'launch_checks', 'listener', 'transforms', 'odometry', 'parameters',
-             'inputs', 'frames', 'geopose', 'rate', 'initial_pose', 'services',
+             'inputs', 'frames', 'loaded_map', 'geopose', 'rate', 'initial_pose', 'services',
              'tf_output', 'display', 'announcement', 'publication', 'stream', 'transitions', 'node', 'executable', 'player'}
 FOUNDATION = {'bit_depth', 'errors', 'config', 'geometry', 'camera', 'histogram', 'device', 'distributions', 'covariance',
               'scene', 'points', 'patches', 'similarity'}
@@ -65,7 +65,8 @@ MAY_IMPORT = {
     # What is believed.
     'motion': {'geometry'}, 'odometry_check': {'geometry', 'motion'},
     'stuck_camera': {'geometry', 'motion'},
-    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check', 'stuck_camera'},
+    'stamp_delay': {'geometry', 'motion'},
+    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check', 'stamp_delay', 'stuck_camera'},
     'answer': {'errors', 'camera', 'covariance', 'estimate', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': set(), 'announcement': {'frames'},
@@ -76,6 +77,7 @@ MAY_IMPORT = {
     'transforms': MESSAGES,
     'odometry': MESSAGES | {'odometry_break', 'stamp_order', 'transforms'},
     'inputs': {'camera_info', 'camera_infos', 'clocks', 'errors', 'listener', 'message_fields', 'odometry', 'parameters'},
+    'loaded_map': {'map_bundle'},
     'tf_output': MESSAGES | {'odometry', 'parameters'},
     'rate': set(), 'geopose': MESSAGES | {'geodesy'},
     'frames': FOUNDATION | MESSAGES | {'answer', 'camera_info', 'decoding', 'geopose', 'localizer', 'odometry',
@@ -85,7 +87,7 @@ MAY_IMPORT = {
     'publication': MESSAGES | {'answer', 'covariance', 'frames', 'odometry', 'parameters', 'tf_output'},
     'stream': MESSAGES | {'announcement', 'answer', 'clocks', 'frame_order', 'frames', 'initial_pose', 'inputs', 'listener', 'odometry',
                           'parameters', 'publication', 'rate', 'services', 'tracker', 'transforms', 'worker'},
-    'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'geopose', 'localizer', 'map_frame', 'map_bundle', 'odometry', 'pace',
+    'node': MESSAGES | {'catalogue', 'clocks', 'display', 'frames', 'geopose', 'loaded_map', 'localizer', 'map_frame', 'map_bundle', 'odometry', 'pace',
                         'parameters', 'refinement', 'services', 'stream', 'transforms', 'transitions'},
     'executable': {'errors', 'node', 'starter'},
     'relocalize': {'executable'},

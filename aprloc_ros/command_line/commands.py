@@ -51,7 +51,10 @@ def localize(options: argparse.Namespace) -> int:
     camera = read_camera(options.camera, pixels.shape[1], pixels.shape[0]) if options.camera else None
     options.map = _map_of(pixels, options)
     localizer = _localizer(options)
-    estimate, frame = localizer.localize(pixels, camera), localizer.manifest.frame
+    try:
+        estimate, frame = localizer.localize(pixels, camera), localizer.manifest.frame
+    except AprlocError as error:
+        raise AprlocError(f'{error}{_if_turned(options.image)}') from None
     std = (estimate.covariance + frame.scale_covariance(estimate.T_map_cam)).diagonal().sqrt()
     length = 'm' if frame.unit == METRE else 'units, not metres'
     for name, unit, values in (('position', length, estimate.T_map_cam[:3, 3]),
@@ -60,8 +63,15 @@ def localize(options: argparse.Namespace) -> int:
                                ('std of rotation', 'deg, camera axes', std[3:].rad2deg())):
         print(f'{name:16}', *(f'{value:10.4f}' for value in values.tolist()), f' {unit}')
     print(f'{"status":16} {estimate.status}, score {estimate.score:.3f}, {estimate.timings_ms["total"]:.1f} ms'
-          + (f'; {estimate.reason}: {estimate.text}' if estimate.text else ''))
+          + (f'; {estimate.reason}: {estimate.text}{_if_turned(options.image)}' if estimate.text else ''))
     return 1 if estimate.status == 'rejected' else 0
+
+
+def _if_turned(image: Path) -> str:
+    """What else may be wrong with an image file that gets no pose."""
+    from aprloc_ros.recordings.decoding.encoded_images import is_stored_turned
+
+    return '; its EXIF asks viewers to turn it, and pixels are taken as they are stored: turn the file' if is_stored_turned(image) else ''
 
 
 def _map_of(pixels, options: argparse.Namespace) -> str:

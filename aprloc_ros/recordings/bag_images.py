@@ -44,6 +44,7 @@ class BagImage:
     info: object | None  # sensor_msgs/CameraInfo
     rectified: bool
     where: str = ''      # bag, topic and index, for error messages
+    others: str = ''     # the frame of the first images of the topic, where this one is of another
 
     @property
     def name(self) -> str:
@@ -51,7 +52,10 @@ class BagImage:
         return frame_name(self.index)
 
     def camera(self) -> Camera | None:
-        """None: the map's own. Raises AprlocError for a camera_info that describes none."""
+        """None: the map's own. Raises AprlocError for a camera_info that describes none, and for an image of another camera."""
+        if self.others:
+            raise AprlocError(f'the image is of the frame {self.frame_id[:80]!r}, the first ones of {self.others[:80]!r}: another camera\'s? '
+                              'Record each on a topic of its own')
         return None if self.info is None else camera_from_info(self.info, self.rectified)
 
     def pixels(self) -> np.ndarray:
@@ -105,7 +109,7 @@ def read_images(recording: Recording, topics: ImageTopics) -> Iterator[BagImage]
     the first.
     """
     infos, ahead = itertools.tee(recording.messages(topics.camera_info) if topics.camera_info else ())
-    info, following, coming, known = None, next(infos, None), next(ahead, None), CameraInfos()
+    info, following, coming, known, first = None, next(infos, None), next(ahead, None), CameraInfos(), ''
     for index, image in enumerate(recording.messages(topics.image)):
         while following and (info is None or following.recorded_ns <= image.recorded_ns):
             info, following = following.body, next(infos, None)
@@ -113,5 +117,7 @@ def read_images(recording: Recording, topics: ImageTopics) -> Iterator[BagImage]
             known.add(coming.body)
             coming = next(ahead, None)
         head = image.body.header
-        yield BagImage(index, image.recorded_ns, stamp_ns(head.stamp), head.frame_id.strip('/'), image.body,
-                       known.of(stamp_ns(head.stamp), info), topics.rectified, image.where)
+        frame_id = head.frame_id.strip('/')
+        first = first or frame_id
+        yield BagImage(index, image.recorded_ns, stamp_ns(head.stamp), frame_id, image.body, known.of(stamp_ns(head.stamp), info),
+                       topics.rectified, image.where, first if frame_id not in ('', first) else '')

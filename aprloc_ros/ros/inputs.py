@@ -50,17 +50,21 @@ class Inputs:
         if parameters.image_transport == 'compressed':
             image_type, topic = CompressedImage, node.resolve_topic_name('image') + '/compressed'
         self.images = Listener(node, 'image', image_type, topic, on_image, qos)
+        listeners = {'image': self.images, 'camera_info': self._camera_info_topic, 'odometry': self._odometry_topic}
+        self._listeners = {name: listener for name, listener in listeners.items() if listener is not None}
 
     def described(self) -> dict[str, str]:
         """What is listened to -> topic, type and QoS."""
-        listeners = {'image': self.images, 'camera_info': self._camera_info_topic, 'odometry': self._odometry_topic}
-        return {name: listener.described for name, listener in listeners.items() if listener is not None}
+        return {name: listener.described for name, listener in self._listeners.items()}
+
+    def mixtures(self) -> list[str]:
+        """The topics that several nodes publish, each in words."""
+        return [words for words in (listener.mixture() for listener in self._listeners.values()) if words]
 
     def close(self) -> None:
         """Stop listening."""
-        for topic in (self._camera_info_topic, self._odometry_topic, self.images):
-            if topic is not None:
-                topic.close()
+        for topic in self._listeners.values():
+            topic.close()
 
     def forget(self) -> None:
         """What moved: time was set back."""

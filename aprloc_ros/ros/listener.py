@@ -42,6 +42,13 @@ class Listener:
         since = 'yet' if since_s is None else f'for {since_s:.1f} s'
         return f'no {self._what} {since} on {self._subscription.topic_name}: {self._reason()}'
 
+    def mixture(self) -> str:
+        """Who publishes it, where that are several: nobody can tell their messages apart. Otherwise empty."""
+        found = [publisher for publisher in self._node.get_publishers_info_by_topic(self._subscription.topic_name)
+                 if publisher.topic_type == self._type]
+        names = ', '.join(sorted(publisher.node_name.replace(_UNKNOWN, 'somebody') for publisher in found))
+        return f'{self._subscription.topic_name} has {len(found)} publishers ({names}), whose messages mix' if len(found) > 1 else ''
+
     def _hear(self, message: object) -> None:
         self._heard_s = time.monotonic()
         self._on_message(message)

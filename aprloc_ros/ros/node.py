@@ -25,6 +25,7 @@ from aprloc_ros.ros.clocks import STEADY
 from aprloc_ros.ros.display import Display
 from aprloc_ros.ros.frames import Setup
 from aprloc_ros.ros.geopose import SendGeoPose, check_origin, make_geopose, make_publisher
+from aprloc_ros.ros.loaded_map import LoadedMap
 from aprloc_ros.ros.messages import diagnostics
 from aprloc_ros.ros.odometry import OdometryBuffer, OdometrySource, TfOdometry
 from aprloc_ros.ros.parameters import NodeParameters, check_changes, declare_parameters, read_parameters
@@ -50,8 +51,7 @@ class RelocalizeNode(LifecycleNode):
         self._state, self.problem, self._said_status = 'unconfigured', '', ''
         self._reporting = threading.Lock()
         self._setup: Setup | None = None
-        self._bundle: MapBundle | None = None
-        self._map_sha256 = ''   # when it was loaded
+        self._loaded: LoadedMap | None = None
         self._stream: FrameStream | None = None
         self._display: Display | None = None
         self._timer, self._send_transform, self._geopose, self._said = None, None, None, set()
@@ -74,9 +74,10 @@ class RelocalizeNode(LifecycleNode):
         if not self._succeeds('activate', self._prepare_again_if_changed):
             return TransitionCallbackReturn.FAILURE
         result = super().on_activate(state)  # first: publishers are silent until then
-        self._display = Display(self, self._bundle, self._setup.map_frame)
-        if self._bundle.points is not None:
-            self._display.publish_map(self._bundle.points.view_poses)
+        bundle = self._loaded.bundle
+        self._display = Display(self, bundle, self._setup.map_frame)
+        if bundle.points is not None:
+            self._display.publish_map(bundle.points.view_poses)
         setup = dataclasses.replace(self._setup, display=self._display)
         self._stream = FrameStream(self, setup, self._pose, self._pose_with_covariance, self.report)
         self._enter('active')
@@ -89,21 +90,21 @@ class RelocalizeNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._setup = self._bundle = None
-        self._enter('unconfigured')
+        self._let_go('unconfigured')
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.close()
-        self._setup = self._bundle = None
-        self._enter('finalized')
+        self._let_go('finalized')
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.close()
-        self._setup = self._bundle = None
-        self._enter('unconfigured')
+        self._let_go('unconfigured')
         return super().on_error(state)
+
+    def _let_go(self, state: str) -> None:
+        self.close()
+        self._setup = self._loaded = None
+        self._enter(state)
 
     def close(self) -> None:
         """Stop listening and finish the frame in hand."""
@@ -135,8 +136,8 @@ class RelocalizeNode(LifecycleNode):
         parameters = read_parameters(self)
         if not parameters.map:
             raise AprlocError('the parameter map is empty; name a map, as in -p map:=demo')
-        bundle = load_map(find_map(parameters.map, parameters.map_dir or None), parameters.device)
-        self._map_sha256 = bundle.sha256
+        loaded = LoadedMap(load_map(find_map(parameters.map, parameters.map_dir or None), parameters.device))
+        bundle = loaded.bundle
         budget = Budget(parameters.refine_iterations, parameters.refine_ms)
         localizer = Localizer(bundle, parameters.device, parameters.refiner, budget, parameters.max_wrong_share)
         self._say_pace(localizer.warm_up(), budget)
@@ -148,7 +149,7 @@ class RelocalizeNode(LifecycleNode):
         self._setup = Setup(parameters, localizer, parameters.map_frame or bundle.manifest.frame_id, extrinsics,
                             self._odometry(parameters), self._lookup, self._broadcaster(parameters),
                             self._send_geopose(parameters, bundle))
-        self._bundle = bundle
+        self._loaded = loaded
         if bundle.manifest.frame.unit == ARBITRARY:
             name = bundle.manifest.name
             self._say_once(f'the unit of the map {name} is arbitrary: its poses are not in metres; put it into metres with '
@@ -170,15 +171,8 @@ class RelocalizeNode(LifecycleNode):
             self.get_logger().warning(f'every frame will be out of time: raise refine_ms above {min(usual_ms.values()):.0f}, or a faster device')
 
     def _prepare_again_if_changed(self) -> None:
-        if read_parameters(self) != self._setup.parameters or self._map_changed():
+        if read_parameters(self) != self._setup.parameters or self._loaded.change:
             self._prepare()
-
-    def _map_changed(self) -> bool:
-        """Whether it was aligned, taught or built anew, or taken away, since it was loaded."""
-        try:
-            return self._bundle.sha256 != self._map_sha256
-        except OSError:
-            return True
 
     def _odometry(self, parameters: NodeParameters) -> OdometrySource | None:
         if parameters.odometry == 'topic':
@@ -240,6 +234,10 @@ class RelocalizeNode(LifecycleNode):
                 level, text, values = DiagnosticStatus.ERROR, self.problem, {}
             elif stream is not None:
                 level, text, values = stream.status()
+                change = self._loaded.change if self._loaded else ''
+                self._say_once(change)
+                if change:
+                    level, text = max(level, DiagnosticStatus.WARN), change if level == DiagnosticStatus.OK else f'{text}; {change}'
             else:
                 level, text, values = DiagnosticStatus.OK, self._state, {}
             values = {'state': self._state, 'status': 'unconfigured', 'pid': str(os.getpid()), **values}

@@ -16,10 +16,12 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
 from aprloc_ros.recordings.odometry_break import StampedPose, at_constant_velocity, odometry_break
 from aprloc_ros.recordings.stamp_order import StampOrder
+from aprloc_ros.ros.messages import time_message
 from aprloc_ros.ros.transforms import TfLookup
 
 MAX_GAP_S = 0.2   # odometry further from the image's stamp than this is not used
 _ASKED = 5        # images that TF was asked about
+_SET_BACK_NS = 1_000_000_000   # less, and it is the moment when an image was taken that was stamped late
 _KEPT = 3000      # messages: three seconds at 1 kHz, for an answer is asked about its image when it is there
 
 
@@ -53,13 +55,13 @@ class OdometryAtImage:
         self.pose: OdometryPose | None = None   # as it was asked last
         self.problem = ''
 
-    def ask(self, stamp: Time) -> Tensor | None:
-        """[4, 4]; kept with its frame."""
+    def ask(self, stamp: Time, before_s: float = 0.0) -> Tensor | None:
+        """[4, 4], so many seconds before the stamp; kept with its frame."""
         self.pose = None
         if self._source is None:
             return None
         try:
-            pose = self._source.at(stamp)
+            pose = self._source.at(time_message(max(stamp_ns(stamp) - round(1e9 * before_s), 1)) if before_s else stamp)
             pose.check_frame(self._map_frame, self._base_frame)
         except AprlocError as error:
             self.problem = str(error)
@@ -80,12 +82,11 @@ class TfOdometry:
     def at(self, stamp: Time) -> OdometryPose:
         """One that was set anew is noticed from one image to the next: who listens to TF does not know which of its arrows move the robot."""
         T_odom_base, now_ns = self._lookup(self._odom_frame, self._base_frame, stamp), stamp_ns(stamp)
-        break_ = ''
-        if not self._asked or now_ns != self._asked[-1][0]:
-            is_later = self._asked and now_ns > self._asked[-1][0]
-            break_ = odometry_break(self._asked, now_ns, T_odom_base) if is_later else ''
-            if break_ or not is_later:
-                self._asked.clear()
+        since_ns = now_ns - self._asked[-1][0] if self._asked else 1
+        break_ = odometry_break(self._asked, now_ns, T_odom_base) if since_ns > 0 else ''
+        if break_ or since_ns < -_SET_BACK_NS:
+            self._asked.clear()
+        if since_ns > 0 or not self._asked:
             self._asked.append((now_ns, T_odom_base))
         return OdometryPose(self._odom_frame, T_odom_base, break_)
 

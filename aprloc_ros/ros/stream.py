@@ -54,7 +54,7 @@ class FrameStream:
         self._tracker = Tracker(setup.parameters)
         self._state = self._tracker.state   # as it was reported last
         self._odometry = OdometryAtImage(setup.odometry, setup.map_frame, setup.parameters.base_frame, self._on_new_odometry)
-        self._said = {'cpu': setup.on_cpu_instead, 'contradiction': ''}   # as it was reported last
+        self._said = {'cpu': setup.on_cpu_instead, 'contradiction': '', 'delay': ''}   # as it was reported last
         self._facts: dict[str, str] = {}    # of the last pose
         self._oldest_ms = 0.0
         self._rate = CameraRate()
@@ -123,9 +123,9 @@ class FrameStream:
             waiting = '' if self._counts.received else 'waiting for the first image: '
             return DiagnosticStatus.WARN, waiting + silence, values
         if self._counts.rejected_last:
-            return DiagnosticStatus.WARN, self._counts.last_rejection, values
-        if self._setup.on_cpu_instead:
-            return DiagnosticStatus.WARN, self._setup.on_cpu_instead, values
+            return DiagnosticStatus.WARN, '; '.join([self._counts.last_rejection, *self._inputs.mixtures()]), values
+        if self._setup.on_cpu_instead or self._tracker.stamp_delay.problem:
+            return DiagnosticStatus.WARN, self._setup.on_cpu_instead or self._tracker.stamp_delay.problem, values
         if self._odometry.problem and self._publication.needs_odometry:
             why = self._inputs.odometry_problem() or self._odometry.problem
             return DiagnosticStatus.WARN, f'no transform is published: {why}', values
@@ -173,8 +173,8 @@ class FrameStream:
             f'{self._why_no_pose(parameters.relocalize_timeout_s)}'))
 
     def _why_no_pose(self, waited_s: float) -> str:
-        return (self._inputs.images.silence(min(QUIET_S, waited_s))
-                or f'the last rejection was {self._counts.last_rejection or "none"}')
+        last = f'the last rejection was {self._counts.last_rejection or "none"}'
+        return self._inputs.images.silence(min(QUIET_S, waited_s)) or '; '.join([last, *self._inputs.mixtures()])
 
     def _now_ns(self) -> int:
         return self._node.get_clock().now().nanoseconds
@@ -195,6 +195,7 @@ class FrameStream:
             self._node.get_logger().warning(self._rate.problem)
         self._say_state()
         self._say_new('contradiction', self._tracker.contradiction)
+        self._say_new('delay', self._tracker.stamp_delay.problem)
         self._say_new('cpu', self._setup.on_cpu_instead)
 
     def _localize(self, frame: _Frame) -> dict[str, str]:
@@ -205,8 +206,8 @@ class FrameStream:
         start_s = time.perf_counter()
         picture = read_picture(frame.image, info, setup)
         decoded_s = time.perf_counter()
-        answer = answer_picture(picture, stamp_ns(header.stamp) / 1e9, lambda: self._odometry.ask(header.stamp), setup.localizer,
-                                self._tracker)
+        answer = answer_picture(picture, stamp_ns(header.stamp) / 1e9, lambda delay_s: self._odometry.ask(header.stamp, delay_s),
+                                setup.localizer, self._tracker)
         self._good_ns = self._now_ns()
         judged_s = time.perf_counter()
         self._publication.publish(header, frame.arrived_ns, answer, self._odometry.pose)

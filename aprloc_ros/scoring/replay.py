@@ -59,6 +59,7 @@ class ReplayedFrame:
     is_readable: bool = True            # False: the message itself was refused, whatever it shows
     arrived_s: float = 0.0              # since the first image, by the recording's clock
     latency_ms: float = 0.0             # from its arrival to its answer
+    remark: str = ''                    # what is wrong with the stamps, as far as known by then
 
 
 def replay(images: Iterable[BagImage], localizer: Localizer, robot: Robot, realtime: bool = False,
@@ -134,7 +135,7 @@ class _Run:
                                   is_readable=is_readable)
         else:
             frame = ReplayedFrame(**_of(image), outcome=ANSWERED, estimate=estimate)
-        return frame, self._clock() - start_s
+        return replace(frame, remark=self._tracker.stamp_delay.problem), self._clock() - start_s
 
     def _localize(self, image: BagImage, camera: Camera | None, pixels: np.ndarray) -> Estimate:
         """Raises FrameRejected."""
@@ -142,8 +143,8 @@ class _Run:
         self._mind_new_odometry(image.stamp_ns)
         with rejecting('extrinsics'):
             picture = Picture(pixels, camera, self._robot.T_base_cam(image.stamp_ns))
-        return answer_picture(picture, image.stamp_ns / 1e9, lambda: self._robot.T_odom_base(image.stamp_ns), self._localizer,
-                              self._tracker).estimate
+        return answer_picture(picture, image.stamp_ns / 1e9, lambda delay_s: self._robot.T_odom_base(image.stamp_ns - round(1e9 * delay_s)),
+                              self._localizer, self._tracker).estimate
 
     def _mind_new_odometry(self, stamp_ns: int) -> None:
         before, self._beginnings = self._beginnings, self._robot.beginnings(stamp_ns)

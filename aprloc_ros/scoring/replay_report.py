@@ -71,6 +71,7 @@ def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, op
         out.mkdir(parents=True, exist_ok=True)
         frames = _localise(recording, topics, localizer, robot, options.realtime, say)
         records = true_records(frames, truth)
+        recording.note(frames[-1].remark if frames else '')
         recording.note(doubt(list(records.values()), bundle.manifest))
         scores = score_replay(frames, records, f'replay, map {bundle.manifest.name}')
         write_tum_file(out / TUM_FILE, frames)

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.covariance import to_base
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.estimate import Estimate
-from aprloc_ros.geometry import invert
+from aprloc_ros.geometry import adjoint, invert, se3_log
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.tracking.tracker import Tracker
 
@@ -61,16 +62,18 @@ def check_picture(pixels: np.ndarray, camera: Camera | None, min_contrast: float
         _check_sizes(pixels.shape[1], pixels.shape[0], camera)
 
 
-def answer_picture(picture: Picture, time_s: float, odometry: Callable[[], Tensor | None], localizer: Localizer,
+def answer_picture(picture: Picture, time_s: float, odometry: Callable[[float], Tensor | None], localizer: Localizer,
                    tracker: Tracker) -> Answer:
     """The answer to an image of that stamp, sought from where the tracker expects the robot, and believed by it.
 
-    odometry: its pose [4, 4] at the stamp, as far as it is known when it is asked: before the search, for a start, and after
-    it, when messages on both sides of the stamp have come. Raises FrameRejected with the reason 'stuck' where the picture is
-    one of before and the robot moved since, 'localizer' when that fails, the estimate's where it is not one to believe
-    ('unsure', 'camera_info', 'warped', 'alike', 'out of time', 'out of iterations'), or the tracker's: 'jump', 'unconfirmed', 'overtaken'.
+    odometry: its pose [4, 4] so many seconds before the stamp, as far as it is known when it is asked: before the search, for a
+    start, and after it, when messages on both sides of that moment have come; last asked for when the image was taken.
+    Raises FrameRejected with the reason 'stuck' where the picture is one of before and the robot moved since, 'localizer' when that
+    fails, the estimate's where it is not one to believe ('unsure', 'camera_info', 'warped', 'alike', 'out of time', 'out of iterations'),
+    or the tracker's: 'jump', 'unconfirmed', 'overtaken'.
     """
-    T_odom_base = odometry()
+    delay_s = tracker.stamp_delay.seconds
+    T_odom_base = odometry(delay_s)
     problem = tracker.stuck_camera.problem(picture.pixels, time_s, T_odom_base, tracker.options)
     if problem:
         raise FrameRejected('stuck', problem)
@@ -81,11 +84,21 @@ def answer_picture(picture: Picture, time_s: float, odometry: Callable[[], Tenso
     if estimate.status == 'rejected':
         raise FrameRejected(estimate.reason, estimate.text, estimate)
     T_cam_base = invert(picture.T_base_cam)
-    answer = Answer(estimate.T_map_cam @ T_cam_base, to_base(estimate.covariance, T_cam_base), estimate)
-    verdict = tracker.judge(replace(attempt, T_odom_base=odometry()), answer.T_map_base, answer.covariance)
+    T_map_base, covariance = estimate.T_map_cam @ T_cam_base, to_base(estimate.covariance, T_cam_base)
+    T_odom_stamp = odometry(0.0) if delay_s else None
+    attempt = replace(attempt, T_odom_base=odometry(delay_s))
+    verdict = tracker.judge(attempt, T_map_base, covariance)
     if not verdict.accepted:
         raise FrameRejected(verdict.reason, verdict.text, estimate)
-    return answer
+    if T_odom_stamp is not None and attempt.T_odom_base is not None:
+        estimate = _doubting_the_stamp(estimate, invert(attempt.T_odom_base) @ T_odom_stamp, T_cam_base)
+    return Answer(T_map_base, to_base(estimate.covariance, T_cam_base), estimate)
+
+
+def _doubting_the_stamp(estimate: Estimate, way: Tensor, T_cam_base: Tensor) -> Estimate:
+    """As unsure as the base went, way [4, 4], from when its image was taken, by odometry's clock, to its stamp: nobody knows which is right."""
+    xi = adjoint(T_cam_base) @ se3_log(way)
+    return replace(estimate, covariance=estimate.covariance + torch.outer(xi, xi))
 
 
 def _check_sizes(width: int, height: int, camera: Camera | None) -> None:

@@ -110,6 +110,6 @@ def _contradiction(first: Belief, last: Belief) -> str:
 def _motion(T_a_first: Tensor, T_a_last: Tensor) -> str:
     """How far; of that how far ahead, left and up as the base stood at first; and how far turned."""
     way = invert(T_a_first) @ T_a_last
-    x, y, z = way[:3, 3].tolist()
+    x, y, z = (round(metres, 2) + 0.0 for metres in way[:3, 3].tolist())   # no -0.00
     turned_deg = se3_log(way)[3:].norm().rad2deg().item()
     return f'{way[:3, 3].norm().item():.2f} m ({x:.2f} {y:.2f} {z:.2f}) and turned {turned_deg:.0f} deg'

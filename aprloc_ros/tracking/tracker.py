@@ -13,6 +13,7 @@ from torch import Tensor
 from aprloc_ros.distributions import chi2_quantile
 from aprloc_ros.tracking.motion import Belief, MotionOptions, option, squared_distance
 from aprloc_ros.tracking.odometry_check import OdometryCheck
+from aprloc_ros.tracking.stamp_delay import StampDelay
 from aprloc_ros.tracking.stuck_camera import StuckCamera
 
 SEARCHING, LOCALIZED, LOST = 'searching', 'localized', 'lost'
@@ -79,7 +80,7 @@ class Tracker:
         self.options = options   # may be replaced at any time
         self._lock = threading.Lock()
         self._odometry = OdometryCheck()
-        self.stuck_camera = StuckCamera()
+        self.stuck_camera, self.stamp_delay = StuckCamera(), StampDelay()
         self._era = 0            # of attempts; those of an older one were answered under other circumstances
         self._forget()
 
@@ -106,9 +107,8 @@ class Tracker:
     def forget_odometry(self) -> None:
         """It begins anew: what it said so far lets nobody tell how far the robot has gone from then to now."""
         with self._lock:
-            self._odometry = OdometryCheck()
-            self.stuck_camera.forget()
-            self._belief, self._candidate = (belief and replace(belief, T_odom_base=None) for belief in (self._belief, self._candidate))
+            self.stamp_delay.forget()
+            self._forget_odometry()
 
     def lose(self) -> None:
         """No good pose came for too long. Nothing happens unless a pose is held."""
@@ -117,7 +117,7 @@ class Tracker:
                 self._lose()
 
     def begin(self, time_s: float, T_odom_base: Tensor | None) -> Attempt:
-        """A frame of that stamp is to be answered; T_odom_base [4, 4] is odometry's pose then, if known."""
+        """A frame of that stamp is to be answered; T_odom_base [4, 4] is odometry's pose then, less stamp_delay.seconds, if known."""
         with self._lock:
             self._advance(time_s, T_odom_base)
             start = self._belief.T_map_base if self._held else None
@@ -134,6 +134,9 @@ class Tracker:
             self._advance(attempt.time_s, attempt.T_odom_base)
             seen = Belief(attempt.time_s, T_map_base, covariance, attempt.T_odom_base)
             self._odometry.see(seen, self.options)
+            if self.stamp_delay.see(seen, self.options):   # from now on odometry is asked at another moment
+                self._forget_odometry()
+                seen = replace(seen, T_odom_base=None)
             agrees = self._belief is not None and self._agree(self._belief, seen)
             if agrees and (_is_last(self._belief) or self._belief.blind_s <= _BLIND_S):
                 return self._accept(seen)
@@ -146,6 +149,11 @@ class Tracker:
         self._candidate: Belief | None = None
         self._hint: tuple[Tensor, Tensor] | None = None
         self._votes = self._rejections = 0
+
+    def _forget_odometry(self) -> None:
+        self._odometry = OdometryCheck()
+        self.stuck_camera.forget()
+        self._belief, self._candidate = (belief and replace(belief, T_odom_base=None) for belief in (self._belief, self._candidate))
 
     def _lose(self) -> None:
         self._state, self._held = LOST, False

@@ -52,6 +52,18 @@ def test_localize_prints_the_localizers_answer(maps, image, capsys):
     np.testing.assert_allclose([float(v) for v in lines['std of rotation'][:3]], std[3:].rad2deg(), atol=6e-5)
 
 
+def test_a_photo_that_its_exif_turns_is_told_where_it_gets_no_pose(maps, image, tmp_path, capsys):
+    """The orientation 6 in a JPEG's APP1: a quarter clockwise."""
+    exif = b'Exif\0\0' + b'MM\0*\0\0\0\x08' + b'\0\x01' + b'\x01\x12\0\x03\0\0\0\x01\0\x06\0\0' + b'\0\0\0\0'
+    for pixels, words in ((cv2.imread(str(image)).transpose(1, 0, 2), 'its EXIF asks viewers to turn it'), (cv2.imread(str(image)), '')):
+        data = cv2.imencode('.jpg', pixels)[1].tobytes()
+        (tmp_path / 'photo.jpg').write_bytes(data[:2] + b'\xff\xe1' + (len(exif) + 2).to_bytes(2, 'big') + exif + data[2:])
+        if words:
+            assert words in complaint(capsys, ['localize', tmp_path / 'photo.jpg', '--map', 'tiny'])
+        else:
+            assert main(['localize', str(tmp_path / 'photo.jpg'), '--map', 'tiny']) == 0 and 'EXIF' not in capsys.readouterr().out
+
+
 def test_the_given_camera_is_used(maps, image, monkeypatch):
     cameras = []
     localize = Localizer.localize

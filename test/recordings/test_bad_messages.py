@@ -180,6 +180,27 @@ def test_an_image_without_a_frame_leaves_it_to_the_next(tmp_path, tiny_map, caps
     assert 'poses of base_link' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('every, refused', [(25, False), (2, True)])
+def test_images_of_another_camera_on_the_same_topic_are_left_out_and_many_refused(tmp_path, tiny_map, capsys, every, refused):
+    """Else they would be placed where the first one sits."""
+    with Drive(tmp_path / 'bag') as bag:
+        bag.info()
+        bag.mounting()
+        for index in range(COUNT):
+            bag.compressed_image(index, frame='right' if index % every == every - 1 else FRAME)
+            bag.posed(index)
+    words = "of the frame 'right', the first ones of 'camera_optical': another camera's?"
+    assert replay(tmp_path / 'bag', tiny_map, tmp_path / 'out') == refused
+    said = capsys.readouterr()
+    assert words in (said.err if refused else said.out)
+    if refused:
+        with pytest.raises(AprlocError, match="another camera's"):
+            read_capture(tmp_path / 'bag', tmp_path / 'cache')
+    else:
+        note, = left_out(read_capture(tmp_path / 'bag', tmp_path / 'cache'))
+        assert words in note and '1 of 40 images' in note
+
+
 def test_a_camera_info_of_another_moment_costs_its_images_alone(tmp_path):
     with Drive(tmp_path / 'bag') as bag:
         for index in range(COUNT):

@@ -50,7 +50,7 @@ def answer_to(localizer, start=None):
     tracker = Tracker(TrackingOptions(confirmations=1))
     if start is not None:
         tracker.expect(start, 100 * torch.eye(6, dtype=torch.float64))
-    return answer_picture(picture(localizer), 7.0, lambda: None, localizer, tracker)
+    return answer_picture(picture(localizer), 7.0, lambda delay_s: None, localizer, tracker)
 
 
 def test_odometry_that_comes_while_an_image_is_answered_is_what_the_answer_is_judged_by():
@@ -67,7 +67,7 @@ def test_odometry_that_comes_while_an_image_is_answered_is_what_the_answer_is_ju
         send(time_s)
     heard, stamp = [], Time(sec=7)
 
-    def T_odom_base():
+    def T_odom_base(delay_s):
         heard.append(buffer.at(stamp).T_odom_base)
         return heard[-1]
     answer_picture(picture(localizer), 7.0, T_odom_base, SimpleNamespace(localize=localize), tracker)

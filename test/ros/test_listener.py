@@ -154,3 +154,18 @@ def test_what_was_heard_is_no_silence_until_it_ends(nodes, topic):
     assert re.match(r'no image for \d+\.\d s on ', listener.silence(0.0))
     camera.destroy_publisher(publisher)
     listener.close()
+
+
+def test_several_publishers_of_one_topic_are_named(nodes, topic):
+    listener = Listener(nodes[0], 'image', Image, topic, print, RELIABLE)
+    publishers = [nodes[1].create_publisher(Image, topic, RELIABLE)]
+    said(listener, 'camera publishes it')
+    assert listener.mixture() == ''
+    publishers.append(nodes[1].create_publisher(Image, topic, RELIABLE))
+    end_s = time.monotonic() + PATIENCE_S
+    while (text := listener.mixture()) != f'/robot/{topic} has 2 publishers (camera, camera), whose messages mix':
+        assert time.monotonic() < end_s, text
+        time.sleep(0.05)
+    for publisher in publishers:
+        nodes[1].destroy_publisher(publisher)
+    listener.close()

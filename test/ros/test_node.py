@@ -96,12 +96,15 @@ def test_a_map_that_was_moved_since_is_loaded_anew_when_the_node_becomes_active(
     run(map_dir=tmp_path / 'maps', publish_tf='none', gate_probability=1.0)
     peer.wait_until_active()
     before = peer.poses[assert_answers(peer)].pose.position
-    assert peer.transition('deactivate')
+    assert 'was changed' not in peer.diagnostics[-1].message
     move_map(tmp_path / 'maps/tiny', Similarity(1.0, torch.eye(3).double(), torch.tensor([5.0, 0.0, 0.0]).double(), 0.0, ''))
+    peer.wait_for_diagnostic(lambda s: 'the map tiny was changed on disk since it was loaded' in s.message and s.level == s.WARN, 'a warning')
+    assert peer.transition('deactivate')
     assert peer.transition('activate')
     peer.wait_until_active()
     after = peer.poses[assert_answers(peer)].pose.position
     assert (after.x - before.x, after.y - before.y) == pytest.approx((5.0, 0.0), abs=1e-4)
+    assert 'was changed' not in peer.diagnostics[-1].message
     assert peer.transition('deactivate')
     gone = (tmp_path / 'maps/tiny').rename(tmp_path / 'maps/gone')
     assert not peer.transition('activate')

@@ -1,9 +1,12 @@
 """What the real node says of odometry that contradicts its images, and of inputs that are elsewhere."""
 
+import math
+
 import pytest
 from tiny_map import CAMERA
 
 pytest.importorskip('rclpy', reason='ROS is not installed')
+from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Odometry
 from ros_peer import (
     LINE,
@@ -49,6 +52,37 @@ def test_odometry_that_stands_still_is_named_once_in_the_log_and_in_every_diagno
     assert log.read_text().count('odometry contradicts the images') == 1
 
 
+def test_images_that_are_stamped_late_are_told(run, peer):
+    """Back and forth along the line; each image shows where the robot was 0.3 s before its stamp."""
+    log = run(LINE, publish_tf='none', confirmations=1)
+    peer.wait_until_active()
+    peer.publish('camera_info', camera_info_message(CAMERA))
+
+    def x_m(time_s):
+        return 2.4 + 1.5 * math.sin(1.5 * time_s)
+
+    def drive(stamp):
+        for time_ns in (stamp - 4 * 10**8, stamp - 2 * 10**8, stamp):
+            odometry = set_stamp(Odometry(child_frame_id='base_link'), time_ns)
+            odometry.header.frame_id = 'odom'
+            odometry.pose.pose.position.x = x_m(time_ns / 1e9)
+            odometry.pose.pose.orientation = pose.orientation
+            peer.publish('odom', odometry)
+        done = sum(frame_counts(peer)[1:])
+        peer.publish('image', image_message(line_pixels(x_m(stamp / 1e9 - 0.3)), stamp))
+        peer.wait_for(lambda: sum(frame_counts(peer)[1:]) > done, 'an answer, and the diagnostic that tells of it')
+
+    peer.publish('image', image_message(line_pixels(x_m(0)), next_stamp()))
+    peer.wait_for(lambda: peer.poses, 'a pose')
+    pose, = (message.pose for message in peer.poses.values())   # how the camera is turned on the map
+    for stamp in [next_stamp() for _ in range(600)][9::3]:
+        drive(stamp)
+        if 'late against odometry' in peer.diagnostics[-1].message:
+            break
+    assert 'stamps are 0.3' in peer.diagnostics[-1].message, peer.diagnostics[-1].message
+    assert peer.diagnostics[-1].level == DiagnosticStatus.WARN and log.read_text().count('late against odometry') == 1
+
+
 def test_odometry_of_another_body_is_told_in_the_diagnostics(run, peer):
     run(RECORD_TF, base_frame='footprint')
     peer.wait_until_active()
@@ -60,6 +94,26 @@ def test_odometry_of_another_body_is_told_in_the_diagnostics(run, peer):
         assert_answers(peer)
         return any(status.message == reason for status in peer.diagnostics)
     peer.wait_for(told, 'the reason')
+
+
+def test_two_sources_of_odometry_on_one_topic_are_told_where_nothing_agrees(run, peer):
+    """Each right by itself, half a metre apart."""
+    run(LINE, publish_tf='none')
+    peer.wait_until_active()
+    peer.publish('camera_info', camera_info_message(CAMERA))
+    other = peer._node.create_publisher(Odometry, 'odom', 10)
+
+    def told():
+        stamp = next_stamp()
+        odometry = set_stamp(Odometry(child_frame_id='base_link'), stamp)
+        odometry.header.frame_id = 'odom'
+        odometry.pose.pose.position.x = 0.45 * (stamp // 10**8 % 2)
+        (other.publish if stamp // 10**8 % 2 else lambda message: peer.publish('odom', message))(odometry)
+        peer.publish('image', image_message(line_pixels(2.0), stamp))
+        peer.spin_for(0.1)
+        return any('/odom has 2 publishers (peer, peer), whose messages mix' in status.message for status in peer.diagnostics)
+    peer.wait_for(told, 'the reason')
+    peer._node.destroy_publisher(other)
 
 
 def test_odometry_in_a_frame_that_is_not_its_own_moves_nothing(run, peer):

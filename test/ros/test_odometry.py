@@ -171,6 +171,22 @@ def test_odometry_from_tf_that_is_set_anew_is_told_once_and_before_its_pose_is_g
     assert len(told) == 1
 
 
+def test_odometry_of_before_a_stamp_is_asked_beside_that_of_the_stamp_and_hides_no_new_beginning():
+    """Of images that are stamped 0.2 s late, one every 0.5 s at 1 m/s, set anew after two."""
+    told, asked = [], []
+
+    def lookup(target, source, stamp):
+        asked.append(stamp_ns(stamp))
+        time_s = asked[-1] / 1e9
+        return transform(30 + time_s if time_s < 11.2 else time_s - 11.2, 0, 0, 0, 0, 0)
+    at_image = OdometryAtImage(TfOdometry(lookup, 'odom', 'base_link'), 'map', 'base_link', told.append)
+    for time_s in (10.0, 10.5, 11.0, 11.5, 12.0):
+        for before_s in (0.2, 0.0, 0.2):
+            at_image.ask(time_message(round(1e9 * time_s)), before_s)
+        assert asked[-3:] == [round(1e9 * (time_s - before_s)) for before_s in (0.2, 0.0, 0.2)]
+    assert len(told) == 1 and 'odometry jumped by' in told[0]
+
+
 def test_every_new_beginning_of_a_recording_is_found():
     """Two resets, one of the heading alone, in 60 s at 50 Hz of 1 m/s with a turn, one message of ten missing."""
     kept = [index for index in range(3000) if index % 10]

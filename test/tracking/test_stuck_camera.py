@@ -79,7 +79,7 @@ def test_a_map_that_is_not_sure_publishes_no_pose_of_a_stuck_camera():
     for index in range(100):
         truth = moved(0.03 * index)
         try:
-            answer = answer_picture(Picture(picture(), None, identity), 100 + PERIOD_S * index, lambda: truth, localizer, tracker)  # noqa: B023
+            answer = answer_picture(Picture(picture(), None, identity), 100 + PERIOD_S * index, lambda delay_s: truth, localizer, tracker)  # noqa: B023
         except FrameRejected as rejection:
             reasons.append(rejection.reason)
         else:

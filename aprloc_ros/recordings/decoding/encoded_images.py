@@ -31,6 +31,13 @@ def read_samples(path: Path) -> np.ndarray:
         raise AprlocError(f'{path}: {error}') from None
 
 
+def is_stored_turned(path: Path) -> bool:
+    """Whether its EXIF asks viewers to turn or mirror it: what they show is not what `read_image` reads."""
+    data = np.frombuffer(_read(path), np.uint8)
+    shown, stored = (cv2.imdecode(data, cv2.IMREAD_GRAYSCALE | flag) for flag in (0, cv2.IMREAD_IGNORE_ORIENTATION))
+    return not np.array_equal(shown, stored)
+
+
 def check_whole(path: Path) -> None:
     """Without decoding it, as far as a JPEG or PNG tells. AprlocError names a file that is damaged or ends early."""
     data = _read(path)
