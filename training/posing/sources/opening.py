@@ -4,7 +4,7 @@ from pathlib import Path
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.formats import bag
-from aprloc_ros.training.posing.sources.opening import video
+from aprloc_ros.training.posing.sources import video
 from aprloc_ros.training.posing.sources.photos import Photos, find_images
 from aprloc_ros.training.posing.sources.shots import Source
 
