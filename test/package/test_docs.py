@@ -13,7 +13,7 @@ from repository import ROOT
 
 from aprloc_ros import cli
 
-PAGES = sorted((ROOT / 'docs').glob('*.md'))
+PAGES = sorted((ROOT / 'docs').rglob('*.md'))
 BLOCK = re.compile(r'^```(\w+)\n(.*?)^```', re.MULTILINE | re.DOTALL)
 LAUNCH_ARGUMENT = re.compile(r"DeclareLaunchArgument\('(\w+)'")
 
@@ -43,8 +43,9 @@ def links(page):
 
 
 def test_the_index_names_every_page():
-    named = {path for _, path in links(ROOT / 'docs/README.md')}
-    assert {page for page in PAGES if page.name != 'README.md'} <= named
+    for index, pages in (('docs/README.md', 'docs/*.md'), ('docs/figures.md', 'docs/figures/*.md')):
+        named = {path for _, path in links(ROOT / index)}
+        assert {page for page in ROOT.glob(pages) if page != ROOT / index} <= named
 
 
 def test_the_readme_is_short_and_its_pictures_are_small():

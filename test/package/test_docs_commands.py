@@ -18,7 +18,7 @@ from repository import ROOT
 
 from aprloc_ros import cli
 
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), *sorted((ROOT / 'config').glob('*.yaml'))]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md')), *sorted((ROOT / 'config').glob('*.yaml'))]
 BLOCK = re.compile(r'^```sh\n(.*?)^```', re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r'`((?:aprloc|ros2|relocalize|make|python|torchrun|pip) [^`\n]+)`')
 # Words of ros2 that speak to other packages, or change the machine: their form alone is checked.
