@@ -1,1 +1,1 @@
-"""The figures of the README and of docs/figures.md, each printed by one command."""
+"""The figures of the README and of docs/figures/, each printed by one command."""
