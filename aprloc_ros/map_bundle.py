@@ -18,8 +18,8 @@ from aprloc_ros.fields import build_field
 from aprloc_ros.manifest import Manifest, ModelSpec, manifest_text, read_manifest
 from aprloc_ros.networks import CoordinateRegressor, build_regressor
 from aprloc_ros.networks.extractor import build_extractor
-from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.points import MapPoints, move_packed, pack_points, unpack_points
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.whole_files import replace_directory, replace_file
 
 REGRESSOR_FILE = 'regressor.safetensors'

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.similarity import Similarity
 
 SIDE = 10    # pixels
 BLUR_PX = 0.5   # standard deviation, of their image and of a query's: between pixels, both are then smooth

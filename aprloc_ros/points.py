@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import so3_log
 from aprloc_ros.patches import Patches, pack_patches, unpack_patches
-from aprloc_ros.placement.similarity import Similarity, unchanged
+from aprloc_ros.similarity import Similarity, unchanged
 
 FARTHEST = 10.0           # remoteness that is as good as any larger one
 _DESCRIPTOR_STEPS = 127   # descriptors are stored as int8: components of unit vectors

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import check_pose, invert, pose
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.similarity import Similarity
 
 LENGTHS_M = 1e-4, 1e6   # that a map can have
 _LENGTH_M = {'range': LENGTHS_M}

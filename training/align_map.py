@@ -14,9 +14,9 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
+from aprloc_ros.moved_map import move_map
 from aprloc_ros.placement.aligned import Alignment
 from aprloc_ros.placement.alignment import FEWEST, align, planar
-from aprloc_ros.placement.moved_map import move_map
 from aprloc_ros.recordings.bag_images import camera_frame, read_images
 from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIANCE
 from aprloc_ros.recordings.recording import Recording, open_recording

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.similarity import Similarity
 
 _OPEN_M = 0.1   # standard deviation of the frame's place that is worth a warning
 

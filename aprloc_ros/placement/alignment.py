@@ -11,9 +11,9 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import far_from_origin, nearer, nearest_rotation, pose, skew, so3_exp, so3_log
 from aprloc_ros.placement.aligned import Alignment
 from aprloc_ros.placement.robust_fit import RobustFit, robust_fit
-from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.placement.slow_errors import scatter
 from aprloc_ros.placement.upright import mean_rotation, up_of_cameras
+from aprloc_ros.similarity import Similarity
 
 FEWEST = 10             # common poses
 _TOGETHER = 10          # poses in a row whose errors may be one: AMCL and SLAM err slowly

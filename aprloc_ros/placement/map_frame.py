@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.placement.geodesy import GeodeticOrigin
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.similarity import Similarity
 
 METRE, ARBITRARY = 'metre', 'arbitrary'
 

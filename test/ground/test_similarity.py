@@ -7,7 +7,7 @@ import torch
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose, so3_exp
-from aprloc_ros.placement.similarity import Similarity, unchanged
+from aprloc_ros.similarity import Similarity, unchanged
 
 QUARTER = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
 

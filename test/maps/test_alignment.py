@@ -10,7 +10,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, pose, pose_errors, se3_exp, so3_exp, so3_log
 from aprloc_ros.placement.alignment import align
 from aprloc_ros.placement.map_frame import MapFrame
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.place.drive import COURSES, plan_drive
 
 T_BASE_CAM = torch.tensor([[0, 0, 1, 0.2], [-1, 0, 0, 0.1], [0, -1, 0, 0.5], [0, 0, 0, 1.0]], dtype=torch.float64)

@@ -19,10 +19,10 @@ from aprloc_ros.geometry import se3_exp, so3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import Drive, Lesson, manifest_text, read_manifest
 from aprloc_ros.map_bundle import POINTS_FILE, load_map
+from aprloc_ros.moved_map import move_map, moved_manifest, scaled_covariance
 from aprloc_ros.placement.geodesy import GeodeticOrigin
 from aprloc_ros.placement.map_frame import MapFrame
-from aprloc_ros.placement.moved_map import move_map, moved_manifest, scaled_covariance
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.place.capture import CAMERA
 
 DEMO = ROOT / 'maps/demo'

@@ -29,9 +29,9 @@ from sensor_msgs.msg import CompressedImage
 
 from aprloc_ros.manifest import read_manifest
 from aprloc_ros.map_bundle import save_manifest
+from aprloc_ros.moved_map import move_map
 from aprloc_ros.placement.map_frame import MapFrame
-from aprloc_ros.placement.moved_map import move_map
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.similarity import Similarity
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import se3_exp
 from aprloc_ros.map_bundle import FIELD_FILE, REGRESSOR_FILE, load_map
-from aprloc_ros.placement.moved_map import move_map
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.moved_map import move_map
 from aprloc_ros.scoring.evaluation import make_record
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import adapt_map as adapting
 from aprloc_ros.training import later_drive
 from aprloc_ros.training.adapt_map import adapt_map

@@ -20,7 +20,6 @@ from aprloc_ros.geometry import GL_FROM_CV, invert, pose_errors, so3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.manifest import read_manifest
 from aprloc_ros.map_bundle import load_map
-from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.recordings.bag_messages import (
     camera_info_message,
     header,
@@ -31,6 +30,7 @@ from aprloc_ros.recordings.bag_messages import (
 from aprloc_ros.recordings.bags import new_bag
 from aprloc_ros.recordings.recording import open_recording
 from aprloc_ros.recordings.trajectory import write_tum
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import align_map
 from aprloc_ros.training.place.capture import CAMERA
 from aprloc_ros.training.place.drive import COURSES, plan_drive

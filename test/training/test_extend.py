@@ -22,11 +22,11 @@ from aprloc_ros.gate import Gate, SignalScore
 from aprloc_ros.geometry import invert, pose_errors, se3_exp
 from aprloc_ros.manifest import RefinerSpec
 from aprloc_ros.map_bundle import load_map, save_manifest
+from aprloc_ros.moved_map import move_map
 from aprloc_ros.patches import SIDE, Patches
-from aprloc_ros.placement.moved_map import move_map
-from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.points import MapPoints
 from aprloc_ros.scoring.evaluation import make_record
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import extend_map, later_drive
 from aprloc_ros.training.calibration.refiner_calibration import RefinerScores, calibrate_refiners, with_refiners
 from aprloc_ros.training.datasets import read_capture

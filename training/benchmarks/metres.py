@@ -13,8 +13,8 @@ from aprloc_ros.errors import AprlocError, typed
 from aprloc_ros.geometry import invert, pose, pose_errors, so3_exp
 from aprloc_ros.placement.alignment import align
 from aprloc_ros.placement.geodesy import GeodeticOrigin, from_enu
-from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.recordings.trajectory import make_trajectory
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.place.odometry import body_way, drifted

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import invert
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.posing.lenses import found_cameras
 from aprloc_ros.training.posing.sources.shots import Shot
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.geometry import pose_errors
-from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.placement.upright import mean_rotation
+from aprloc_ros.similarity import Similarity
 
 FEWEST = 4        # believed images of a part that agree about where it lies
 _SHARE = 0.6      # of its believed images

@@ -14,8 +14,8 @@ from tiny_capture import TEST, TRAIN, write_wall
 from aprloc_ros.camera import Camera
 from aprloc_ros.cli import main
 from aprloc_ros.geometry import pose, pose_errors, se3_exp, so3_exp
-from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.refinement.refined import Budget
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training import adapt_map
 from aprloc_ros.training.benchmarks import adapt as benchmark_adapt
 from aprloc_ros.training.benchmarks import budget as benchmark_budget

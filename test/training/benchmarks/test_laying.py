@@ -4,7 +4,7 @@ import torch
 from evo.core.geometry import umeyama_alignment
 
 from aprloc_ros.geometry import pose_errors, se3_exp, so3_exp
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.benchmarks.measures.laying import errors_after_similarity, laid_over
 
 TRUE = Similarity(0.4, so3_exp(torch.tensor([0.5, -1.0, 0.3], dtype=torch.float64)), torch.tensor([3.0, -7.0, 1.0], dtype=torch.float64),

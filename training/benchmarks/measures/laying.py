@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from aprloc_ros.geometry import nearest_rotation, pose_errors
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.similarity import Similarity
 
 _ROUNDS = 50
 _FLOOR = 1e-9   # of the extent, and radians: exact poses have no spread

@@ -12,13 +12,13 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import so3_exp
 from aprloc_ros.placement.geodesy import GeodeticOrigin, from_enu
 from aprloc_ros.placement.map_frame import ARBITRARY, METRE, MapFrame
-from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.placement.upright import rotation_between, up_of_cameras
 from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIANCE
 from aprloc_ros.recordings.recording import Recording
 from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.trajectory import Trajectory
 from aprloc_ros.recordings.truth import read_tf, read_topic
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.posing.metres.distance import check_distance, find_image, measure_distance
 from aprloc_ros.training.posing.metres.gps import NAVSATFIX, fixes_of_bag, fixes_of_photos, measure_gps
 from aprloc_ros.training.posing.metres.imu import IMU, up_of_imu

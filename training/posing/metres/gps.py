@@ -12,12 +12,12 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import nearest_rotation, skew, so3_exp
 from aprloc_ros.placement.geodesy import GeodeticOrigin, from_enu, to_enu
 from aprloc_ros.placement.robust_fit import robust_fit
-from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.placement.upright import rotation_between, up_of_cameras
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.recordings.recording import Recording
 from aprloc_ros.recordings.tf_tree import TfTree
 from aprloc_ros.recordings.trajectory import make_trajectory
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.training.posing.metres.measured import Measured, Posed
 
 NAVSATFIX = 'sensor_msgs/msg/NavSatFix'

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.placement.geodesy import GeodeticOrigin
-from aprloc_ros.placement.similarity import Similarity
 from aprloc_ros.placement.upright import rotation_between
+from aprloc_ros.similarity import Similarity
 
 
 @dataclass(frozen=True, eq=False)

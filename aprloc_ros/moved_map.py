@@ -10,7 +10,7 @@ from aprloc_ros.catalogue import FILE_NAME
 from aprloc_ros.covariance import LOWEST_DEG, LOWEST_M, axis_groups, floor_covariance
 from aprloc_ros.manifest import Lesson, Manifest, RefinerSpec, read_manifest
 from aprloc_ros.map_bundle import save_moved
-from aprloc_ros.placement.similarity import Similarity
+from aprloc_ros.similarity import Similarity
 
 
 def move_map(directory: Path, change: Similarity) -> Manifest:
