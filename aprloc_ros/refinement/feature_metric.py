@@ -12,7 +12,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.refinement import levenberg
 from aprloc_ros.refinement.feature_grid import FeatureGrid
 from aprloc_ros.refinement.lens_evidence import LensEvidence, first_step, lens_evidence
-from aprloc_ros.refinement.points.lens_matches import LensGuess
+from aprloc_ros.refinement.lens_matches import LensGuess
 
 # Barron's family (CVPR 2019): shape 1 is the smooth form of Huber's loss, -2 Geman and McClure's, which forgets outliers.
 LOSSES = {'huber': levenberg.Kernel(shape=1.0), 'barron': levenberg.Kernel(shape=-2.0)}

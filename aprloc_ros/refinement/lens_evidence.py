@@ -14,8 +14,8 @@ from torch import Tensor
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import se3_exp
+from aprloc_ros.refinement.lens_matches import LensGuess
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, normal_equations, robust_cost
-from aprloc_ros.refinement.points.lens_matches import LensGuess
 
 BIAS = 1.5e-3        # of what images say of a camera, however many: standard deviation
 SUSPICIOUS = 6.0     # doubt of a first step: only then are more steps made

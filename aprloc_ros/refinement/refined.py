@@ -14,7 +14,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.histogram import luminance_histogram
 from aprloc_ros.networks.extractor import Features
 from aprloc_ros.refinement.lens_evidence import LensEvidence
-from aprloc_ros.refinement.patches.luminance import Luminance
+from aprloc_ros.refinement.luminance import Luminance
 from aprloc_ros.refinement.warp import Warp
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aprloc_ros.refinement.gnc import Pinhole
 from aprloc_ros.refinement.lens_evidence import Seen, of_offsets
+from aprloc_ros.refinement.lens_matches import by_offsets
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, is_solvable, normal_equations
-from aprloc_ros.refinement.points.gnc import Pinhole
-from aprloc_ros.refinement.points.lens_matches import by_offsets
 
 _SIGMAS_CELLS = (4.0, 2.0, 1.5, 1.0, 1.0)   # of Geman and McClure's kernel, a step each: the whole consensus, then its core
 _FEWEST = 20          # matches

@@ -8,9 +8,9 @@ import torch
 from nre_fixtures import CAMERA, cloud, truth
 
 from aprloc_ros.geometry import invert, pose_errors, se3_exp
+from aprloc_ros.refinement.gnc import Pinhole
 from aprloc_ros.refinement.lens_evidence import offset_camera
-from aprloc_ros.refinement.points.gnc import Pinhole
-from aprloc_ros.refinement.points.lens_matches import guess_lens
+from aprloc_ros.refinement.lens_matches import guess_lens
 
 DECLARED = replace(CAMERA, fy=CAMERA.fx)
 

@@ -17,7 +17,7 @@ from aprloc_ros.geometry import invert, pose_errors, se3_exp, se3_log
 from aprloc_ros.patches import SIDE, pack_patches, unpack_patches
 from aprloc_ros.points import MapPoints, pack_points, unpack_points
 from aprloc_ros.refinement.lens_evidence import offset_camera
-from aprloc_ros.refinement.patches.luminance import Luminance
+from aprloc_ros.refinement.luminance import Luminance
 from aprloc_ros.refinement.patches.patch_metric import patch_metric
 from aprloc_ros.refinement.patches.patch_views import PatchView
 from aprloc_ros.refinement.points.nre import NreRefiner

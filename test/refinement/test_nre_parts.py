@@ -11,8 +11,8 @@ from nre_fixtures import CAMERA, SCALE, Painter, cloud, truth
 from torch.nn import functional as F
 
 from aprloc_ros.geometry import invert, se3_exp
-from aprloc_ros.refinement.points.gnc import Pinhole, exp_se3, minimise, normal_equations, pull
-from aprloc_ros.refinement.points.loss_maps import LossMaps, dense_maps, local_maps, log_coarse_within, sparse_maps
+from aprloc_ros.refinement.gnc import Pinhole, exp_se3, minimise, normal_equations, pull
+from aprloc_ros.refinement.loss_maps import LossMaps, dense_maps, local_maps, log_coarse_within, sparse_maps
 from aprloc_ros.refinement.points.minimal import msac
 from aprloc_ros.refinement.points.retrieval import ViewIndex, retrieve_points, retrieve_views
 

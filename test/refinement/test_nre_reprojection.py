@@ -11,8 +11,8 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert, pose_errors, se3_exp
 from aprloc_ros.refinement.feature_metric import LOSSES, feature_metric
-from aprloc_ros.refinement.points.gnc import Pinhole, pull
-from aprloc_ros.refinement.points.loss_maps import dense_maps, local_maps, log_coarse_within, sparse_maps
+from aprloc_ros.refinement.gnc import Pinhole, pull
+from aprloc_ros.refinement.loss_maps import dense_maps, local_maps, log_coarse_within, sparse_maps
 from aprloc_ros.refinement.points.minimal import msac
 from aprloc_ros.refinement.points.reprojection import METHODS, estimate_from_matches
 

@@ -16,7 +16,7 @@ from aprloc_ros.geometry import invert, pose_errors
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.networks.extractor import COARSE_STRIDE
 from aprloc_ros.refinement.feature_metric import feature_metric
-from aprloc_ros.refinement.points.loss_maps import sparse_maps
+from aprloc_ros.refinement.loss_maps import sparse_maps
 from aprloc_ros.refinement.points.nre import NreRefiner
 from aprloc_ros.refinement.points.nre_trace import NreTrace
 from aprloc_ros.refinement.points.reprojection import estimate_from_matches

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.points import MapPoints
-from aprloc_ros.refinement.patches.luminance import Luminance
+from aprloc_ros.refinement.luminance import Luminance
 from aprloc_ros.refinement.patches.patch_views import PatchView, Templates
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.images.views import common_camera, load_views

@@ -15,9 +15,9 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.patches import SIDE, Patches
 from aprloc_ros.refinement import levenberg
 from aprloc_ros.refinement.lens_evidence import SUSPICIOUS, LensEvidence, first_step, lens_evidence, offset_camera
-from aprloc_ros.refinement.patches.luminance import Luminance
+from aprloc_ros.refinement.lens_matches import LensGuess
+from aprloc_ros.refinement.luminance import Luminance
 from aprloc_ros.refinement.patches.patch_views import PatchView, Templates
-from aprloc_ros.refinement.points.lens_matches import LensGuess
 from aprloc_ros.refinement.warp import Warp, warp_of_residuals
 
 _SETTINGS = levenberg.LevenbergSettings(kernel=levenberg.Kernel(shape=-4.0, width=0.7), stretch=1.0, longest_stretch=1.0)

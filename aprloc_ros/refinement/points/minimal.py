@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aprloc_ros.refinement.points.gnc import Pinhole
-from aprloc_ros.refinement.points.loss_maps import LossMaps
+from aprloc_ros.refinement.gnc import Pinhole
+from aprloc_ros.refinement.loss_maps import LossMaps
 from aprloc_ros.refinement.points.p3p import p3p
 
 _PEAKED_SHARE = 0.5      # of a group's maps: triples are drawn from the surest ones

@@ -13,16 +13,16 @@ from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, SIZE_MULTI
 from aprloc_ros.networks.fusion import fused
 from aprloc_ros.points import MapPoints
 from aprloc_ros.refinement.feature_metric import Aligned, feature_metric
-from aprloc_ros.refinement.patches.patch_metric import patch_metric
-from aprloc_ros.refinement.points.gnc import Pinhole, minimise
-from aprloc_ros.refinement.points.lens_matches import LensGuess, guess_lens
-from aprloc_ros.refinement.points.loss_maps import (
+from aprloc_ros.refinement.gnc import Pinhole, minimise
+from aprloc_ros.refinement.lens_matches import LensGuess, guess_lens
+from aprloc_ros.refinement.loss_maps import (
     LossMaps,
     dense_maps,
     local_maps,
     log_coarse_within,
     sparse_maps,
 )
+from aprloc_ros.refinement.patches.patch_metric import patch_metric
 from aprloc_ros.refinement.points.minimal import msac
 from aprloc_ros.refinement.points.nre_settings import NreSettings
 from aprloc_ros.refinement.points.nre_trace import FEWEST, NreTrace

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from aprloc_ros.geometry import invert
 from aprloc_ros.refinement.feature_metric import Aligned
+from aprloc_ros.refinement.gnc import Pinhole
+from aprloc_ros.refinement.loss_maps import LossMaps, interpolated
 from aprloc_ros.refinement.patches.patch_metric import Matched
-from aprloc_ros.refinement.points.gnc import Pinhole
-from aprloc_ros.refinement.points.loss_maps import LossMaps, interpolated
 from aprloc_ros.refinement.points.minimal import Hypothesis
 from aprloc_ros.refinement.points.nre_settings import NreSettings
 from aprloc_ros.refinement.refined import Refined, Step, Stopwatch, kept

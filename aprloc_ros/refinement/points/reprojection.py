@@ -11,8 +11,8 @@ from torch import Tensor
 from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
-from aprloc_ros.refinement.points import gnc
-from aprloc_ros.refinement.points.loss_maps import LossMaps
+from aprloc_ros.refinement import gnc
+from aprloc_ros.refinement.loss_maps import LossMaps
 from aprloc_ros.refinement.points.minimal import msac
 
 _CONSENSUS = {'lo_ransac': cv2.USAC_DEFAULT, 'gc_ransac': cv2.USAC_ACCURATE, 'magsac': cv2.USAC_MAGSAC}

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import invert
+from aprloc_ros.refinement import gnc
 from aprloc_ros.refinement.feature_grid import FeatureGrid, pooled
 from aprloc_ros.refinement.lens_evidence import first_step, lens_evidence
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, is_solvable, normal_equations
-from aprloc_ros.refinement.points import gnc
 from aprloc_ros.refinement.points.minimal import msac
 from aprloc_ros.refinement.refined import Budget, Query, Refined, Step, Stopwatch, kept
 from aprloc_ros.refinement.rendering.surface import Surface, choose_pixels, render_surface

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aprloc_ros.refinement.feature_grid import FeatureGrid
-from aprloc_ros.refinement.points.gnc import Pinhole
-from aprloc_ros.refinement.points.loss_maps import LossMaps, dense_maps, sparse_maps
+from aprloc_ros.refinement.gnc import Pinhole
+from aprloc_ros.refinement.loss_maps import LossMaps, dense_maps, sparse_maps
 from aprloc_ros.refinement.rendering.surface import Surface
 
 _SHARPNESS = 25.0     # inverse temperature of a match: about what descriptors learn for themselves

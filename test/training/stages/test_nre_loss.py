@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from aprloc_ros.geometry import pose_errors, se3_exp
 from aprloc_ros.points import MapPoints
-from aprloc_ros.refinement.points.loss_maps import interpolated
+from aprloc_ros.refinement.loss_maps import interpolated
 from aprloc_ros.refinement.points.nre import NreRefiner
 from aprloc_ros.refinement.refined import Budget
 

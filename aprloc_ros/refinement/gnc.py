@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aprloc_ros.camera import Camera
-from aprloc_ros.refinement.points.loss_maps import LossMaps
+from aprloc_ros.refinement.loss_maps import LossMaps
 
 _NEAR_M = 1e-6
 _LOWEST_DAMPING, _FIRST_DAMPING, _HIGHEST_DAMPING = 1e-8, 1e-5, 1e7

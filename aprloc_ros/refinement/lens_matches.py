@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.geometry import se3_exp
-from aprloc_ros.refinement.points.gnc import Pinhole
+from aprloc_ros.refinement.gnc import Pinhole
 
 _SIGMAS_CELLS = (8.0, 4.0)   # of Geman and McClure's kernel, one after the other: the whole consensus, then its core
 _STEPS = 2                   # of each
