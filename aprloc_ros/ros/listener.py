@@ -23,12 +23,14 @@ class Listener:
         self._type = f'{message_type.__module__.split(".")[0]}/msg/{message_type.__name__}'
         self._heard_s: float | None = None
         self._subscription = node.create_subscription(message_type, topic, self._hear, qos)
+        # Of a closed one, of which the frame in hand may still ask why it is silent, rclpy says neither.
+        self._topic, self._qos = self._subscription.topic_name, self._subscription.qos_profile
 
     @property
     def described(self) -> str:
         """Topic, as it was resolved, type and QoS."""
-        reliability = self._subscription.qos_profile.reliability.name.lower()
-        return f'{self._subscription.topic_name} ({self._type}, {reliability})'
+        reliability = self._qos.reliability.name.lower()
+        return f'{self._topic} ({self._type}, {reliability})'
 
     def close(self) -> None:
         """Stop listening."""
@@ -40,28 +42,28 @@ class Listener:
         if since_s is not None and since_s < quiet_s:
             return ''
         since = 'yet' if since_s is None else f'for {since_s:.1f} s'
-        return f'no {self._what} {since} on {self._subscription.topic_name}: {self._reason()}'
+        return f'no {self._what} {since} on {self._topic}: {self._reason()}'
 
     def mixture(self) -> str:
         """Who publishes it, where that are several: nobody can tell their messages apart. Otherwise empty."""
-        found = [publisher for publisher in self._node.get_publishers_info_by_topic(self._subscription.topic_name)
+        found = [publisher for publisher in self._node.get_publishers_info_by_topic(self._topic)
                  if publisher.topic_type == self._type]
         names = ', '.join(sorted(publisher.node_name.replace(_UNKNOWN, 'somebody') for publisher in found))
-        return f'{self._subscription.topic_name} has {len(found)} publishers ({names}), whose messages mix' if len(found) > 1 else ''
+        return f'{self._topic} has {len(found)} publishers ({names}), whose messages mix' if len(found) > 1 else ''
 
     def _hear(self, message: object) -> None:
         self._heard_s = time.monotonic()
         self._on_message(message)
 
     def _reason(self) -> str:
-        publishers = self._node.get_publishers_info_by_topic(self._subscription.topic_name)
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
         if not publishers:
             return f'nobody publishes it{self._elsewhere()}'
         types = sorted({publisher.topic_type for publisher in publishers})
         if self._type not in types:
             return f'it is published as {", ".join(types)}, not as {self._type}{self._elsewhere()}'
         publishers = [publisher for publisher in publishers if publisher.topic_type == self._type]
-        checks = [qos_check_compatible(publisher.qos_profile, self._subscription.qos_profile) for publisher in publishers]
+        checks = [qos_check_compatible(publisher.qos_profile, self._qos) for publisher in publishers]
         if all(verdict == QoSCompatibility.ERROR for verdict, _ in checks):
             return (f'its publisher offers another QoS ({checks[0][1].removeprefix("ERROR: ").strip("; ")}); '
                     'set the parameter reliability to best_effort')
@@ -72,7 +74,7 @@ class Listener:
 
     def _elsewhere(self) -> str:
         """Where else such messages are, and how to get them."""
-        topic = self._subscription.topic_name
+        topic = self._topic
         if self._node.count_publishers(topic + _SUFFIX):
             return f', but there are publishers on {topic + _SUFFIX}: set compressed:=true (image_transport: compressed)'
         base = topic.removesuffix(_SUFFIX)

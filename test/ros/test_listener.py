@@ -52,6 +52,14 @@ def said(listener, words):
     return text
 
 
+def test_a_closed_one_still_says_why_it_was_silent(nodes, topic):
+    """As the frame in hand may ask while its node is deactivated."""
+    listener = Listener(nodes[0], 'image', Image, topic, lambda message: None, RELIABLE)
+    before = listener.silence()
+    listener.close()
+    assert listener.silence() == before and topic in before and listener.mixture() == '' and topic in listener.described
+
+
 def test_nobody_publishes(nodes, topic):
     listener = Listener(nodes[0], 'image', Image, topic, print, RELIABLE)
     assert listener.silence() == f'no image yet on /robot/{topic}: nobody publishes it'

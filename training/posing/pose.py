@@ -156,16 +156,16 @@ def match_shots(pycolmap, database: Path, shots: list[Shot], keys: Sequence[str]
 def _check_whole(mapped: Mapped, names: list[str]):
     count, total = mapped.reconstruction.num_reg_images(), len(names)
     if count < _FEWEST_SHARE * total:
-        parts = (f'they fall into parts that share too little, {parts_named((mapped.images, *mapped.other_parts), names)}; take more '
+        parts = (f'they fall into parts of {parts_named((mapped.images, *mapped.other_parts), names)} that share too little; take more '
                  f'images (--frames), record the way between them, or pose each by itself') if mapped.other_parts else \
             Counter(mapped.left_out.values()).most_common(1)[0][0] + ' is the usual reason; record more slowly, with more overlap'
         raise AprlocError(f'only {count} of {total} images could be posed together: {parts}')
 
 
 def parts_named(parts: Sequence[Collection[str]], names: Sequence[str]) -> str:
-    """Which of the images, named in their order, are in which of the largest parts."""
-    told = [f'of {len(part)}: {_runs([name in part for name in names], names)}' for part in parts[:_PARTS_NAMED]]
-    return '; '.join(told + [f'{len(parts) - _PARTS_NAMED} smaller'] * (len(parts) > _PARTS_NAMED))
+    """How many of the images, named in their order, are in each of the largest parts, and which."""
+    told = [f'{len(part)} ({_runs([name in part for name in names], names)})' for part in parts[:_PARTS_NAMED]]
+    return ', '.join(told + [f'{len(parts) - _PARTS_NAMED} smaller ones'] * (len(parts) > _PARTS_NAMED))
 
 
 def _runs(inside: Sequence[bool], names: Sequence[str]) -> str:
@@ -206,5 +206,5 @@ def _facts(mapped: Mapped, shots: dict[str, Shot], chosen: Selection, alike: int
     if torn:
         facts['places'] = torn
     if mapped.other_parts:
-        facts['WARNING'] = f'further parts share too little with this one, {parts_named(mapped.other_parts, list(shots))}'
+        facts['WARNING'] = f'further parts share too little with this one: {parts_named(mapped.other_parts, list(shots))}'
     return facts

@@ -146,9 +146,9 @@ def test_where_keys_do_not_hold_together_all_images_are_mapped(outcome, monkeypa
 def test_the_images_of_parts_are_named():
     names = [f'{i}.png' for i in range(20)]
     parts = [{'0.png', '1.png', '2.png', '7.png'}, {'9.png', '8.png'}, set(names[10:20:2]), set(names[11:14:2])]
-    assert posing.parts_named(parts, names) == ('of 4: 0.png to 2.png, 7.png; of 2: 8.png to 9.png; '
-                                                'of 5: 10.png, 12.png, 14.png, 16.png, 18.png; 1 smaller')
-    assert posing.parts_named([set(names[::2])], names) == 'of 10: 0.png, 2.png, 4.png, 6.png, 8.png, 10.png, 4 others'
+    assert posing.parts_named(parts, names) == ('4 (0.png to 2.png, 7.png), 2 (8.png to 9.png), '
+                                                '5 (10.png, 12.png, 14.png, 16.png, 18.png), 1 smaller ones')
+    assert posing.parts_named([set(names[::2])], names) == '10 (0.png, 2.png, 4.png, 6.png, 8.png, 10.png, 4 others)'
 
 
 def test_a_video_and_a_bag_give_their_images_with_stamps(views, tmp_path):
