@@ -21,6 +21,7 @@ class Suspect:
     T_map_cam: np.ndarray     # [N, 4, 4]; NaN for frames of which it says nothing
     is_fitted: bool = False   # to these images, so that small errors of right poses are fitted too
     is_odd: bool = False      # one of so many that some fit by chance, if not closely
+    is_told: bool = False     # by the poses themselves, without the images, too: it need not fit far better
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,8 @@ def best(evidence: Evidence, declared: Fit, suspects: Iterable[Suspect]) -> Fit 
     found, limit_rad, fitted_limit_rad = None, BETTER * declared.median_rad, BETTER * declared.median_rad
     for tried in (fit(evidence, suspect) for suspect in suspects):
         enough_rad = fitted_limit_rad if tried.suspect.is_fitted else limit_rad
+        if tried.suspect.is_told and not found:
+            enough_rad = SAME * declared.median_rad
         if tried.median_rad < (min(enough_rad, NOISY_RAD) if tried.suspect.is_odd else enough_rad) and tried.share >= FITS:
             found, limit_rad = tried, SAME * tried.median_rad
             fitted_limit_rad = (SAME if tried.suspect.is_fitted else BETTER) * tried.median_rad

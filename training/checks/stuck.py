@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor
 
 _SAME_M, _SAME_RAD = 1e-6, 1e-6
-_OFTEN = 0.3    # of the steps
+OFTEN = 0.3     # of the steps
 _COARSE = 0.05  # of the usual step
 _FLAT = 1e-3    # of the extent in the plane
 _LEVEL_RAD = 1e-3
@@ -13,20 +13,31 @@ _LEVEL_RAD = 1e-3
 def stuck(T_map_cam: Tensor) -> str:
     """In words, of poses [N, 4, 4] in the order in which they were taken; empty where all changes."""
     T = T_map_cam.numpy()
-    centres, R = T[:, :3, 3], T[:, :3, :3]
-    step_m = np.linalg.norm(np.diff(centres, axis=0), axis=1)
-    step_rad = np.linalg.norm(np.diff(R, axis=0), axis=(1, 2)) / np.sqrt(2)
+    centres = T[:, :3, 3]
+    step_m, step_rad = _steps(T)
     if (step_rad < _SAME_RAD).all():
         return 'all of them have the same rotation'
     if (step_m < _SAME_M).all():
         return 'all of them have the same position'
-    repeated = float(((step_m < _SAME_M) & (step_rad < _SAME_RAD)).mean())
-    if repeated > _OFTEN:
+    repeated = repeated_share(T)
+    if repeated > OFTEN:
         return f'{repeated:.0%} of them repeat the one before: they come less often than the images, which need poses in between'
     for digits in range(3):
         if 10.0 ** -digits > _COARSE * np.median(step_m) and np.abs(centres - centres.round(digits)).max() < _SAME_M:
             return f'their positions are rounded to {10.0 ** -digits:g}'
     return ''
+
+
+def repeated_share(T: np.ndarray) -> float:
+    """Of the steps between poses [N, 4, 4] that are none."""
+    step_m, step_rad = _steps(T)
+    return float(((step_m < _SAME_M) & (step_rad < _SAME_RAD)).mean()) if len(step_m) else 0.0
+
+
+def _steps(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Metres and radians [N - 1]."""
+    return (np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1),
+            np.linalg.norm(np.diff(T[:, :3, :3], axis=0), axis=(1, 2)) / np.sqrt(2))
 
 
 def is_planar(T_map_cam: Tensor) -> bool:

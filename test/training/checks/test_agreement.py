@@ -26,6 +26,7 @@ from aprloc_ros.training.checks.contradictions import (
     with_poses,
 )
 from aprloc_ros.training.checks.evidence import Evidence, gather
+from aprloc_ros.training.checks.moments import between_changes
 from aprloc_ros.training.checks.parts import goes_on
 from aprloc_ros.training.checks.stretch import strangers, stretch
 from aprloc_ros.training.checks.stuck import is_planar, stuck
@@ -424,6 +425,20 @@ def test_a_match_may_lie_anywhere_on_its_arc_and_nowhere_else():
     T[1, 0, 3] = 0.0
     angles = np.arctan2(np.linalg.norm(np.cross(ahead, there), axis=1), (ahead * there).sum(1))
     assert np.allclose(Evidence((ViewPair(0, 1, np.stack([ahead, there]), np.eye(3)),)).residuals(T), angles)
+
+
+def test_poses_that_were_held_are_found_in_between():
+    """A steady way in two sequences, of which poses came every fourth image and at once at the second's beginning."""
+    steady = torch.tensor([0.1, 0.02, 0.0, 0.0, 0.03, 0.01], dtype=torch.float64)
+    T = torch.stack([se3_exp(steady * i) for i in range(22)]).numpy()
+    sequence = np.repeat([0, 1], 11)
+    held = T[[0] * 4 + [4] * 4 + [8] * 3 + [11] * 4 + [15] * 7]
+    found = between_changes(held, sequence)
+    told = np.isfinite(found).all((1, 2))
+    assert told.nonzero()[0].tolist() == [*range(9), *range(11, 16)]
+    # Between two poses the position goes straight, the camera on an arc of 7 degrees.
+    assert np.abs(found[told] - T[told]).max() < 0.02 and np.abs(found[[4, 8, 15]] - T[[4, 8, 15]]).max() < 1e-12
+    assert np.abs(between_changes(T, sequence) - T).max() < 1e-12
 
 
 @pytest.mark.slow
