@@ -10,7 +10,7 @@ from aprloc_ros.geometry import invert, pose, pose_errors
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.scoring.evaluation import FrameRecord
 
-_FEWEST = 10
+_FEWEST, _FEWEST_LITTLE = 6, 10   # answers, to tell that poses are far off, and that they are off by little
 _MOST = 0.7          # share of the believed answers
 _TIMES = 10.0        # the map's own 95 % error
 _LEAST_SHARE, _LEAST_DEG = 0.01, 1.0   # of the scene's size
@@ -67,6 +67,8 @@ def _other_frame(T_drive: Tensor, T_answer: Tensor, manifest: Manifest) -> str:
 
 def _little_off(T_drive: Tensor, T_answer: Tensor, manifest: Manifest) -> str:
     """The same of poses that are so near that most errors of a map would hide it: each answer is off, and off as all others are."""
+    if len(T_drive) < _FEWEST_LITTLE:
+        return ''
     error_m, error_deg = (error.median().item() for error in pose_errors(T_answer, T_drive))
     least_m = max(_SMALL * manifest.accuracy.get('p95_m', 0.0), _SMALL_SHARE * manifest.scene.scene_unit_m)
     least_deg = max(_SMALL * manifest.accuracy.get('p95_deg', 0.0), _SMALL_DEG)

@@ -120,6 +120,16 @@ def test_answers_that_are_wrong_each_in_its_way_are_what_calibration_is_for(mani
     assert 'WARNING' in check_drive(records(T.flip(0), T, statuses), manifest)
 
 
+def test_few_answers_tell_another_frame_but_no_little_difference(manifest):
+    """Of nine believed answers, as a photo collection holds out."""
+    T, statuses = answers(9)
+    assert check_drive(records(T, T, statuses), manifest).startswith('drive: 0 of 9')
+    other = se3_exp(torch.tensor([4.0, -1, 0.5, 0.1, 0.6, 0]).double())
+    assert '9 of 9 answers' in doubt(records(other @ T, T, statuses), manifest)
+    little = se3_exp(torch.tensor([0.04, 0, 0, 0, 0.01, 0]).double())
+    assert doubt(records(little @ T, T, statuses, 0.001), manifest) == ''
+
+
 def test_a_map_that_believes_little_says_nothing(manifest):
     T, statuses = answers(5)
     assert 'not checked' in check_drive(records(T.flip(0), T, statuses), manifest)
