@@ -17,6 +17,7 @@ ALIKE = 'alike'
 _OF_THE_IMAGES = OTHER_CAMERA, WARPED, ALIKE, OUT_OF_TIME   # and not of what they show
 _AMBIGUOUS = 0.05   # or less by which the best place is better than the next: they look alike
 _MOVE_ON = 'another place of the map looks the same: the robot has to move on, or somebody to say where it is (initialpose)'
+_TORN = 'it is torn: its lower rows are of another moment than the upper ones, as of a driver that overwrites an image while it is read'
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,8 @@ def minding_the_image(estimate: Estimate, scale: float, is_expected: bool) -> Es
     refined = estimate.refined
     if not is_expected and refined.signals.get('agreement', 1.0) <= _AMBIGUOUS:
         return replace(estimate, status='rejected', reason=ALIKE, text=_MOVE_ON)
+    if refined.is_torn:
+        return replace(estimate, status='rejected', reason=WARPED, text=_TORN)
     if refined.warp is None:
         return estimate
     warp = refined.warp.joined(refined.patch_warp, scale)

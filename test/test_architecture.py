@@ -57,7 +57,7 @@ MAY_IMPORT = {
     'trajectory': {'errors', 'geometry'}, 'skipped': {'errors'},
     'pose_messages': {'errors', 'message_fields', 'skipped', 'stamp_order', 'trajectory'},
     'tf_tree': {'errors', 'geometry', 'message_fields', 'pose_messages', 'skipped', 'trajectory'},
-    'playable': {'errors', 'recording'}, 'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_break': {'geometry'}, 'odometry_topic': BAG | {'odometry_break', 'truth'}, 'bags': BAG | {'whole_files'},
+    'playable': {'errors', 'recording'}, 'truth': BAG | {'pose_messages', 'skipped'}, 'odometry_break': {'geometry'}, 'odometry_topic': BAG | {'odometry_break', 'pose_messages', 'truth'}, 'bags': BAG | {'whole_files'},
     'bag_images': BAG | {'camera_info', 'camera_infos', 'decoding'},
     # What is shown.
     'overlay': set(), 'cloud': {'camera', 'fields', 'histogram', 'scene'},

@@ -163,7 +163,7 @@ def view(options: argparse.Namespace) -> int:
     from aprloc_ros.catalogue import find_map
     from aprloc_ros.map_bundle import load_map
     from aprloc_ros.viewing.cloud import map_cloud
-    from aprloc_ros.viewing.viewer import read_track, write_page
+    from aprloc_ros.viewing.viewer import map_of, read_track, write_page
 
     page = to_file(options.out)
     track = read_track(options.replay) if options.replay else None
@@ -171,6 +171,9 @@ def view(options: argparse.Namespace) -> int:
     if bundle.points is None:
         raise AprlocError(f'the map {options.map} keeps no poses of its views; rebuild it with aprloc build')
     manifest, T_map_cam = bundle.manifest, bundle.points.view_poses
+    other = map_of(options.replay) if track else ''
+    if other not in ('', manifest.name):
+        say(f'WARNING: {options.replay} was made with the map {other}: its poses are drawn as if they were of the frame of {manifest.name}')
     cloud = map_cloud(bundle.field, manifest.scene, manifest.camera, T_map_cam, rays=VIEW_RAYS)
     print(write_page(page, f'Map {manifest.name}', cloud, manifest.camera, T_map_cam, track))
     return 0

@@ -20,6 +20,20 @@ class PoseRecord(NamedTuple):
     xyz: object          # geometry_msgs/Point or Vector3
     quaternion: object   # geometry_msgs/Quaternion
     where: str           # bag, topic and index, for error messages
+    frame: str = ''      # that it is in
+    body: str = ''       # that it is of, where the message says so
+
+
+def of_one(part: str, records: Iterable[PoseRecord], skipped: Skipped) -> Iterator[PoseRecord]:
+    """Those whose 'frame' or 'body' is the first one's: two publishers on one topic are two trajectories. The others go to `skipped`."""
+    first = None
+    for record in records:
+        own = getattr(record, part)
+        first = own if first is None else first
+        if own == first:
+            yield record
+        else:
+            skipped.add(part, f'{record.where}: its {part} is {own[:80]!r}, that of the first message {first[:80]!r}')
 
 
 def usable_poses(records: Iterable[PoseRecord], skipped: Skipped) -> Iterator[tuple[int, Tensor]]:

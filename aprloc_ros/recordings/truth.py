@@ -10,7 +10,7 @@ from torch import Tensor
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_messages import ODOMETRY, POSE, POSE_WITH_COVARIANCE
 from aprloc_ros.recordings.message_fields import stamp_ns
-from aprloc_ros.recordings.pose_messages import PoseRecord, to_trajectory, usable_poses
+from aprloc_ros.recordings.pose_messages import PoseRecord, of_one, to_trajectory, usable_poses
 from aprloc_ros.recordings.recording import Recording, open_recording
 from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.tf_tree import TfTree
@@ -105,28 +105,34 @@ def _trajectories(recording: Recording, images: int, *types: str) -> list[str]:
 def read_topic(recording: Recording, topic: str) -> tuple[Trajectory, str]:
     """The poses and their child_frame_id, where they have one. Raises AprlocError where many of them are none."""
     child = getattr(recording.first(topic).body, 'child_frame_id', '').strip('/')
-    skipped = _skipped(recording, topic)
-    trajectory = to_trajectory(_records(recording, topic), skipped)
+    skipped = skipped_of(recording, topic)
+    trajectory = to_trajectory(_of_first(recording, topic, skipped), skipped)
     recording.note(skipped.summary())
     return trajectory, child
 
 
-def _skipped(recording: Recording, topic: str) -> Skipped:
+def skipped_of(recording: Recording, topic: str) -> Skipped:
     return Skipped(f'messages of {topic}', recording.count(topic))
 
 
-def _records(recording: Recording, topic: str) -> Iterator[PoseRecord]:
+def _of_first(recording: Recording, topic: str, skipped: Skipped) -> Iterator[PoseRecord]:
+    return of_one('frame', of_one('body', pose_records(recording, topic), skipped), skipped)
+
+
+def pose_records(recording: Recording, topic: str) -> Iterator[PoseRecord]:
+    """The messages of a topic of poses."""
     for message in recording.messages(topic):
         inner = message.body.pose if hasattr(message.body.pose, 'orientation') else message.body.pose.pose
-        yield PoseRecord(stamp_ns(message.body.header.stamp), inner.position, inner.orientation, message.where)
+        yield PoseRecord(stamp_ns(message.body.header.stamp), inner.position, inner.orientation, message.where,
+                         message.body.header.frame_id.strip('/'), getattr(message.body, 'child_frame_id', '').strip('/'))
 
 
 def read_poses(bag: Path, topic: str) -> dict[int, Tensor]:
     """Stamp in nanoseconds -> [4, 4] float64, of a PoseStamped or PoseWithCovarianceStamped topic of a bag."""
     with open_recording(bag) as recording:
         topic = recording.named(topic, (POSE, POSE_WITH_COVARIANCE), 'topic of poses')
-        skipped = _skipped(recording, topic)
-        poses = dict(usable_poses(_records(recording, topic), skipped))
+        skipped = skipped_of(recording, topic)
+        poses = dict(usable_poses(_of_first(recording, topic, skipped), skipped))
         skipped.summary()
         return poses
 

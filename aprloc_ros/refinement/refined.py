@@ -111,6 +111,7 @@ class Refined:
     lens: LensEvidence | None = None   # what the image says of its camera, from refiners that can tell
     warp: Warp | None = None           # and of what no camera does, by its matches
     patch_warp: Warp | None = None     # and by its patches, as their residuals promise
+    is_torn: bool = False              # by its matches: its upper and lower rows are of two moments
 
     @property
     def failed(self) -> bool:

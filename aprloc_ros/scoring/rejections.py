@@ -21,8 +21,8 @@ ADVICE = {
     'unsure': NOT_FOUND, 'out of iterations': NOT_FOUND,
     'camera_info': 'the calibration is not that of these images: name its topic with --camera-info, or calibrate this mode of the '
                    'camera',
-    'warped': 'the images are not what their camera sees at once: resized to another aspect, of another distortion, or read row by row '
-              'while the camera turned fast. Give them as the camera makes them, with its calibration; turn more slowly',
+    'warped': 'the images are not what their camera sees at once: resized to another aspect, of another distortion, torn, or read row by '
+              'row while the camera turned fast. Give them as the camera makes them, with its calibration; turn more slowly',
     'alike': 'places that look alike: a bag that begins where there is no other such place, and odometry, tell them apart',
     'image': 'the images show nothing or cannot be read: look at one of them, and at the lens',
     'localizer': "the images are not of the map's camera: name the topic of their calibration with --camera-info",

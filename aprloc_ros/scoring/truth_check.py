@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import invert, pose_errors
+from aprloc_ros.geometry import invert, pose, pose_errors
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.scoring.evaluation import FrameRecord
 
-_FEWEST = 10
+_FEWEST, _FEWEST_LITTLE = 6, 10   # answers, to tell that poses are far off, and that they are off by little
 _MOST = 0.7          # share of the believed answers
 _TIMES = 10.0        # the map's own 95 % error
 _LEAST_SHARE, _LEAST_DEG = 0.01, 1.0   # of the scene's size
 _CONSISTENT = 0.1    # what is left of the differences when one transform is taken out
+_MUCH = 3.0          # times less is left where a scale is taken out too
 # Less than that is noticed where all differences are alike: of the map's own 95 % error so many times, of the scene's size, degrees.
 _SMALL, _SMALL_SHARE, _SMALL_DEG, _ALIKE = 3.0, 0.003, 0.3, 0.3
 
@@ -58,7 +59,7 @@ def _other_frame(T_drive: Tensor, T_answer: Tensor, manifest: Manifest) -> str:
     """Of which frame poses that are far from the answers [N, 4, 4] are, in words; empty where they are not all alike."""
     error_m, error_deg = (error.median().item() for error in pose_errors(T_answer, T_drive))
     near_m, near_deg = _near(manifest)
-    for words, T, left_m, left_deg in _explanations(T_drive, T_answer):
+    for words, T, left_m, left_deg in _explanations(T_drive, T_answer, manifest):
         if left_m <= _CONSISTENT * error_m + _ALIKE * near_m and left_deg <= _CONSISTENT * error_deg + _ALIKE * near_deg:
             return _told(words, T)
     return ''
@@ -66,20 +67,33 @@ def _other_frame(T_drive: Tensor, T_answer: Tensor, manifest: Manifest) -> str:
 
 def _little_off(T_drive: Tensor, T_answer: Tensor, manifest: Manifest) -> str:
     """The same of poses that are so near that most errors of a map would hide it: each answer is off, and off as all others are."""
+    if len(T_drive) < _FEWEST_LITTLE:
+        return ''
     error_m, error_deg = (error.median().item() for error in pose_errors(T_answer, T_drive))
     least_m = max(_SMALL * manifest.accuracy.get('p95_m', 0.0), _SMALL_SHARE * manifest.scene.scene_unit_m)
     least_deg = max(_SMALL * manifest.accuracy.get('p95_deg', 0.0), _SMALL_DEG)
     if error_m < least_m and error_deg < least_deg:
         return ''
-    words, T, left_m, left_deg = min(_explanations(T_drive, T_answer), key=lambda found: found[2])
+    words, T, left_m, left_deg = min(_explanations(T_drive, T_answer, manifest), key=lambda found: found[2])
     return _told(words, T) if left_m <= _ALIKE * max(error_m, least_m) and left_deg <= _ALIKE * max(error_deg, least_deg) else ''
 
 
-def _explanations(T_drive: Tensor, T_answer: Tensor) -> list[tuple[str, Tensor, float, float]]:
-    """What poses are of, the transform of most, and the median difference to it in m and deg."""
-    return [(words, *_most_common(differences)) for words, differences in (
+def _explanations(T_drive: Tensor, T_answer: Tensor, manifest: Manifest) -> list[tuple[str, Tensor, float, float]]:
+    """What poses are of, the transform of most, and the median difference to it in m and deg; of another scale where that fits much better."""
+    rigid = [(words, *_most_common(differences)) for words, differences in (
         ('of another map frame: they fit when turned by {:.1f} deg and moved by {:.3f} m', T_drive @ invert(T_answer)),
         ('of another frame of the robot, turned by {:.1f} deg and {:.3f} m from the camera', invert(T_drive) @ T_answer))]
+    scale = _scale(T_drive, T_answer, _near(manifest)[0])
+    scaled = (f'of another scale: they fit when lengths of the map are taken {scale:.4g} times, turned by {{:.1f}} deg and moved by {{:.3f}} m',
+              *_most_common(T_drive @ invert(pose(T_answer[:, :3, :3], scale * T_answer[:, :3, 3]))))
+    return [scaled, *rigid] if _MUCH * scaled[2] < min(left_m for _, _, left_m, _ in rigid) else rigid
+
+
+def _scale(T_drive: Tensor, T_answer: Tensor, near_m: float) -> float:
+    """How many times the answers' distances those of the poses are, by pairs that are far apart; 1 where none are."""
+    drive_m, answer_m = (torch.pdist(T[:, :3, 3]) for T in (T_drive, T_answer))
+    far = (answer_m >= answer_m.median()) & (answer_m > near_m)
+    return (drive_m[far] / answer_m[far]).median().item() if far.any() else 1.0
 
 
 def _told(words: str, T: Tensor) -> str:

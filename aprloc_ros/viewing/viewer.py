@@ -21,6 +21,7 @@ _MAX_CAMERAS = 400
 _CAMERA_SIZE = 0.02                       # of the picture's radius
 _TRAJECTORY_POINT = 4                     # pixels
 TRACK_FILES = ('poses.csv', 'estimates.csv', 'estimates.tum')   # of a report or a replay, the first that is there
+RESULTS_FILE = 'results.json'   # of either, names the map
 _PARTS = ('x', 'y', 'z', 'qw', 'qx', 'qy', 'qz')
 
 
@@ -126,6 +127,17 @@ def read_track(path: Path) -> Track:
     if not len(track.T_estimate):
         raise AprlocError(f'{path}: holds no pose')
     return track
+
+
+def map_of(path: Path) -> str:
+    """The map that a report's or replay's directory, or a file in it, says it was made with; empty where nothing says it."""
+    path = Path(path)
+    try:
+        results = json.loads(((path if path.is_dir() else path.parent) / RESULTS_FILE).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return ''
+    name = results.get('map') if isinstance(results, dict) else None
+    return name if isinstance(name, str) else ''
 
 
 def _read_csv(path: Path) -> Track:

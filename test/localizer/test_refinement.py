@@ -50,7 +50,7 @@ class Recorded:
 
     def __init__(self, inlier_share):
         self.inlier_share, self.asked = inlier_share, []
-        self.took_ms, self.lens, self.warp, self.agreement = 0.0, None, None, 1.0
+        self.took_ms, self.lens, self.warp, self.is_torn, self.agreement = 0.0, None, None, False, 1.0
 
     def refine(self, query, starts, budget):
         self.asked.append((query, starts, budget))
@@ -61,7 +61,7 @@ class Recorded:
         if self.inlier_share is None:
             return kept(starts[0], {'inlier_share': 0.0})
         return Refined(MOVED, torch.eye(6, dtype=torch.float64) * 1e4, 2.0, 1.0, 3, 'converged',
-                       {'inlier_share': self.inlier_share, 'agreement': self.agreement}, lens=self.lens, warp=self.warp)
+                       {'inlier_share': self.inlier_share, 'agreement': self.agreement}, lens=self.lens, warp=self.warp, is_torn=self.is_torn)
 
 
 class Clock:
@@ -205,6 +205,14 @@ def test_a_warped_image_is_refused_or_less_certain_and_says_nothing_of_its_camer
     (right, _), (little, _), (much, localizer) = (estimate(sheared) for sheared in (0.0, 0.05, 0.2))
     assert right.status == little.status == 'refined' and little.covariance.trace() > right.covariance.trace() + 0.05 ** 2
     assert (much.status, much.reason) == ('rejected', 'warped') and 'sheared' in much.text and '0.20' in much.text
+    assert localizer._watch(localizer._source(IMAGE, None)).verdict().probability < 0.5
+
+
+def test_a_torn_image_is_refused_and_says_nothing_of_its_camera(monkeypatch):
+    localizer, refiner = make(monkeypatch, 0.9)
+    refiner.is_torn, refiner.lens = True, evidence(0.1)
+    estimate = localizer.localize(IMAGE)
+    assert (estimate.status, estimate.reason) == ('rejected', 'warped') and 'torn' in estimate.text
     assert localizer._watch(localizer._source(IMAGE, None)).verdict().probability < 0.5
 
 

@@ -13,10 +13,12 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from aprloc_ros.camera import Camera
+from aprloc_ros.cli import main
+from aprloc_ros.command_line import commands
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors, se3_exp
 from aprloc_ros.viewing.cloud import Cloud, frustum_lines
-from aprloc_ros.viewing.viewer import ESTIMATE, TRUTH, Track, read_track, write_page
+from aprloc_ros.viewing.viewer import ESTIMATE, TRUTH, Track, map_of, read_track, write_page
 
 CAMERA = Camera(64, 48, 60.0, 60.0, 31.5, 23.5)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -155,6 +157,20 @@ def test_a_directory_or_file_without_a_trajectory_says_what_would_be_one(tmp_pat
         read_track(tmp_path)
     with pytest.raises(AprlocError, match='absent.tum: there is no such report, replay or TUM file; make one with: aprloc replay BAG'):
         read_track(tmp_path / 'absent.tum')
+
+
+@pytest.mark.parametrize('results, made_with', [
+    ('{"map": "kitchen"}', 'kitchen'), ('{"title": "Map demo"}', ''), ('[]', ''), ('{"map": 1}', ''), ('no JSON', ''), (None, '')])
+def test_a_replay_of_another_map_is_drawn_with_a_warning(tmp_path, monkeypatch, capsys, results, made_with):
+    monkeypatch.setattr(commands, 'VIEW_RAYS', 100)
+    (tmp_path / 'estimates.tum').write_text('0 1 2 3 0 0 0 1\n')
+    if results:
+        (tmp_path / 'results.json').write_text(results)
+    for replay in (tmp_path, tmp_path / 'estimates.tum'):
+        assert map_of(replay) == made_with
+        assert main(['view', 'demo', '--replay', str(replay), '--out', str(tmp_path / 'page.html'), '--device', 'cpu']) == 0
+        warning = f'WARNING: {replay} was made with the map {made_with}: its poses are drawn as if they were of the frame of demo'
+        assert capsys.readouterr().out.splitlines() == [warning, str(tmp_path / 'page.html')][not made_with:]
 
 
 @pytest.mark.skipif(not shutil.which('chromium'), reason='needs a browser to look with: chromium')

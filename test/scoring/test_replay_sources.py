@@ -156,6 +156,38 @@ def test_truth_of_the_base_from_odometry(tmp_path, storage):
     assert_is_truth(truth_of(path))
 
 
+ANOTHER = [{'frame': 'odom', 'child': 'base_link'}, {'frame': 'map', 'child': 'imu_link'}]
+
+
+def two_publishers(topic, other, of_other):
+    """Odometry of the base in the map, and every so many messages one of another frame or body, 3 m off, stamped as the one before."""
+    off = np.eye(4)
+    off[0, 3] = 3.0
+
+    def fill(bag):
+        for index, time_ns in enumerate(fixtures.truth_stamps()):
+            bag.pose(topic, time_ns, base_pose(time_ns), 'Odometry', 'map', 'base_link')
+            if index % of_other == of_other - 1:
+                bag.pose(topic, time_ns + 10_000_000, off @ base_pose(time_ns), 'Odometry', **other)
+    return fill
+
+
+@pytest.mark.parametrize('other', ANOTHER)
+def test_truth_on_the_topic_of_another_publisher_is_of_one_of_them(tmp_path, other):
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.mounting(), two_publishers('/truth', other, 20))
+    with open_recording(path) as recording:
+        assert_is_truth(find_truth(recording, read_tf(recording), TruthOptions('truth'), 'map', FRAME, COUNT))
+        assert 'left out: 1 of 27 messages of /truth' in str(recording.notes)
+
+
+@pytest.mark.parametrize('other', ANOTHER)
+def test_truth_of_two_publishers_in_turns_is_refused(tmp_path, other):
+    path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.mounting(), two_publishers('/truth', other, 1))
+    part, (own, first) = ('frame', ('odom', 'map')) if other['frame'] == 'odom' else ('body', ('imu_link', 'base_link'))
+    with pytest.raises(AprlocError, match=f"26 for {part}.*its {part} is '{own}', that of the first message '{first}'"):
+        truth_of(path, source='truth')
+
+
 def test_odometry_of_another_frame_is_not_taken_unasked(tmp_path):
     path = make_bag(tmp_path, 'mcap', lambda bag: bag.images(), lambda bag: bag.mounting(),
                     poses('/odom', base_pose, 'Odometry', 'odom', 'base_link'))
@@ -272,6 +304,23 @@ def test_odometry_that_was_set_anew_is_not_interpolated_with_what_it_was(tmp_pat
     for index in (4, 5):
         assert found.at(stamp(index)) is not None and found.at(stamp(index) + (2 * index - 9) * 10_000_000) is not None
     assert [found.beginnings(stamp(index)) for index in (0, 4, 5, 6)] == [0, 0, 1, 1]
+
+
+def test_odometry_in_another_frame_that_takes_over_begins_anew_however_near(tmp_path):
+    def fill(bag):
+        for index in range(COUNT):
+            bag.pose('/odom', stamp(index), base_pose(stamp(index)), 'Odometry', frame='odom' if index < 5 else 'visual', child='base_link')
+    found = odometry(make_bag(tmp_path, 'mcap', fill))
+    assert found.at(stamp(4) + 50_000_000) is None and found.at(stamp(5)) is not None
+    assert [found.beginnings(stamp(index)) for index in (0, 4, 5, 6)] == [0, 0, 1, 1]
+
+
+def test_odometry_of_another_body_in_between_is_refused(tmp_path):
+    def fill(bag):
+        for index in range(COUNT):
+            bag.pose('/odom', stamp(index), base_pose(stamp(index)), 'Odometry', frame='odom', child='base_link' if index % 2 == 0 else 'imu')
+    with pytest.raises(AprlocError, match="5 for body.*its body is 'imu', that of the first message 'base_link'"):
+        odometry(make_bag(tmp_path, 'mcap', fill))
 
 
 def test_what_moves_in_the_map_or_moves_something_else_or_is_the_truth_is_no_odometry(tmp_path):

@@ -1,5 +1,6 @@
 """A drive in another frame is told from one that shows a map's own mistakes."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -86,6 +87,27 @@ def test_poses_that_are_off_by_little_but_all_alike_are_told(manifest, body):
         check_drive(records(T @ invert(little) if body else little @ T, T, statuses, 0.001), manifest)
 
 
+@pytest.mark.parametrize('scale', [0.3048, 0.9, 1.1, 3.28])
+@pytest.mark.parametrize('moved', [(0.0, 0, 0, 0, 0, 0), (4.0, -1, 0.5, 0.1, 0.6, 0)])
+def test_poses_of_another_scale_are_told_with_it(manifest, scale, moved):
+    """Feet for metres, or a SLAM of one eye; in the map's frame otherwise, or in its own."""
+    T, statuses = answers()
+    drive = T.clone()
+    drive[:, :3, 3] *= scale
+    with pytest.raises(AprlocError, match='all alike: its poses are of another scale: ') as raised:
+        check_drive(records(se3_exp(torch.tensor(moved).double()) @ drive, T, statuses, 0.001), manifest)
+    assert float(re.search(r'taken (\S+) times', str(raised.value))[1]) == pytest.approx(scale, rel=0.01)
+
+
+def test_a_robot_that_turns_on_the_spot_has_no_scale(manifest):
+    T, statuses = answers()
+    T[:, :3, 3] = T[0, :3, 3]
+    assert check_drive(records(T, T, statuses), manifest).startswith('drive: 0 of 20')
+    other = se3_exp(torch.tensor([4.0, -1, 0.5, 0.1, 0.6, 0]).double())
+    with pytest.raises(AprlocError, match='another map frame'):
+        check_drive(records(other @ T, T, statuses), manifest)
+
+
 def test_errors_of_a_map_in_another_light_are_no_other_frame(manifest):
     """As large, each in its direction."""
     T, statuses = answers()
@@ -96,6 +118,16 @@ def test_errors_of_a_map_in_another_light_are_no_other_frame(manifest):
 def test_answers_that_are_wrong_each_in_its_way_are_what_calibration_is_for(manifest):
     T, statuses = answers()
     assert 'WARNING' in check_drive(records(T.flip(0), T, statuses), manifest)
+
+
+def test_few_answers_tell_another_frame_but_no_little_difference(manifest):
+    """Of nine believed answers, as a photo collection holds out."""
+    T, statuses = answers(9)
+    assert check_drive(records(T, T, statuses), manifest).startswith('drive: 0 of 9')
+    other = se3_exp(torch.tensor([4.0, -1, 0.5, 0.1, 0.6, 0]).double())
+    assert '9 of 9 answers' in doubt(records(other @ T, T, statuses), manifest)
+    little = se3_exp(torch.tensor([0.04, 0, 0, 0, 0.01, 0]).double())
+    assert doubt(records(little @ T, T, statuses, 0.001), manifest) == ''
 
 
 def test_a_map_that_believes_little_says_nothing(manifest):

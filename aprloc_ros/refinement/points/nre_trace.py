@@ -12,6 +12,7 @@ from aprloc_ros.refinement.loss_maps import LossMaps, interpolated
 from aprloc_ros.refinement.patches.patch_metric import Matched
 from aprloc_ros.refinement.points.minimal import Hypothesis
 from aprloc_ros.refinement.points.nre_settings import NreSettings
+from aprloc_ros.refinement.points.torn import is_torn
 from aprloc_ros.refinement.refined import Refined, Step, Stopwatch, kept
 from aprloc_ros.refinement.warp import warp_of_matches
 
@@ -78,10 +79,10 @@ class NreTrace:
             'agreement': float(np.clip(1 - first.runner_up / max(first.score, 1e-9), 0, 1)),
             'likeness': float(self.final.likeness.median().clamp(0, 1)),
             'spread': _spread(cells[agrees], camera)}
+        matches = maps.best[told], self.xyz[self.rows[told]], camera, T_cam_map
         return Refined(final.T_map_cam, final.hessian, self._mean_loss(invert(start).numpy()), self._mean_loss(T_cam_map),
                        self.iterations, watch.verdict, signals, tuple(self.steps), final.lens,
-                       warp_of_matches(maps.best[told], self.xyz[self.rows[told]], camera, T_cam_map),
-                       self.sharp and self.sharp.warp)
+                       warp_of_matches(*matches), self.sharp and self.sharp.warp, is_torn(*matches))
 
     def _mean_loss(self, T_cam_map: np.ndarray) -> float:
         """Eq. 6 per point on the coarse maps."""
