@@ -6,7 +6,7 @@ import torch
 from nre_fixtures import CAMERA, cloud, truth
 
 from aprloc_ros.geometry import invert, se3_exp
-from aprloc_ros.refinement.points.gnc import Pinhole
+from aprloc_ros.refinement.gnc import Pinhole
 from aprloc_ros.refinement.points.torn import is_torn
 
 SEEN_BY = Pinhole.of(CAMERA.resized(160, 120))   # in fine cells

@@ -6,7 +6,7 @@ stand there), but agree on another pose.
 
 import numpy as np
 
-from aprloc_ros.refinement.points.gnc import Pinhole
+from aprloc_ros.refinement.gnc import Pinhole
 
 _LINES = (0.25, 0.5, 0.75)   # of the height: a tear between two is seen by one of them
 _INLIER_CELLS = 1.5
