@@ -21,6 +21,7 @@ from aprloc_ros.training.checks.moments import of_other_moments
 from aprloc_ros.training.datasets.capture import Frame
 
 _SCALES = (*(10.0 ** power for power in (-3, -2, -1, 1, 2, 3)), 0.3048, 3.28084, *np.geomspace(0.5, 2.0, 28))
+_SMALL = 0.2              # of the way's extent: a scale of one axis that moves poses by less may fit their errors
 _TRIED = 16               # ways to read rotations of which positions are tried
 _TURN_RAD = 0.02          # turns that the images say are known so well
 _AXES = {
@@ -69,7 +70,8 @@ def _of_other_units(T: np.ndarray) -> Iterator[Suspect]:
     for axis, scale in product(range(3), _SCALES):
         scaled = T.copy()
         scaled[:, axis, 3] *= scale
-        yield Suspect(f'with positions whose {"xyz"[axis]} is multiplied by {scale:.3g}', scaled, is_fitted=True)
+        moved, extent = ((scaled - T)[:, axis, 3].std(), np.linalg.norm(scaled[:, :3, 3].std(0)))
+        yield Suspect(f'with positions whose {"xyz"[axis]} is multiplied by {scale:.3g}', scaled, is_fitted=bool(moved < _SMALL * extent))
 
 
 def turn_error_rad(evidence: Evidence, R: np.ndarray) -> float:
