@@ -59,8 +59,10 @@ def test_images_that_are_stamped_late_are_told(run, peer):
     peer.wait_until_active()
     peer.publish('camera_info', camera_info_message(CAMERA))
 
+    begun_s = next_stamp() / 1e9
+
     def x_m(time_s):
-        return 2.4 + 1.5 * math.sin(1.5 * time_s)
+        return 2.4 + 1.5 * math.sin(1.5 * (time_s - begun_s))
 
     def drive(stamp):
         for time_ns in (stamp - 4 * 10**8, stamp - 2 * 10**8, stamp):
@@ -73,7 +75,7 @@ def test_images_that_are_stamped_late_are_told(run, peer):
         peer.publish('image', image_message(line_pixels(x_m(stamp / 1e9 - 0.3)), stamp))
         peer.wait_for(lambda: sum(frame_counts(peer)[1:]) > done, 'an answer, and the diagnostic that tells of it')
 
-    peer.publish('image', image_message(line_pixels(x_m(0)), next_stamp()))
+    peer.publish('image', image_message(line_pixels(x_m(begun_s)), next_stamp()))
     peer.wait_for(lambda: peer.poses, 'a pose')
     pose, = (message.pose for message in peer.poses.values())   # how the camera is turned on the map
     for stamp in [next_stamp() for _ in range(600)][9::3]:
