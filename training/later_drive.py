@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.estimate import why_mostly
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.scoring.evaluation import FrameRecord, evaluate_map
@@ -13,7 +12,7 @@ from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, Frame, NoPoses
 from aprloc_ros.training.own_frames import check_new
-from aprloc_ros.training.posing.by_map import pose_by_map
+from aprloc_ros.training.posing.by_map import not_known, pose_by_map
 from aprloc_ros.training.posing.sources.opening import is_source
 
 _ASKED = 60
@@ -48,12 +47,8 @@ def check_belongs(bundle: MapBundle, drive: Capture, device: str) -> str:
     records = ask_some(bundle, drive.train, device)
     believed = sum(record.status == 'refined' for record in records)
     if believed < min(_FEWEST_BELIEVED, len(records) / 2):
-        why = why_mostly([(record.reason, record.text) for record in records if record.status == 'rejected'])
-        if why:
-            raise AprlocError(f'{drive.name}: the map believes {believed} of {len(records)} of its answers; {why}')
-        raise AprlocError(f'no overlap was found between {drive.name} and the map: it believes {believed} of {len(records)} of its '
-                          'answers. It is of another place, through a lens of another angle, or in another light altogether: extend the map by '
-                          'a drive between them first (dusk before night), or build it anew from all drives')
+        rejections = [(record.reason, record.text) for record in records if record.status == 'rejected']
+        raise AprlocError(not_known(drive.name, believed, len(records), rejections))
     text = check_drive(records, bundle.manifest, MOST_FAR)
     if text.startswith('WARNING'):
         raise AprlocError(f'{text.removeprefix("WARNING: ")}: a map learns from poses in its own frame alone')

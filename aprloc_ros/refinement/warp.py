@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aprloc_ros.refinement.consensus import consensus
 from aprloc_ros.refinement.gnc import Pinhole
 from aprloc_ros.refinement.lens_evidence import Seen, of_offsets
 from aprloc_ros.refinement.lens_matches import by_offsets
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, is_solvable, normal_equations
 
-_SIGMAS_CELLS = (4.0, 2.0, 1.5, 1.0, 1.0)   # of Geman and McClure's kernel, a step each: the whole consensus, then its core
+_SIGMAS_CELLS = (4.0, 2.0, 1.5, 1.0, 1.0)   # a step each: the whole consensus, then its core
 _FEWEST = 20          # matches
 _ALIKE = 4.0          # neighbours err alike: their variance counts so many times
 _LEAST_VARIANCE = 1 / 12   # of a whole cell
@@ -88,18 +89,9 @@ def warp_of_matches(cells: np.ndarray, xyz: np.ndarray, camera: Pinhole, T_cam_m
         return None
     rays = torch.from_numpy((projected - [camera.cx, camera.cy]) / [camera.fx, camera.fy])
     by_warp = _by_warp(*rays.T).numpy() * [[camera.fx], [camera.fy]]
-    J = np.concatenate([camera.jacobian(cam), by_offsets(projected, camera, camera), by_warp], 2).reshape(2 * len(cells), -1)
-    left, x = (projected - cells).ravel(), np.zeros(J.shape[1])
-    for sigma in _SIGMAS_CELLS:
-        squared = ((left + J @ x) ** 2).reshape(-1, 2).sum(1)
-        weight = inside / (1 + squared / sigma ** 2) ** 2
-        weighted = np.repeat(weight, 2) * J.T
-        H = weighted @ J
-        if not is_solvable(torch.from_numpy(H)):
-            return None
-        x = -np.linalg.solve(H, weighted @ left)
-    variance = max((weight * squared).sum() / (2 * weight.sum()), _LEAST_VARIANCE)
-    return _marginal(torch.from_numpy(x), torch.from_numpy(H / variance))
+    J = np.concatenate([camera.jacobian(cam), by_offsets(projected, camera, camera), by_warp], 2)
+    found = consensus(projected - cells, J, inside, _SIGMAS_CELLS)
+    return found and _marginal(torch.from_numpy(found.step), torch.from_numpy(found.hessian / max(found.variance, _LEAST_VARIANCE)))
 
 
 def warp_of_residuals(residuals: Residuals, seen: Seen, weights: Tensor, variance: Tensor, kernel: Kernel, trust: float) -> Warp | None:

@@ -134,16 +134,12 @@ def _add_parts(commands: _Commands):
     ablation.add_argument('--data', type=Path, required=True)
     ablation.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
     ablation.add_argument('--work', type=Path, required=True, help=_CHECKPOINTS)
-    for sub in (ablation, commands.of_frames('nefes', benchmark_nefes, work=_CHECKPOINTS, slow='nefes_pose'),
-                commands.of_frames('descriptors', benchmark_descriptors, work=_CHECKPOINTS), _crossfit(commands)):
-        sub.add_argument('--preset', default='small')
-        sub.add_argument('--config', type=Path)
-
-
-def _crossfit(commands: _Commands) -> argparse.ArgumentParser:
     crossfit = commands.of_a_map('crossfit', benchmark_crossfit)
     crossfit.add_argument('--work', type=Path, required=True, help=_CHECKPOINTS)
-    return crossfit
+    for sub in (ablation, crossfit, commands.of_frames('nefes', benchmark_nefes, work=_CHECKPOINTS, slow='nefes_pose'),
+                commands.of_frames('descriptors', benchmark_descriptors, work=_CHECKPOINTS)):
+        sub.add_argument('--preset', default='small')
+        sub.add_argument('--config', type=Path)
 
 
 def _add_posing(commands: _Commands):

@@ -1,5 +1,6 @@
 """`aprloc benchmark crossfit`: whether a map knows images better because its descriptors learned on them."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +12,7 @@ from aprloc_ros.covariance import residuals
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refinement.points.nre import NreRefiner
 from aprloc_ros.scoring.evaluation import RECALL_BOUNDS
-from aprloc_ros.training.benchmarks.refine import ask, refine
+from aprloc_ros.training.benchmarks.refine import Question, ask, refine
 from aprloc_ros.training.build_map import Build, Request
 from aprloc_ros.training.calibration.neighbourhoods import VIEWS_LEFT_OUT, without_neighbourhood
 from aprloc_ros.training.datasets import read_capture
@@ -86,7 +87,7 @@ def _of_half(build: Build, bundle: MapBundle, learns: Tensor) -> MapBundle:
                    points=replace(points, patches=build_patches(points, build.fit, build.preset.map_patches)))
 
 
-def _answer(bundle: MapBundle, question, left_out: int) -> Tensor:
+def _answer(bundle: MapBundle, question: Question, left_out: int) -> Tensor:
     """How far off, and by the Hessian: [7]."""
     found = refine(NreRefiner(bundle.extractor, without_neighbourhood(bundle, question.T_truth, left_out).points), question, _NO_START)
     xi = residuals(found.T_map_cam.double().cpu()[None], question.T_truth[None])
@@ -98,6 +99,6 @@ def _row(name: str, *answers: _Answers) -> str:
     cells = []
     for each in answers:
         off_m, off_rad = (part.norm(dim=1)[both].median().item() if both.any() else float('nan') for part in each.xi.split(3, 1))
-        cells.append(f'{each.right.double().mean():.0%}, {100 * off_m:.3f} / {torch.rad2deg(torch.tensor(off_rad)).item():.4f}')
+        cells.append(f'{each.right.double().mean():.0%}, {100 * off_m:.3f} / {math.degrees(off_rad):.4f}')
     squared = ' / '.join(f'{each.squared[both].median():.2f}' if both.any() else '-' for each in answers)
     return f'| {name} | {len(both)} | {" | ".join(cells)} | {squared} |'

@@ -24,7 +24,8 @@ def benchmark_seasons(options):
     Where the capture has but a part of the way, the images of the rest are asked too: none of them should be answered.
     """
     bundle, capture = load_map(find_map(options.name, options.map_dir), options.device), read_capture(options.data)
-    place = {path.name: number for number, path in enumerate(find_images(options.queries))}
+    queries = find_images(options.queries)
+    place = {path.name: number for number, path in enumerate(queries)}
     frames = tuple(frame for frame in with_lenses((*capture.train, *capture.test), bundle.manifest.lenses) if frame.image_path.name in place)
     if not frames:
         raise AprlocError(f'{options.queries}: none of its images has the name of one of those of {capture.name}')
@@ -36,7 +37,7 @@ def benchmark_seasons(options):
     shown = [place[frame.image_path.name] for frame in frames]
     for name, ask in asked.items():
         off = []
-        for path in tqdm(find_images(options.queries), desc=name, leave=False, mininterval=2.0):
+        for path in tqdm(queries, desc=name, leave=False, mininterval=2.0):
             answer = ask(read_image(path), frames[0].camera)
             if answer is not None:
                 off.append(abs(shown[_nearest(centres, answer.T_map_cam)] - place[path.name]))

@@ -8,7 +8,7 @@ import torch
 from aprloc_ros.recordings.trajectory import Trajectory
 from aprloc_ros.training.checks.evidence import Evidence
 from aprloc_ros.training.checks.fit import Suspect
-from aprloc_ros.training.checks.stuck import OFTEN, repeated_share
+from aprloc_ros.training.checks.stuck import are_held, repeats
 from aprloc_ros.training.datasets.capture import Frame
 
 _FURTHEST = 100     # images
@@ -33,7 +33,7 @@ def of_other_moments(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple
     part = _refined(misfit_rad, whole)
     yield Suspect(_in_words(whole, step_s), _shifted(way, sequence, here, whole))
     yield Suspect(_in_words(part, step_s), _shifted(way, sequence, here, part), is_fitted=abs(part) < 1)
-    if repeated_share(T) > OFTEN:
+    if are_held(T):
         yield Suspect('with poses in between where several images have the same one', between_changes(T, sequence)[here], is_told=True)
     yield Suspect('in the opposite order', T[::-1][here])
     as_text = np.argsort(np.argsort([frame.name for frame in taken]))
@@ -46,10 +46,10 @@ def between_changes(T: np.ndarray, sequence: np.ndarray) -> np.ndarray:
     """Poses [N, 4, 4] that came less often than the images and were held: each is right where it is new, and those in between are on the
     way to the next; NaN where none comes any more in that sequence [N]."""
     is_new = np.ones(len(T), bool)
-    is_new[1:] = (T[1:] != T[:-1]).any((1, 2)) | (sequence[1:] != sequence[:-1])
-    news = torch.from_numpy(is_new.nonzero()[0])
-    found, known = Trajectory(news.double(), torch.from_numpy(T)[news]).at(torch.arange(len(T), dtype=torch.float64), len(T))
-    following = np.append(is_new.nonzero()[0], len(T) - 1)[np.cumsum(is_new) - np.where(is_new, 1, 0)]
+    is_new[1:] = ~repeats(T) | (sequence[1:] != sequence[:-1])
+    new = is_new.nonzero()[0]
+    found, known = Trajectory(torch.from_numpy(new).double(), torch.from_numpy(T[new])).at(torch.arange(len(T), dtype=torch.float64), len(T))
+    following = np.append(new, len(T) - 1)[np.searchsorted(new, np.arange(len(T)))]
     is_known = known.numpy() & (sequence[following] == sequence)
     return np.where(is_known[:, None, None], found.numpy(), np.nan)
 

@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor
 
 _SAME_M, _SAME_RAD = 1e-6, 1e-6
-OFTEN = 0.3     # of the steps
+_OFTEN = 0.3    # of the steps
 _COARSE = 0.05  # of the usual step
 _FLAT = 1e-3    # of the extent in the plane
 _LEVEL_RAD = 1e-3
@@ -19,19 +19,23 @@ def stuck(T_map_cam: Tensor) -> str:
         return 'all of them have the same rotation'
     if (step_m < _SAME_M).all():
         return 'all of them have the same position'
-    repeated = repeated_share(T)
-    if repeated > OFTEN:
-        return f'{repeated:.0%} of them repeat the one before: they come less often than the images, which need poses in between'
+    if are_held(T):
+        return f'{repeats(T).mean():.0%} of them repeat the one before: they come less often than the images, which need poses in between'
     for digits in range(3):
         if 10.0 ** -digits > _COARSE * np.median(step_m) and np.abs(centres - centres.round(digits)).max() < _SAME_M:
             return f'their positions are rounded to {10.0 ** -digits:g}'
     return ''
 
 
-def repeated_share(T: np.ndarray) -> float:
-    """Of the steps between poses [N, 4, 4] that are none."""
+def repeats(T: np.ndarray) -> np.ndarray:
+    """Which of the steps between poses [N, 4, 4] are none: [N - 1] bool."""
     step_m, step_rad = _steps(T)
-    return float(((step_m < _SAME_M) & (step_rad < _SAME_RAD)).mean()) if len(step_m) else 0.0
+    return (step_m < _SAME_M) & (step_rad < _SAME_RAD)
+
+
+def are_held(T: np.ndarray) -> bool:
+    """Whether poses [N, 4, 4] so often repeat the one before that they seem to come less often than the images."""
+    return bool(len(T) > 1 and repeats(T).mean() > _OFTEN)
 
 
 def _steps(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -53,6 +53,16 @@ class _Believed:
         return known is not None and bool(agree(T_map_cam[None], known[None], self.reach_m, self.reach_deg))
 
 
+def not_known(drive: str, believed: int, asked: int, rejections: Sequence[tuple[str, str]]) -> str:
+    """What to say of a drive of which the map believes so few of its answers; the others' reasons and texts."""
+    why = why_mostly(rejections)
+    if why:
+        return f'{drive}: the map believes {believed} of {asked} of its answers; {why}'
+    return (f'no overlap was found between {drive} and the map: it believes {believed} of {asked} of its answers. It is of another place, through a '
+            'lens of another angle, or in another light altogether: extend the map by a drive between them first (dusk before night), or build it '
+            'anew from all drives, with poses in one frame')
+
+
 def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Callable[[str], None]) -> Path:
     """Write the images of a source with poses in the map's frame as a COLMAP capture -> its path; found again if it is there.
 
@@ -72,12 +82,7 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
     say(f'{chosen.text}; the map believes {len(believed.T_map_cam)} of {len(shots)}, as it would of a place that looks alike')
     if len(believed.T_map_cam) < FEWEST:
         place.abandon()
-        why = why_mostly(believed.rejections)
-        if why:
-            raise AprlocError(f'{data}: the map believes {len(believed.T_map_cam)} of {len(shots)} of its answers; {why}')
-        raise AprlocError(f'no overlap was found between {data} and the map: it believes {len(believed.T_map_cam)} of {len(shots)} of '
-                          'its answers. It is of another place, through a lens of another angle, or in another light altogether: extend the map by '
-                          'a drive between them first (dusk before night)')
+        raise AprlocError(not_known(str(data), len(believed.T_map_cam), len(shots), believed.rejections))
     if not place.database.is_file():
         lenses = {optics: colmap_camera(pycolmap, optics) for optics in dict.fromkeys(shot.optics for shot in shots)}
         extract(pycolmap, place.database, place.images, {shot.name: lenses[shot.optics] for shot in shots}, place.masks)

@@ -6,14 +6,14 @@ stand there), but agree on another pose.
 
 import numpy as np
 
+from aprloc_ros.refinement.consensus import consensus
 from aprloc_ros.refinement.gnc import Pinhole
 
 _LINES = (0.25, 0.5, 0.75)   # of the height: a tear between two is seen by one of them
 _INLIER_CELLS = 1.5
-_SIGMAS_CELLS = (8.0, 8.0, 4.0, 4.0, 2.0, 1.0)   # of Geman and McClure's kernel, a step each
+_SIGMAS_CELLS = (8.0, 8.0, 4.0, 4.0, 2.0, 1.0)   # a step each
 _TIMES, _MORE = 3, 10        # a part has so many times the inliers, and so many more, under a pose of its own: chance finds a few
 _AS_SURE = 0.4               # or more of the share that the rest has under the answer: chance finds a tenth
-_DAMPING = 1e-6              # share of the Hessian's diagonal
 
 
 def is_torn(cells: np.ndarray, xyz: np.ndarray, camera: Pinhole, T_cam_map: np.ndarray) -> bool:
@@ -26,22 +26,12 @@ def is_torn(cells: np.ndarray, xyz: np.ndarray, camera: Pinhole, T_cam_map: np.n
             count, few = part.sum(), agrees[part].sum()
             if not rest.any() or count < _TIMES * few + _MORE:
                 continue
-            own = _agree(_left_by_own_pose(left[part], camera.jacobian(cam[part]))).sum()
-            if own >= max(_TIMES * few + _MORE, _AS_SURE * agrees[rest].mean() * count):
+            J = camera.jacobian(cam[part])
+            own = consensus(left[part], J, part[part], _SIGMAS_CELLS)   # a pose of its own
+            if own and _agree(left[part] + J @ own.step).sum() >= max(_TIMES * few + _MORE, _AS_SURE * agrees[rest].mean() * count):
                 return True
     return False
 
 
 def _agree(left: np.ndarray) -> np.ndarray:
     return np.hypot(*left.T) < _INLIER_CELLS
-
-
-def _left_by_own_pose(left: np.ndarray, J: np.ndarray) -> np.ndarray:
-    """What residuals [N, 2], whose slopes by the pose are J [N, 2, 6], come to at the pose that most of them agree on."""
-    x = np.zeros(6)
-    for sigma in _SIGMAS_CELLS:
-        weight = 1 / (1 + ((left + J @ x) ** 2).sum(1) / sigma ** 2) ** 2
-        weighted = (weight[:, None, None] * J).reshape(-1, 6).T
-        H = weighted @ J.reshape(-1, 6)
-        x = -np.linalg.lstsq(H + _DAMPING * np.diag(H.diagonal()), weighted @ left.ravel(), rcond=None)[0]
-    return left + J @ x
