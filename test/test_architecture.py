@@ -47,7 +47,7 @@ MAY_IMPORT = {
     'estimate': {'camera', 'refinement'},
     'localizer': LOADED | {'estimate', 'refiners', 'pace', 'lens_watch'},
     # What was estimated, and how sure it was.
-    'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'uncertainty'},
+    'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'table', 'uncertainty'},
     'truth_check': {'errors', 'evaluation', 'geometry', 'manifest'},
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty', 'table'},
     # What was recorded.

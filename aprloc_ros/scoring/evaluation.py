@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aprloc_ros.covariance import residuals
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import average_pose, pose_errors
+from aprloc_ros.geometry import average_pose, distances, pose_errors
 from aprloc_ros.scoring.uncertainty import Uncertainty, measure_uncertainty
 from aprloc_ros.table import aligned
 
@@ -130,8 +130,7 @@ def nearest_training_poses(T_train: Tensor, T_truth: Tensor) -> Tensor:
 
     T_train [M, 4, 4], T_truth [N, 4, 4] -> [N, 4, 4].
     """
-    distance_m = torch.cdist(T_truth[:, :3, 3], T_train[:, :3, 3], compute_mode='donot_use_mm_for_euclid_dist')
-    return T_train[distance_m.argmin(1)]
+    return T_train[distances(T_truth[:, :3, 3], T_train[:, :3, 3]).argmin(1)]
 
 
 def mean_training_poses(T_train: Tensor, count: int) -> Tensor:
