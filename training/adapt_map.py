@@ -19,6 +19,7 @@ from aprloc_ros.training.adapting.exam import Exam, Mark, exam_split, passed, si
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import Views, load_views, with_lenses
 from aprloc_ros.training.later_drive import MOST_FAR, ask_some
@@ -137,7 +138,7 @@ def _memory(bundle: MapBundle, renderer: Renderer, histograms: Tensor) -> list[E
     if bundle.points is None:
         return []
     poses = bundle.points.view_poses
-    poses = poses[torch.linspace(0, len(poses) - 1, min(_REMEMBERED, len(poses))).round().long()]
+    poses = poses[evenly(len(poses), _REMEMBERED)]
     views = rendered_views(renderer, poses, histograms.mean(0).expand(len(poses), BINS))
     return [Exam("the map's views, rendered", views, _FORGETTING)]
 

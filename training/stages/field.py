@@ -13,6 +13,7 @@ from aprloc_ros.fields import build_field
 from aprloc_ros.fields.field import Field
 from aprloc_ros.fields.rendering import RayBatch, Rendering, Weights, render_rays
 from aprloc_ros.scene import SceneNormalisation
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.images.views import Views
 from aprloc_ros.training.stages.loop import Loop, average_gradients, step_generator
 from aprloc_ros.training.stages.quality import field_psnr_db
@@ -168,7 +169,7 @@ def train_field(fabric, views: Views, validation: Views, depths: SparseDepths, s
     source = RaySource(views, scene, depths, fabric.device)
     loop = Loop('field', fabric, directory, steps, {'model': model, 'optimizer': optimizer, 'scheduler': scheduler}, {})
     milestones = {round(steps * (i + 1) / _VALIDATIONS) for i in range(_VALIDATIONS)}
-    few = validation[torch.linspace(0, len(validation) - 1, min(_VALIDATION_VIEWS, len(validation))).round().long()]
+    few = validation[evenly(len(validation), _VALIDATION_VIEWS)]
     for step in loop:
         if config.coarse_to_fine:
             model.set_progress(min(1.0, step / (config.coarse_to_fine * steps)))
