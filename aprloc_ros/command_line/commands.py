@@ -1,4 +1,4 @@
-"""What each `aprloc` command does: options in, exit code out. Each loads what it needs, so that help is quick."""
+"""What the commands of `aprloc` do that use a map: options in, exit code out. Each loads what it needs, so that help is quick."""
 
 import argparse
 import sys
