@@ -15,7 +15,7 @@ from aprloc_ros.fields.views import check_features, render_features
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.images.views import Views
 from aprloc_ros.training.stages.field import colour_loss, parameter_groups, proposal_loss
-from aprloc_ros.training.stages.loop import Loop, average_buffers, average_gradients, step_generator
+from aprloc_ros.training.stages.loop import Loop, average_buffers, average_gradients, check_length, step_generator
 
 # Feature maps [N, C, H, W] of the views in order, or what gives those of view indices [B]: [B, C, H, W].
 Targets = Tensor | Callable[[Tensor], Tensor]
@@ -48,8 +48,7 @@ class FeatureTraining:
     spatial_factor: float = field(default=10.0, metadata={'range': (1e-3, 1e3)})       # times as fast: planes
 
     def __post_init__(self):
-        if not (self.steps or self.epochs):
-            raise AprlocError('steps and epochs are both 0; one of them must say how long the training takes')
+        check_length(self.steps, self.epochs)
 
     def total_steps(self, images: int) -> int:
         return self.steps or self.epochs * max(1, images // self.images)

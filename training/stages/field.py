@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields import build_field
 from aprloc_ros.fields.field import Field
 from aprloc_ros.fields.rendering import RayBatch, Rendering, Weights, render_rays
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.stages.loop import Loop, average_gradients, step_generator
+from aprloc_ros.training.stages.loop import Loop, average_gradients, check_length, step_generator
 from aprloc_ros.training.stages.quality import field_psnr_db
 from aprloc_ros.training.structure.depths import SparseDepths
 
@@ -43,8 +42,7 @@ class FieldTraining:
     coarse_to_fine: float = field(default=0.0, metadata={'range': (0.0, 1.0)})  # share of the steps it takes
 
     def __post_init__(self):
-        if not (self.steps or self.epochs):
-            raise AprlocError('steps and epochs are both 0; one of them must say how long the training takes')
+        check_length(self.steps, self.epochs)
 
     def total_steps(self, images: int) -> int:
         return self.steps or self.epochs * images

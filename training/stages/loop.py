@@ -14,9 +14,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from aprloc_ros.device import resolve_device
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.whole_files import replace_file
 
 _LOG_EVERY = 20
+
+
+def check_length(steps: int, epochs: int) -> None:
+    """AprlocError for a training of no length."""
+    if not (steps or epochs):
+        raise AprlocError('steps and epochs are both 0; one of them must say how long the training takes')
 
 
 def make_fabric(device: str) -> Fabric:

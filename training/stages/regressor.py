@@ -8,14 +8,20 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.networks import build_regressor, freeze_batch_norm, load_pretrained, to_T
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.images.augmentation import jitter_colours, random_rotations, rotate_views
 from aprloc_ros.training.images.synthesis import Renderer, nearest_histograms, random_poses
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.stages.loop import Loop, average_buffers, average_gradients, step_generator, warm_cosine
+from aprloc_ros.training.stages.loop import (
+    Loop,
+    average_buffers,
+    average_gradients,
+    check_length,
+    step_generator,
+    warm_cosine,
+)
 from aprloc_ros.training.stages.losses import pose_loss, triplet_loss
 
 
@@ -47,8 +53,7 @@ class RegressorTraining:
     turn_deg: float = field(default=0.0, metadata={'range': (0.0, 45.0)})   # rotation about the camera centre
 
     def __post_init__(self):
-        if not (self.steps or self.epochs):
-            raise AprlocError('steps and epochs are both 0; one of them must say how long the training takes')
+        check_length(self.steps, self.epochs)
 
     def epoch_steps(self, images: int) -> int:
         return max(1, images // self.batch)
