@@ -93,7 +93,7 @@ MAY_IMPORT = {
     'relocalize': {'executable'},
 }
 # The rooms that the command line is made of may reach for training and for ROS, inside functions alone.
-OUTER_ROOMS = {'cli', 'commands', 'making', 'making_options', 'using_options', 'demo', 'drive', 'benchmark'}
+OUTER_ROOMS = {'cli', 'making', 'making_options', 'using', 'using_options', 'demo', 'drive', 'benchmark'}
 
 
 def modules():
