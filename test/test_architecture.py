@@ -48,7 +48,7 @@ MAY_IMPORT = {
     'localizer': LOADED | {'estimate', 'refiners', 'pace', 'lens_watch'},
     # What was estimated, and how sure it was.
     'uncertainty': {'errors', 'distributions'}, 'uncertainty_table': {'table', 'uncertainty'},
-    'truth_check': {'errors', 'evaluation', 'geometry', 'manifest'},
+    'truth_check': {'errors', 'evaluation', 'geometry', 'manifest'}, 'verdict': set(),
     'uncertainty_figure': {'distributions', 'uncertainty'}, 'evaluation': {'errors', 'geometry', 'covariance', 'uncertainty', 'table'},
     # What was recorded.
     'repair': {'errors'}, 'recording': {'errors', 'repair', 'skipped'}, 'message_fields': {'errors', 'geometry'},
