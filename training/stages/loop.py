@@ -55,6 +55,11 @@ def step_generator(fabric: Fabric, seed: int, step: int) -> torch.Generator:
     return torch.Generator(device=fabric.device).manual_seed(stream)
 
 
+def draw(limit: int, count: int, generator: torch.Generator) -> Tensor:
+    """Random whole numbers below the limit, [count], on the generator's device."""
+    return torch.randint(limit, (count,), generator=generator, device=generator.device)
+
+
 def warm_cosine(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """A linear rise over a tenth of the steps, 100 at most, then a cosine down to zero."""
     warm_up = max(1, min(100, steps // 10))

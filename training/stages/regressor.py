@@ -19,6 +19,7 @@ from aprloc_ros.training.stages.loop import (
     average_buffers,
     average_gradients,
     check_length,
+    draw,
     step_generator,
     warm_cosine,
 )
@@ -86,19 +87,14 @@ class ViewSource:
 def dfnet_loss(model: nn.Module, real: ViewSource, synthetic: ViewSource | None, random: ViewSource | None,
                config: RegressorTraining, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 5: half the pose losses on real and rendered images, the triplet loss, and L_RVS. Parts without views drop."""
-    device = generator.device
-
-    def pick(source):
-        return torch.randint(len(source.images), (config.batch,), generator=generator, device=device)
-
     def turn():
         return random_rotations(config.batch, config.turn_deg, generator) if config.turn_deg else None
-    index, same_turn = pick(real), turn()
+    index, same_turn = draw(len(real.images), config.batch, generator), turn()
     batches = [real.batch(index, same_turn, generator)]
     if synthetic:
         batches.append(synthetic.batch(index, same_turn, generator))
     if random:
-        batches.append(random.batch(pick(random), turn(), generator))
+        batches.append(random.batch(draw(len(random.images), config.batch, generator), turn(), generator))
     images, poses = (torch.cat(column) for column in zip(*batches))
     with_triplet = bool(synthetic and config.triplet_weight)
     levels = config.triplet_levels if with_triplet else ()
