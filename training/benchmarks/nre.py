@@ -17,12 +17,12 @@ from aprloc_ros.refinement.feature_metric import feature_metric
 from aprloc_ros.refinement.loss_maps import sparse_maps
 from aprloc_ros.refinement.points.nre import NreRefiner
 from aprloc_ros.refinement.points.nre_trace import NreTrace
-from aprloc_ros.refinement.points.reprojection import estimate_from_matches
 from aprloc_ros.refinement.refined import Budget, Query, Stopwatch, make_query
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.evaluation import PoseScores, score_errors
 from aprloc_ros.training.benchmarks.measures.damages import damages
 from aprloc_ros.training.benchmarks.rivals.feature_map import FeatureMap
+from aprloc_ros.training.benchmarks.rivals.reprojection import estimate_from_matches
 from aprloc_ros.training.benchmarks.rivals.sift import SIFT
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
