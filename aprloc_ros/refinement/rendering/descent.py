@@ -77,8 +77,6 @@ def step(optimiser: torch.optim.Optimizer) -> bool:
 class DescentRefiner:
     """The frame of a refiner that descends: what it is compared by is its subclass's, and so is what moves, if not the pose."""
 
-    needs_start = True
-
     def __init__(self, settings):
         """settings: `iterations`, and the rates of TangentPose where the pose moves."""
         self._settings = settings
