@@ -87,6 +87,13 @@ class Camera:
         still = np.zeros(3)
         return project(points[:, None], still, still, self.matrix, np.array(self.distortion))[0][:, 0]
 
+    def rays_of(self, pixels: np.ndarray) -> np.ndarray:
+        """The inverse: where what is seen at pixels [N, 2] crosses the plane of depth 1, [N, 2]."""
+        if not len(pixels):   # which OpenCV does not take
+            return np.zeros((0, 2))
+        undistort = cv2.fisheye.undistortPoints if self.model == 'fisheye' else cv2.undistortPoints
+        return undistort(pixels[:, None], self.matrix, np.array(self.distortion or (0.0,) * 4))[:, 0]
+
     def directions(self) -> Tensor:
         """Directions through the pixel centres of a rectified camera, z = 1: [H, W, 3] float32."""
         assert not self.is_distorted, 'directions() is for rectified cameras'

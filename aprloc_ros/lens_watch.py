@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aprloc_ros.refinement.lens_evidence import BIAS, LensEvidence, with_bias
+from aprloc_ros.refinement.lens_evidence import BIAS, LensEvidence, widened, with_bias
 
 _OFF = 2e-3          # usual error of a calibration: of the focal length, relative, and of the centre, in focal lengths
 _OWN_OFF = 0.0       # of the camera that the map was built with: what it is off by is in its calibrated covariances
@@ -30,7 +30,6 @@ _UNUSUAL = 5         # of these images have as much doubt; with 2, zooms of 0.98
 _LEAST_INFORMATION = 1e-6
 _LEAST_PROBABILITY = 1e-300
 _PESSIMISM = 30.0    # a doubt counts so many times in the covariance
-_CURVED = 0.3        # of how far an offset moves the pose: to all sides, as the way is no straight line
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +48,7 @@ class LensVerdict:
 
     def widened(self, covariance: Tensor, shift: Tensor) -> Tensor:
         """The covariance [6, 6] of a pose whose shift [6, 3] by the offsets is known, with what they may be off by."""
-        further = shift @ self.second_moment @ shift.T
-        squared = torch.diagonal(further).unflatten(0, (2, 3)).sum(1)
-        return covariance + further + _CURVED ** 2 * torch.diag(squared.repeat_interleave(3))
+        return widened(covariance, shift @ self.second_moment @ shift.T)
 
 
 class LensWatch:

@@ -3,7 +3,9 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,8 +28,9 @@ from aprloc_ros.refinement.refined import OUT_OF_TIME, UNHURRIED, Budget, Query,
 from aprloc_ros.refiners import QUICK_REFINER, look_through, make_refiner, query_camera
 
 logger = logging.getLogger(__name__)
+Answer = TypeVar('Answer')
 
-_MOST_CAMERAS = 64             # whose images are remembered
+_MOST_CAMERAS = 64  # whose images are remembered
 _WARM_UP_RUNS = 3   # of each effort: the first loads and allocates
 
 
@@ -172,46 +175,38 @@ class Localizer:
         """With features, where regressor and refiner go by the same."""
         if not isinstance(self._regressor, CoordinateRegressor):
             return query
-        try:
-            return look_through(self._bundle, query.to(self._device), refiner)
-        except RuntimeError as error:
-            if self._device.type == 'cpu' or not is_out_of_memory(error):
-                raise
-        self._leave_device()
-        return look_through(self._bundle, query.to(self._device), refiner)
+        return self._where_there_is_room(lambda: look_through(self._bundle, query.to(self._device), refiner))
 
     def _regress(self, query: Query) -> Tensor:
         """The raw pose [3, 4] float64 on the CPU."""
-        try:
-            here = query.to(self._device)
-            with torch.inference_mode():
-                if here.features is not None:
-                    return self._regressor.pose(here.features, here.camera)[0].double().cpu()
-                return self._regressor(here.image[None])[0].double().cpu()
-        except RuntimeError as error:
-            if self._device.type == 'cpu' or not is_out_of_memory(error):
-                raise
-        self._leave_device()
-        return self._regress(query)
+        return self._where_there_is_room(lambda: self._regressed(query.to(self._device)))
+
+    @torch.inference_mode()
+    def _regressed(self, here: Query) -> Tensor:
+        if here.features is not None:
+            return self._regressor.pose(here.features, here.camera)[0].double().cpu()
+        return self._regressor(here.image[None])[0].double().cpu()
 
     def _refine(self, query: Query, starts: Tensor, refiner: str, budget: Budget) -> Refined:
+        return self._where_there_is_room(lambda: self._refiners[refiner].refine(query.to(self._device), starts, budget))
+
+    def _where_there_is_room(self, work: Callable[[], Answer]) -> Answer:
+        """What it gives on the device, or on the CPU from now on where the device is out of memory."""
         try:
-            return self._refiners[refiner].refine(query.to(self._device), starts, budget)
+            return work()
         except RuntimeError as error:
             if self._device.type == 'cpu' or not is_out_of_memory(error):
                 raise
-        self._leave_device()
-        return self._refine(query, starts, refiner, budget)
+        # Behind the clause: an error that is still handled holds the tensors that fill the memory.
+        logger.warning('%s is out of memory: continuing on the CPU', self._device)
+        self._place(torch.device('cpu'))
+        self._make_refiners()
+        return work()
 
     def _place(self, device: torch.device) -> None:
         if self._bundle.extractor is not None:
             device = place(self._bundle.extractor, device)
         self._device = place(self._regressor, device)
-
-    def _leave_device(self) -> None:
-        logger.warning('%s is out of memory: continuing on the CPU', self._device)
-        self._place(torch.device('cpu'))
-        self._make_refiners()
 
     def _make_refiners(self) -> None:
         """The one that was asked for, and the quick one where the build calibrated both and time is short."""

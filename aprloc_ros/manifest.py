@@ -42,8 +42,7 @@ class DescriptorSpec:
     points_sha256: str = ''    # of the points' file, filled in by save_map
 
     def __post_init__(self):
-        if self.camera.model != 'pinhole':
-            raise AprlocError(f'camera.model is {self.camera.model!r}; it must be pinhole')
+        _check_pinhole(self.camera)
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,7 @@ class Manifest:
         check_map_name(self.name)
         if not _FRAME_ID.fullmatch(self.frame_id):
             raise AprlocError(f'frame_id is {self.frame_id!r}; it must be a TF frame such as map')
-        if self.camera.model != 'pinhole':
-            raise AprlocError(f'camera.model is {self.camera.model!r}; it must be pinhole')
+        _check_pinhole(self.camera)
         check_covariance(self.covariance)
         if self.refiner not in ('none', *self.refiners):
             raise AprlocError(f'refiner is {self.refiner!r}; the map has none, {", ".join(self.refiners)}')
@@ -168,6 +166,11 @@ class Manifest:
             return found_camera(camera, self.lenses)
         whole = self.taken_by and may_have_taken(self.taken_by, width, height)
         return (self.taken_by if whole else self.camera).resized(width, height)
+
+
+def _check_pinhole(camera: Camera) -> None:
+    if camera.model != 'pinhole':
+        raise AprlocError(f'camera.model is {camera.model!r}; it must be pinhole')
 
 
 def read_manifest(path: Path) -> Manifest:

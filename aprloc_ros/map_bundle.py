@@ -145,14 +145,13 @@ def save_moved(directory: Path, manifest: Manifest, change: Similarity) -> Manif
 
     All its other files stay as they are, bit for bit.
     """
-    target = check_target(directory)
-    contents = {path.name: path.read_bytes() for path in target.iterdir() if path.is_file()}
+    changed = {}
     if manifest.descriptors is not None:
-        tensors = _read_weights(target / POINTS_FILE, manifest.descriptors.points_sha256)
-        contents[POINTS_FILE] = safetensors.torch.save(move_packed(tensors, change))
-        sha256 = hashlib.sha256(contents[POINTS_FILE]).hexdigest()
+        tensors = _read_weights(check_target(directory) / POINTS_FILE, manifest.descriptors.points_sha256)
+        changed[POINTS_FILE] = safetensors.torch.save(move_packed(tensors, change))
+        sha256 = hashlib.sha256(changed[POINTS_FILE]).hexdigest()
         manifest = replace(manifest, descriptors=replace(manifest.descriptors, points_sha256=sha256))
-    replace_directory(target, {**contents, FILE_NAME: manifest_text(manifest).encode()})
+    _replace_some(directory, manifest, changed)
     return manifest
 
 
@@ -161,12 +160,16 @@ def save_regressor(directory: Path, manifest: Manifest, regressor: nn.Module) ->
 
     All its other files stay as they are, bit for bit.
     """
+    weights = pack_weights(regressor)
+    spec = replace(manifest.regressor, sha256=hashlib.sha256(weights).hexdigest())
+    _replace_some(directory, replace(manifest, regressor=spec), {REGRESSOR_FILE: weights})
+
+
+def _replace_some(directory: Path, manifest: Manifest, changed: Mapping[str, bytes]) -> None:
+    """Some of a map's files, by name, and its manifest."""
     target = check_target(directory)
-    contents = {path.name: path.read_bytes() for path in target.iterdir() if path.is_file()}
-    contents[REGRESSOR_FILE] = pack_weights(regressor)
-    sha256 = hashlib.sha256(contents[REGRESSOR_FILE]).hexdigest()
-    manifest = replace(manifest, regressor=replace(manifest.regressor, sha256=sha256))
-    replace_directory(target, {**contents, FILE_NAME: manifest_text(manifest).encode()})
+    kept = {path.name: path.read_bytes() for path in target.iterdir() if path.is_file()}
+    replace_directory(target, {**kept, **changed, FILE_NAME: manifest_text(manifest).encode()})
 
 
 def save_manifest(directory: Path, manifest: Manifest) -> None:

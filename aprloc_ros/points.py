@@ -36,6 +36,11 @@ class MapPoints:
         """Indices of the points that a view saw."""
         return self.view_points[self.view_offsets[view]:self.view_offsets[view + 1]]
 
+    @property
+    def view_of(self) -> Tensor:
+        """The view that each of view_points is of: [M] int64."""
+        return torch.repeat_interleave(torch.arange(len(self.view_poses)), self.view_offsets.diff())
+
     def remoteness(self, T_map_cam: Tensor) -> float:
         """Of a camera at a pose [4, 4] from the view that saw the place most alike; FARTHEST at most."""
         return min([FARTHEST, *self.remoteness_of_views(T_map_cam).tolist()])
@@ -55,6 +60,13 @@ class MapPoints:
         """
         way_m = (self.view_poses[:, :3, 3] - T_map_cam[:3, 3]).norm(dim=1)
         return way_m / self._view_depths_m + so3_log(self.view_poses[:, :3, :3].mT @ T_map_cam[:3, :3]).norm(dim=1)
+
+
+def position_among(kept: Tensor, count: int) -> Tensor:
+    """Of each of so many things its position among those that are kept [K], -1 for one that is left out: [count]."""
+    position = torch.full((count,), -1)
+    position[kept] = torch.arange(len(kept))
+    return position
 
 
 def pack_points(points: MapPoints) -> dict[str, Tensor]:

@@ -101,8 +101,6 @@ def fine_features(extractor: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
 class _AlignFromLikeViews:
     """Aligns from the map's views most like the image, too; its features are extracted once for both."""
 
-    needs_start = False
-
     def __init__(self, bundle: MapBundle):
         self._bundle = bundle
         self._index = ViewIndex(bundle.points, next(bundle.extractor.parameters()).device)

@@ -46,6 +46,6 @@ class Similarity:
                           self.scale_sd, self.source, self.scale_about)
 
 
-def unchanged(source: str = 'no scale') -> Similarity:
+def unchanged() -> Similarity:
     """The identity, whose unit is arbitrary."""
-    return Similarity(1.0, torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), math.inf, source)
+    return Similarity(1.0, torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), math.inf, 'no scale')

@@ -96,3 +96,11 @@ def peer():
     peer = Peer()
     yield peer
     peer.close()
+
+
+@pytest.fixture
+def run(tmp_path, peer, tiny_map):
+    """Starts nodes with the tiny map, which end with the test."""
+    from ros_peer import running_nodes
+    with running_nodes(tmp_path, peer, tiny_map) as start:
+        yield start

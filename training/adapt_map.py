@@ -19,13 +19,13 @@ from aprloc_ros.training.adapting.exam import Exam, Mark, exam_split, passed, si
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import Views, load_views, with_lenses
 from aprloc_ros.training.later_drive import MOST_FAR, ask_some
-from aprloc_ros.training.own_frames import check_new, check_own
+from aprloc_ros.training.own_frames import is_own
 from aprloc_ros.training.posing.sources.opening import open_source
 from aprloc_ros.training.posing.workplace import fingerprint
-from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.resumption import claim, gone_at_the_end, resume
 from aprloc_ros.training.stages.adaptation import METHODS, Material, adapt_regressor, rehearse, rendered_views
 from aprloc_ros.training.stages.loop import make_fabric
@@ -93,9 +93,7 @@ def _checked(check: Path, bundle: MapBundle, device: str, say) -> tuple[Frame, .
     Raises AprlocError where the map contradicts the poses.
     """
     capture = read_capture(check)
-    own = content_hash(capture) in bundle.manifest.data.hashes
-    (check_own if own else check_new)(bundle, capture)
-    frames = calibration_split(capture.train, capture.name)[1] if own else (*capture.train, *capture.test)
+    frames = calibration_split(capture.train, capture.name)[1] if is_own(bundle, capture) else (*capture.train, *capture.test)
     frames = with_lenses(frames, bundle.manifest.lenses)
     text = check_drive(ask_some(bundle, frames, device), bundle.manifest, MOST_FAR)
     if text.startswith('WARNING'):
@@ -137,7 +135,7 @@ def _memory(bundle: MapBundle, renderer: Renderer, histograms: Tensor) -> list[E
     if bundle.points is None:
         return []
     poses = bundle.points.view_poses
-    poses = poses[torch.linspace(0, len(poses) - 1, min(_REMEMBERED, len(poses))).round().long()]
+    poses = poses[evenly(len(poses), _REMEMBERED)]
     views = rendered_views(renderer, poses, histograms.mean(0).expand(len(poses), BINS))
     return [Exam("the map's views, rendered", views, _FORGETTING)]
 

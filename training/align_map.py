@@ -28,6 +28,7 @@ from aprloc_ros.training.datasets.choice import read_choice
 from aprloc_ros.training.datasets.formats import bag
 from aprloc_ros.training.datasets.formats.bag_topics import chosen_topics
 from aprloc_ros.training.datasets.trajectory import read_tum_trajectory
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.posing.metres.clocks import clock_offset
 from aprloc_ros.training.resumption import claim
 
@@ -134,7 +135,7 @@ def _localised(bundle: MapBundle, photos: _Photos, way: _Way, device: str, say) 
     if len(known) < FEWEST:
         raise AprlocError(f'{way.source} knows only {len(known)} of the {len(photos)} images (from {_span(photos.stamps_s)}; '
                           f'the trajectory is from {_span(way.trajectory.stamps_s)}): their clocks must be the same')
-    chosen = known[torch.linspace(0, len(known) - 1, min(_IMAGES, len(known))).round().long()]
+    chosen = known[evenly(len(known), _IMAGES)]
     localizer, found = Localizer(bundle, device), []
     for photo in photos.chosen(chosen):
         estimate = localizer.localize(photo.pixels, photo.camera)

@@ -23,7 +23,7 @@ from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.images.views import with_lenses
 from aprloc_ros.training.later_drive import ask_some
-from aprloc_ros.training.own_frames import check_new, check_own
+from aprloc_ros.training.own_frames import is_own
 from aprloc_ros.training.request import content_hash
 from aprloc_ros.training.resumption import claim
 
@@ -38,8 +38,7 @@ def calibrate_map(directory: Path, data: Path, seed: int = 0, device: str = 'aut
     """
     claim(directory)
     bundle, capture = load_map(directory, device), read_capture(data)
-    own = content_hash(capture) in bundle.manifest.data.hashes
-    (check_own if own else check_new)(bundle, capture)
+    own = is_own(bundle, capture)
     trained, unseen = calibration_split(capture.train, capture.name) if own else ((), _in_order((*capture.train, *capture.test)))
     trained, unseen = (with_lenses(frames, bundle.manifest.lenses) for frames in (trained, unseen))
     for note in capture.notes:

@@ -21,6 +21,7 @@ from aprloc_ros.training.datasets.drives import by_drive
 from aprloc_ros.training.datasets.frame_file import read_frame
 from aprloc_ros.training.datasets.sizes import main_frames
 from aprloc_ros.training.drive_scores import describe_drive, drive_accuracy
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.images.views import load_views
 from aprloc_ros.training.request import content_hash
@@ -105,8 +106,7 @@ def _accuracy(build: 'Build', bundle: MapBundle) -> tuple[dict[str, float], tupl
     regressor = evaluate_map(Localizer(bundle, str(build.fabric.device), 'none'), frames)
     if any(record.status != 'rejected' for record in records):
         build.say(uncertainty_table({f'{bundle.manifest.refiner} on held-out frames': measure_records(records)}))
-    chosen = torch.linspace(0, len(frames) - 1, min(_PSNR_VIEWS, len(frames))).round().long()
-    psnr = field_psnr_db(build.feature_field, build.scene, build.views(frames, build.preset.field.short_side)[chosen])
+    psnr = field_psnr_db(build.feature_field, build.scene, build.views(frames, build.preset.field.short_side)[evenly(len(frames), _PSNR_VIEWS)])
     whole = {**_quantiles(records), **_quantiles(regressor, 'regressor_'), 'psnr_db': psnr, 'frames': float(len(frames))}
     record_of = {record.name: record for record in records}
     return whole, tuple(_drive(drive, [record_of[frame.name] for frame in own], build.say)

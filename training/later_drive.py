@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle
@@ -11,6 +9,7 @@ from aprloc_ros.scoring.evaluation import FrameRecord, evaluate_map
 from aprloc_ros.scoring.truth_check import check_drive
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Capture, Frame, NoPoses
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.own_frames import check_new
 from aprloc_ros.training.posing.by_map import not_known, pose_by_map
 from aprloc_ros.training.posing.sources.opening import is_source
@@ -33,8 +32,7 @@ def read_drive(data: Path, bundle: MapBundle, folder: Path, device: str, say) ->
 
 def ask_some(bundle: MapBundle, frames: tuple[Frame, ...], device: str) -> list[FrameRecord]:
     """The map's answers to some of the frames, evenly chosen."""
-    chosen = torch.linspace(0, len(frames) - 1, min(_ASKED, len(frames))).round().long().tolist()
-    return evaluate_map(Localizer(bundle, device), [frames[index] for index in chosen])
+    return evaluate_map(Localizer(bundle, device), [frames[index] for index in evenly(len(frames), _ASKED)])
 
 
 def check_belongs(bundle: MapBundle, drive: Capture, device: str) -> str:

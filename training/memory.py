@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from aprloc_ros.errors import AprlocError
@@ -14,6 +13,7 @@ from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.drives import joined
 from aprloc_ros.training.datasets.files import save_image
 from aprloc_ros.training.datasets.splits import calibration_split
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.images.synthesis import Renderer
 from aprloc_ros.training.images.views import with_lenses
 from aprloc_ros.training.request import content_hash
@@ -55,7 +55,7 @@ def known_drives(manifest: Manifest, captures: Sequence[Capture]) -> tuple[Memor
 def rendered_memory(bundle: MapBundle, work_dir: Path, say) -> Memory:
     """What the field shows at poses of the map's views, evenly chosen; kept in the work directory."""
     poses, camera = bundle.points.view_poses, bundle.manifest.descriptors.camera
-    chosen = torch.linspace(0, len(poses) - 1, min(_RENDERED, len(poses))).round().long().unique().tolist()
+    chosen = evenly(len(poses), _RENDERED)
     folder = work_dir / 'rendered'
     folder.mkdir(exist_ok=True)
     say(f'the images that built the map are not here: its field renders {len(chosen)} of its views')

@@ -35,6 +35,13 @@ def own_frames(manifest: Manifest, data: Path) -> tuple[Frames, Frames, Frames]:
     return tuple(with_lenses(frames, manifest.lenses) for frames in (fit, calibration, capture.test))
 
 
+def is_own(bundle: MapBundle, drive: Capture) -> bool:
+    """Whether the drive, as it is, taught the map. AprlocError as of `check_own` and `check_new`."""
+    own = content_hash(drive) in bundle.manifest.data.hashes
+    (check_own if own else check_new)(bundle, drive)
+    return own
+
+
 def check_new(bundle: MapBundle, drive: Capture) -> None:
     """AprlocError for a drive that taught the map in another folder, format or by other names: what has trained judges nothing."""
     known = _of_views(bundle, drive)

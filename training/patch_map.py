@@ -18,7 +18,7 @@ from aprloc_ros.training.presets import PRESETS
 from aprloc_ros.training.resumption import claim
 from aprloc_ros.training.stages.patches import build_patches
 
-_SAME = 1e-5   # of poses, relative: a map keeps its views' in single precision
+_SAME = 1e-5   # of poses, relative: maps kept their views' in single precision once
 
 
 def patch_map(directory: Path, data: Path) -> int:

@@ -14,8 +14,9 @@ from aprloc_ros.geometry import BODY_FROM_CV
 from aprloc_ros.manifest import Manifest
 from aprloc_ros.recordings.bag_images import frame_name
 from aprloc_ros.refinement.refined import OUT_OF_TIME
-from aprloc_ros.scoring.evaluation import FrameRecord, PoseScores, Verdict, latency_p50_p95_ms, make_record
+from aprloc_ros.scoring.evaluation import FrameRecord, PoseScores, latency_p50_p95_ms, make_record
 from aprloc_ros.scoring.replay import OPTIONS
+from aprloc_ros.scoring.verdict import Verdict
 from aprloc_ros.starter import starter_lives
 
 TOO_SLOW_SHARE = 0.1     # of the frames without time is worth a word

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from aprloc_ros.command_line import commands
+from aprloc_ros.command_line import using
 from aprloc_ros.command_line.options import command, device, domain, map_dir, rate, refiner
 
 
 def add_demo(subparsers) -> None:
-    parser = command(subparsers, 'demo', commands.demo,
+    parser = command(subparsers, 'demo', using.demo,
                       'play an unseen drive of the demo place through the node and judge it')
     parser.add_argument('--map', default='demo', metavar='NAME', help='map of the demo place (default: demo)')
     parser.add_argument('--report', type=Path, default=Path('report'), metavar='DIR', help='default: report')
@@ -16,7 +16,7 @@ def add_demo(subparsers) -> None:
 
 
 def add_localize(subparsers) -> None:
-    parser = command(subparsers, 'localize', commands.localize, 'localise one image in a map')
+    parser = command(subparsers, 'localize', using.localize, 'localise one image in a map')
     parser.epilog = 'Exit code: 0 for a pose to use, 1 for one that is rejected (the status says so) and for an error.'
     parser.add_argument('image', type=Path, metavar='IMAGE')
     parser.add_argument('--map', required=True, metavar='NAME', help='of a map, or of an atlas, which says in which map the image is')
@@ -28,7 +28,7 @@ def add_localize(subparsers) -> None:
 
 
 def add_evaluate(subparsers) -> None:
-    parser = command(subparsers, 'evaluate', commands.evaluate,
+    parser = command(subparsers, 'evaluate', using.evaluate,
                       "score a map on a capture's held-out images, or published poses")
     parser.add_argument('map', nargs='?', metavar='NAME', help='of the map')
     parser.add_argument('--data', type=Path, metavar='PATH', help='the capture')
@@ -42,7 +42,7 @@ def add_evaluate(subparsers) -> None:
 
 
 def add_play(subparsers) -> None:
-    parser = command(subparsers, 'play', commands.play, 'play a bag through the node over DDS and judge its poses')
+    parser = command(subparsers, 'play', using.play, 'play a bag through the node over DDS and judge its poses')
     parser.add_argument('bag', type=Path, metavar='BAG', help='with image, camera_info and truth, as of aprloc bag')
     parser.add_argument('--map', required=True, metavar='NAME')
     parser.add_argument('--report', type=Path, default=Path('report'), metavar='DIR', help='default: report')
@@ -53,7 +53,7 @@ def add_play(subparsers) -> None:
 
 
 def add_replay(subparsers) -> None:
-    parser = command(subparsers, 'replay', commands.replay,
+    parser = command(subparsers, 'replay', using.replay,
                       'run a ROS 2 or ROS 1 bag through a map without ROS, and score it where truth is known')
     parser.add_argument('bag', type=Path, metavar='BAG', help='rosbag2 (mcap, sqlite3) or ROS 1 bag')
     parser.add_argument('--map', required=True, metavar='NAME')
@@ -84,7 +84,7 @@ def add_replay(subparsers) -> None:
 
 
 def add_view(subparsers) -> None:
-    parser = command(subparsers, 'view', commands.view, 'write a map as an interactive page, with a replay over it')
+    parser = command(subparsers, 'view', using.view, 'write a map as an interactive page, with a replay over it')
     parser.add_argument('map', metavar='NAME')
     parser.add_argument('--replay', type=Path, metavar='PATH',
                         help='directory of a report or replay, its CSV, or a TUM file: truth green, estimates red')
@@ -94,4 +94,4 @@ def add_view(subparsers) -> None:
 
 
 def add_maps(subparsers) -> None:
-    map_dir(command(subparsers, 'maps', commands.maps, 'list the maps and atlases that are found'))
+    map_dir(command(subparsers, 'maps', using.maps, 'list the maps and atlases that are found'))

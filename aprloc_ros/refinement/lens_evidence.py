@@ -29,6 +29,7 @@ _SAME_WAY = 0.05     # a way in which the last steps differ by a smaller share o
 _FARTHER = 5.0       # times what a search asks for, at most
 _TINY = 1e-20
 _FARTHEST = 0.5      # of an offset: beyond, nothing is linear
+_CURVED = 0.3        # of how far a doubt moves the pose: to all sides, as the way is no straight line
 
 
 class Seen(Protocol):
@@ -77,6 +78,12 @@ class LensEvidence:
 def with_bias(information: np.ndarray) -> np.ndarray:
     """What is left of information [..., 3, 3] when all images may be wrong alike."""
     return information @ np.linalg.inv(np.eye(3) + BIAS ** 2 * information)
+
+
+def widened(covariance: Tensor, further: Tensor) -> Tensor:
+    """The covariance [6, 6] of a pose, with a further one of what its image leaves open of the camera, or of itself."""
+    squared = torch.diagonal(further).unflatten(0, (2, 3)).sum(1)
+    return covariance + further + _CURVED ** 2 * torch.diag(squared.repeat_interleave(3))
 
 
 def _can_be(offsets: Tensor) -> bool:

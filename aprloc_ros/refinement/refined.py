@@ -126,10 +126,9 @@ class Refined:
 class Refiner(Protocol):
     """One of the refiners of a map. Never raises for a query: what cannot be refined is 'failed'."""
 
-    needs_start: bool   # whether `starts` must hold at least one pose; a global localizer needs none
-
     def refine(self, query: Query, starts: Tensor, budget: Budget) -> Refined:
-        """starts: [S, 4, 4] float64 T_map_cam, the likeliest first (the regressor's, a tracked pose, ...)."""
+        """starts: [S, 4, 4] float64 T_map_cam, the likeliest first (the regressor's, a tracked pose, ...); none for those that look
+        everywhere, `nre` and `align`."""
         ...
 
 

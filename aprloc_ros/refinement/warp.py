@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aprloc_ros.refinement.consensus import consensus
 from aprloc_ros.refinement.gnc import Pinhole
-from aprloc_ros.refinement.lens_evidence import Seen, of_offsets
+from aprloc_ros.refinement.lens_evidence import Seen, of_offsets, widened
 from aprloc_ros.refinement.lens_matches import by_offsets
 from aprloc_ros.refinement.levenberg import Kernel, Residuals, is_solvable, normal_equations
 
@@ -25,7 +25,6 @@ _LEAST_VARIANCE = 1 / 12   # of a whole cell
 _SPREAD = 0.1         # of warps, where there is one
 _LIKELY = 0.1         # share of images that are warped, before one is seen
 _PESSIMISM = 10.0     # a doubt counts so many times in the covariance
-_CURVED = 0.3         # of how far a warp moves the pose: to all sides, as the way is no straight line
 _SURE = 0.999
 _MOST = 0.1           # a warp that is surely larger: nothing is linear any more
 _OF_CAMERA = 9        # of pose and lens, before those of a warp
@@ -65,8 +64,7 @@ class Warp:
         mean = _PRIOR @ torch.linalg.solve(total, self.offsets)
         moment = torch.outer(mean, mean) + _PRIOR - _PRIOR @ torch.linalg.solve(total, _PRIOR)
         further = min(1.0, _PESSIMISM * self.probability) * self.shift @ moment @ self.shift.T
-        squared = torch.diagonal(further).unflatten(0, (2, 3)).sum(1)
-        return covariance + (further + further.T) / 2 + _CURVED ** 2 * torch.diag(squared.repeat_interleave(3))
+        return widened(covariance, (further + further.T) / 2)
 
     def joined(self, other: 'Warp | None', scale: float) -> 'Warp':
         """With the word of residuals, whose standard deviation is that many times what they promise."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aprloc_ros.covariance import residuals
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import average_pose, pose_errors
+from aprloc_ros.geometry import average_pose, distances, pose_errors
 from aprloc_ros.scoring.uncertainty import Uncertainty, measure_uncertainty
 from aprloc_ros.table import aligned
 
@@ -56,29 +56,6 @@ class FrameRecord:
     score: float | None = None          # of the estimate, more is better
     reason: str = ''                    # of a rejection, and the same for the user
     text: str = ''
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether poses were good: each check in words, and whether it held."""
-
-    checks: dict[str, bool]
-    remark: str = ''   # what else its reader must know, good or not
-    failed: str = 'the poses were NOT good'
-
-    @property
-    def good(self) -> bool:
-        return all(self.checks.values())
-
-    def text(self) -> str:
-        """A line for each check, then the whole."""
-        lines = [f'{"ok    " if held else "FAILED"} {check}' for check, held in self.checks.items()]
-        return '\n'.join([*lines, self.sentence()])
-
-    def sentence(self) -> str:
-        """The whole in a line."""
-        words, joint = ('the poses were good', ', but ') if self.good else (self.failed, '; ')
-        return words + (joint + self.remark if self.remark else '')
 
 
 def make_record(name: str, stamp_s: float, T_truth: Tensor, T_estimate: Tensor, latency_ms: float, status: str,
@@ -130,8 +107,7 @@ def nearest_training_poses(T_train: Tensor, T_truth: Tensor) -> Tensor:
 
     T_train [M, 4, 4], T_truth [N, 4, 4] -> [N, 4, 4].
     """
-    distance_m = torch.cdist(T_truth[:, :3, 3], T_train[:, :3, 3], compute_mode='donot_use_mm_for_euclid_dist')
-    return T_train[distance_m.argmin(1)]
+    return T_train[distances(T_truth[:, :3, 3], T_train[:, :3, 3]).argmin(1)]
 
 
 def mean_training_poses(T_train: Tensor, count: int) -> Tensor:

@@ -136,7 +136,6 @@ def reliability_figure(records: Sequence[FrameRecord]) -> Figure:
     figure = Figure(figsize=(6, 5.5), layout='constrained')
     axes = figure.subplots()
     draw_reliability(axes, *residuals_and_covariances(records))
-    axes.set_title('')
     axes.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2)
     axes.set_aspect('equal')
     return figure

@@ -10,9 +10,9 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.recordings.bag_images import BagImage
 from aprloc_ros.scoring.comparison import compare_views
-from aprloc_ros.scoring.evaluation import Verdict
 from aprloc_ros.scoring.figures import picture_sheet, spread_out
 from aprloc_ros.scoring.replay import ReplayedFrame
+from aprloc_ros.scoring.verdict import Verdict
 
 SHOWN = 6   # frames whose pictures are on the page
 NOT_FOUND = ('the images show nothing that the map has: another place, another light, or views that it never saw. Look at the '

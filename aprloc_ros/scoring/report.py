@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from aprloc_ros.recordings.trajectory import POSE_CELLS, pose_cells
-from aprloc_ros.scoring.evaluation import RECALL_BOUNDS, FrameRecord, PoseScores, Verdict
+from aprloc_ros.scoring.evaluation import RECALL_BOUNDS, FrameRecord, PoseScores
 from aprloc_ros.scoring.figures import (
     Views,
     distribution_figure,
@@ -19,6 +19,7 @@ from aprloc_ros.scoring.figures import (
     trajectory_figure,
     worst_figure,
 )
+from aprloc_ros.scoring.verdict import Verdict
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

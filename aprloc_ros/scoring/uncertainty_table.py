@@ -1,6 +1,7 @@
 """Uncertainty in words: an aligned table, and what the number of frames does not support."""
 
 from aprloc_ros.scoring.uncertainty import FEWEST_FAILURES, LEVELS, Coverage, Uncertainty, frames_needed
+from aprloc_ros.table import aligned
 
 
 def uncertainty_table(measured: dict[str, Uncertainty]) -> str:
@@ -8,10 +9,7 @@ def uncertainty_table(measured: dict[str, Uncertainty]) -> str:
     header = ['', 'frames', 'ANEES (95 %)', *(f'in {level:.0%} (95 %)' for level in LEVELS), 'NLL', 'AUROC (95 %)',
               'risk-coverage area']
     rows = [header, *([name, *_cells(u)] for name, u in measured.items())]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ['  '.join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-             for row in rows]
-    return '\n'.join([*lines, *(f'{name}: {note}' for name, u in measured.items() for note in uncertainty_notes(u)),
+    return '\n'.join([aligned(rows), *(f'{name}: {note}' for name, u in measured.items() for note in uncertainty_notes(u)),
                       'ANEES should be 6; intervals take the frames as independent, which neighbours of a video are not'])
 
 

@@ -13,7 +13,7 @@ from tiny_map import CAMERA, save_tiny_map
 from aprloc_ros import __version__
 from aprloc_ros.camera import Camera
 from aprloc_ros.cli import main
-from aprloc_ros.command_line import commands
+from aprloc_ros.command_line import using
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import load_map
 
@@ -197,7 +197,7 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, 'maps', interrupted)
+    monkeypatch.setattr(using, 'maps', interrupted)
     assert main(['maps']) == 130
     assert capsys.readouterr().err == 'aprloc: interrupted\n'
 
@@ -215,5 +215,5 @@ def test_a_report_that_cannot_be_written_is_named(maps, monkeypatch, capsys, tmp
         (tmp_path / 'file').write_text('')
         (tmp_path / 'file' / 'report').mkdir()
 
-    monkeypatch.setattr(commands, 'maps', denied)
+    monkeypatch.setattr(using, 'maps', denied)
     assert complaint(capsys, ['maps']) == f'{tmp_path}/file/report: Not a directory\n'

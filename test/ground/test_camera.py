@@ -119,6 +119,13 @@ def test_fisheye_undistortion_is_opencvs():
     assert np.abs(ours.astype(int) - truth).max() <= 2
 
 
+@pytest.mark.parametrize('camera', [CAMERA, PLUMB_BOB, FISHEYE], ids=['pinhole', 'plumb_bob', 'fisheye'])
+def test_rays_of_undoes_pixels_of(camera):
+    rays = np.array([[0.0, 0.0], [0.3, -0.2], [-0.25, 0.1]])
+    np.testing.assert_allclose(camera.rays_of(camera.pixels_of(np.insert(rays, 2, 1, axis=1))), rays, atol=1e-4)
+    assert camera.rays_of(np.zeros((0, 2))).shape == (0, 2)
+
+
 @pytest.mark.parametrize('shrink', [1, 2, 3.2])
 @pytest.mark.parametrize('source', [PLUMB_BOB, RATIONAL, FISHEYE], ids=['plumb_bob', 'rational', 'fisheye'])
 def test_every_pixel_comes_from_where_the_lens_put_its_ray(source, shrink):

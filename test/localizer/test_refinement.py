@@ -46,8 +46,6 @@ def manifest(refiner='nre'):
 class Recorded:
     """A refiner whose answer is given, and who remembers what it was asked."""
 
-    needs_start = False
-
     def __init__(self, inlier_share):
         self.inlier_share, self.asked = inlier_share, []
         self.took_ms, self.lens, self.warp, self.is_torn, self.agreement = 0.0, None, None, False, 1.0

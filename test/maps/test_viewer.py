@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from aprloc_ros.camera import Camera
 from aprloc_ros.cli import main
-from aprloc_ros.command_line import commands
+from aprloc_ros.command_line import using
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors, se3_exp
 from aprloc_ros.viewing.cloud import Cloud, frustum_lines
@@ -162,7 +162,7 @@ def test_a_directory_or_file_without_a_trajectory_says_what_would_be_one(tmp_pat
 @pytest.mark.parametrize('results, made_with', [
     ('{"map": "kitchen"}', 'kitchen'), ('{"title": "Map demo"}', ''), ('[]', ''), ('{"map": 1}', ''), ('no JSON', ''), (None, '')])
 def test_a_replay_of_another_map_is_drawn_with_a_warning(tmp_path, monkeypatch, capsys, results, made_with):
-    monkeypatch.setattr(commands, 'VIEW_RAYS', 100)
+    monkeypatch.setattr(using, 'VIEW_RAYS', 100)
     (tmp_path / 'estimates.tum').write_text('0 1 2 3 0 0 0 1\n')
     if results:
         (tmp_path / 'results.json').write_text(results)

@@ -10,7 +10,7 @@ import yaml
 from drive_fixtures import COUNT, DriveBag, even_camera_pose, picture, stamp
 
 from aprloc_ros.camera import Camera, warp_image
-from aprloc_ros.command_line.commands import read_camera
+from aprloc_ros.command_line.using import read_camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.bag_images import choose_topics, read_images
 from aprloc_ros.recordings.camera_info import camera_from_info, read_camera_yaml

@@ -14,7 +14,7 @@ from aprloc_ros.refinement.feature_metric import LOSSES, feature_metric
 from aprloc_ros.refinement.gnc import Pinhole, pull
 from aprloc_ros.refinement.loss_maps import dense_maps, local_maps, log_coarse_within, sparse_maps
 from aprloc_ros.refinement.points.minimal import msac
-from aprloc_ros.refinement.points.reprojection import METHODS, estimate_from_matches
+from aprloc_ros.training.benchmarks.rivals.reprojection import METHODS, estimate_from_matches
 
 COARSE = CAMERA.resized(40, 30)
 

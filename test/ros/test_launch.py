@@ -281,9 +281,9 @@ def test_replay_plays_the_bag_into_the_node_and_ends_with_it(started, maps, bag)
     python, *command = process.options['cmd']
     assert python == sys.executable and command[:2] == ['-m', 'aprloc_ros.cli']
     from aprloc_ros import cli
-    from aprloc_ros.command_line import commands
+    from aprloc_ros.command_line import using
     options = cli._parser().parse_args(command[2:])
-    assert options.run == commands.play and (options.bag, options.map, options.rate) == (bag, 'tiny', 2.0)
+    assert options.run == using.play and (options.bag, options.map, options.rate) == (bag, 'tiny', 2.0)
     assert options.report == Path('there') and 1 <= options.domain <= 101
 
 

@@ -16,7 +16,7 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy._rclpy_pybind11 import RCLError
 from repository import ROOT
-from ros_peer import assert_answers, running_nodes
+from ros_peer import assert_answers
 
 from aprloc_ros.ros.transitions import refuse_impossible_transitions
 
@@ -30,12 +30,6 @@ STARTUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
 PAUSE, RESUME = (Transition.TRANSITION_DEACTIVATE,), (Transition.TRANSITION_ACTIVATE,)
 RESET = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
 SHUTDOWN = *RESET, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN
-
-
-@pytest.fixture
-def run(tmp_path, peer, tiny_map):
-    with running_nodes(tmp_path, peer, tiny_map) as start:
-        yield start
 
 
 def changes(peer, transitions):

@@ -21,7 +21,6 @@ from ros_peer import (
     image_message,
     interrupt,
     next_stamp,
-    running_nodes,
     set_stamp,
     start_node,
 )
@@ -32,12 +31,6 @@ from aprloc_ros.map_bundle import save_manifest
 from aprloc_ros.moved_map import move_map
 from aprloc_ros.placement.map_frame import MapFrame
 from aprloc_ros.similarity import Similarity
-
-
-@pytest.fixture
-def run(tmp_path, peer, tiny_map):
-    with running_nodes(tmp_path, peer, tiny_map) as start:
-        yield start
 
 
 def test_an_image_before_any_camera_info_is_refused_unless_the_maps_camera_may_be_taken(run, peer):

@@ -17,16 +17,9 @@ from ros_peer import (
     image_message,
     line_pixels,
     next_stamp,
-    running_nodes,
     set_stamp,
 )
 from test_node_tf import RECORD_TF
-
-
-@pytest.fixture
-def run(tmp_path, peer, tiny_map):
-    with running_nodes(tmp_path, peer, tiny_map) as start:
-        yield start
 
 
 def test_odometry_that_stands_still_is_named_once_in_the_log_and_in_every_diagnostic(run, peer):

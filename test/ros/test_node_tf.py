@@ -17,7 +17,6 @@ from ros_peer import (
     frame_counts,
     image_message,
     next_stamp,
-    running_nodes,
     set_stamp,
 )
 
@@ -26,12 +25,6 @@ from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
 T_ODOM_BASE = np.eye(4)
 T_ODOM_BASE[:3, :3] = Rotation.from_euler('z', 0.5).as_matrix()
 T_ODOM_BASE[:3, 3] = 4.0, 5.0, 0.0
-
-
-@pytest.fixture
-def run(tmp_path, peer, tiny_map):
-    with running_nodes(tmp_path, peer, tiny_map) as start:
-        yield start
 
 
 def odometry_message(T_odom_base, time_ns):

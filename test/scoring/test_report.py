@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from aprloc_ros.geometry import BODY_FROM_CV, invert, pose, se3_exp, so3_exp
-from aprloc_ros.scoring.evaluation import Verdict, make_record, score_with_baselines
+from aprloc_ros.scoring.evaluation import make_record, score_with_baselines
 from aprloc_ros.scoring.figures import trajectory_figure
 from aprloc_ros.scoring.report import write_report
+from aprloc_ros.scoring.verdict import Verdict
 
 
 def make_records(count=40, covariance_std=0.1):

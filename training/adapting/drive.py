@@ -1,7 +1,6 @@
 """The images of a drive whose poses nobody knows, as frames."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +14,6 @@ from aprloc_ros.map_bundle import MapBundle
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.posing.lenses import of_the_map
 from aprloc_ros.training.posing.pose import choose
-from aprloc_ros.training.posing.sources.selection import Selection
 from aprloc_ros.training.posing.sources.shots import Shot, Source
 from aprloc_ros.training.stages.loop import write_atomically
 
@@ -29,12 +27,7 @@ def drive_frames(source: Source, manifest: Manifest, work_dir: Path, say) -> tup
     As many as the movement asks for, as `aprloc pose` takes them; work_dir remembers which, and holds them. Raises AprlocError
     for fewer than FEWEST, for images that show nothing, and for those of which the map cannot know the camera.
     """
-    record = work_dir / 'chosen.json'
-    if not record.is_file():
-        partial = record.with_suffix('.part')
-        partial.write_text(json.dumps(asdict(choose(source, None))))
-        partial.replace(record)
-    chosen = Selection(**json.loads(record.read_text()))
+    chosen = choose(source, None, work_dir)
     if len(chosen.indices) < FEWEST:
         raise AprlocError(f'{source.path}: {len(chosen.indices)} images that differ; at least {FEWEST} are needed to teach anything, some '
                           'hundred are better')

@@ -13,6 +13,7 @@ from aprloc_ros.manifest import Manifest
 from aprloc_ros.map_bundle import load_map
 from aprloc_ros.networks.ms_transformer import MSTransformer
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.make_atlas import Lesson, answers, parse_places, read_lesson
 from aprloc_ros.training.own_frames import own_frames
@@ -67,7 +68,7 @@ def _believed_by(sources: dict[str, Path], directories: dict[str, Path], device:
 def _some(manifest: Manifest, data: Path) -> tuple[Frame, ...]:
     _, calibration, test = own_frames(manifest, data)
     unseen = test or calibration
-    return tuple(unseen[i] for i in torch.linspace(0, len(unseen) - 1, min(_ASKED, len(unseen))).round().long())
+    return tuple(unseen[i] for i in evenly(len(unseen), _ASKED))
 
 
 def _most_sure(frame: Frame, askers: dict[str, Localizer]) -> str | None:

@@ -15,14 +15,12 @@ import torch
 from tqdm import tqdm
 
 from aprloc_ros.catalogue import find_map
-from aprloc_ros.covariance import residuals
 from aprloc_ros.distributions import chi2_quantile
-from aprloc_ros.estimate import Estimate
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refinement.refined import OUT_OF_TIME, Budget
-from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
+from aprloc_ros.training.benchmarks.measures.published import Published
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.hardware import describe_hardware
@@ -91,23 +89,15 @@ def busy(processes: int) -> Iterator[None]:
 def _row(bundle: MapBundle, frames: tuple[Frame, ...], budget_ms: float, device: str) -> Row:
     localizer = Localizer(bundle, device, budget=Budget(milliseconds=budget_ms))
     localizer.warm_up()
-    found = [(localizer.localize(frame.read_image(), frame.camera), frame.T_map_cam)
+    found = [localizer.localize(frame.read_image(), frame.camera)
              for frame in tqdm(frames, desc=f'{budget_ms:g} ms', leave=False, mininterval=2.0)]
-    published = [(estimate, T) for estimate, T in found if estimate.status != 'rejected']
-    late = sum(estimate.reason == OUT_OF_TIME for estimate, _ in found)
+    late, published = sum(estimate.reason == OUT_OF_TIME for estimate in found), Published.of(found, frames)
     if not published:
         return Row(budget_ms, len(frames), 0, 0, late, float('nan'), float('nan'), 0, 0)
-    error_m, squared = _errors(published)
-    return Row(budget_ms, len(frames), len(published), sum(e.refiner != localizer.refiner_name for e, _ in published), late,
-               error_m.median().item(), error_m.quantile(0.95).item(), int((squared > FIVE_SIGMA).sum()),
-               int((squared <= _INSIDE_95).sum()))
-
-
-def _errors(published: list[tuple[Estimate, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Metres [N], and squared Mahalanobis distances [N]."""
-    T_estimate, T_truth = (torch.stack(poses) for poses in zip(*((e.T_map_cam, T) for e, T in published), strict=True))
-    covariance = torch.stack([estimate.covariance for estimate, _ in published])
-    return pose_errors(T_estimate, T_truth)[0], squared_mahalanobis(residuals(T_estimate, T_truth), covariance)
+    quick = sum(e.status != 'rejected' and e.refiner != localizer.refiner_name for e in found)
+    error_m, _ = pose_errors(published.T_map_cam, published.T_truth)
+    return Row(budget_ms, len(frames), len(published), quick, late, error_m.median().item(), error_m.quantile(0.95).item(),
+               published.beyond, int((published.squared <= _INSIDE_95).sum()))
 
 
 def _plot(rows: dict[str, list[Row]], path: Path) -> Path:

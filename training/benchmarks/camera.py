@@ -9,12 +9,11 @@ from tqdm import tqdm
 
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.catalogue import find_map
-from aprloc_ros.covariance import residuals
 from aprloc_ros.estimate import OTHER_CAMERA, Estimate
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
-from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
-from aprloc_ros.training.benchmarks.nre import damages
+from aprloc_ros.training.benchmarks.measures.damages import damages
+from aprloc_ros.training.benchmarks.measures.published import Published
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.presets import PRESETS
@@ -96,9 +95,5 @@ def _share(these: list[bool]) -> str:
 
 def _beyond(estimates: list[Estimate], frames: Sequence[Frame]) -> str:
     """Published poses, and how many of them are farther off than their covariance allows."""
-    published = [(e, f.T_map_cam) for e, f in zip(estimates, frames, strict=True) if e.status != 'rejected']
-    if not published:
-        return '0'
-    T_estimate, T_truth = (torch.stack(poses) for poses in zip(*((e.T_map_cam, T) for e, T in published), strict=True))
-    squared = squared_mahalanobis(residuals(T_estimate, T_truth), torch.stack([e.covariance for e, _ in published]))
-    return f'{int((squared > FIVE_SIGMA).sum())} of {len(published)}'
+    published = Published.of(estimates, frames)
+    return f'{published.beyond} of {len(published)}' if published else '0'

@@ -13,8 +13,8 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.map_bundle import MapBundle, load_map
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, score_covariances, squared_mahalanobis
+from aprloc_ros.training.benchmarks.measures.damages import damages
 from aprloc_ros.training.benchmarks.measures.pooled import HEADER, Judged, pooled_row
-from aprloc_ros.training.benchmarks.nre import damages
 from aprloc_ros.training.calibration.covariance_fit import fit_hessian_covariance
 from aprloc_ros.training.calibration.from_trials import Passed, calibrate, published
 from aprloc_ros.training.calibration.questions import Questions, questions

@@ -17,6 +17,7 @@ from aprloc_ros.training.build_map import Build, Request
 from aprloc_ros.training.calibration.neighbourhoods import VIEWS_LEFT_OUT, without_neighbourhood
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import SparsePoints
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.hardware import describe_hardware
 from aprloc_ros.training.presets import load_preset
 from aprloc_ros.training.stages.descriptors import train_extractor
@@ -48,7 +49,7 @@ def benchmark_crossfit(options):
     preset = load_preset(options.preset, options.config)
     build = Build(Request('crossfit', read_capture(options.data), options.preset, preset, 0, 'none'), options.work / 'build', options.device)
     half, middle = halves(len(build.fit))
-    asked = middle[torch.linspace(0, len(middle) - 1, min(len(middle), _ASKED * len(VIEWS_LEFT_OUT))).round().long()]
+    asked = middle[evenly(len(middle), _ASKED * len(VIEWS_LEFT_OUT))]
     questions = ask(bundle, tuple(build.fit[i] for i in asked.tolist()), options.device)
     left_out = [max(1, VIEWS_LEFT_OUT[i % len(VIEWS_LEFT_OUT)]) for i in range(len(asked))]
     maps = [_of_half(build, bundle, half == number) for number in (0, 1)]

@@ -1,11 +1,9 @@
 """`aprloc benchmark nre`: the estimator of the NRE paper against others on the same features, its time, and what it bears."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,17 +17,17 @@ from aprloc_ros.refinement.feature_metric import feature_metric
 from aprloc_ros.refinement.loss_maps import sparse_maps
 from aprloc_ros.refinement.points.nre import NreRefiner
 from aprloc_ros.refinement.points.nre_trace import NreTrace
-from aprloc_ros.refinement.points.reprojection import estimate_from_matches
 from aprloc_ros.refinement.refined import Budget, Query, Stopwatch, make_query
 from aprloc_ros.refiners import query_camera
 from aprloc_ros.scoring.evaluation import PoseScores, score_errors
+from aprloc_ros.training.benchmarks.measures.damages import damages
 from aprloc_ros.training.benchmarks.rivals.feature_map import FeatureMap
+from aprloc_ros.training.benchmarks.rivals.reprojection import estimate_from_matches
 from aprloc_ros.training.benchmarks.rivals.sift import SIFT
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.datasets.splits import calibration_split
 from aprloc_ros.training.hardware import describe_hardware
-from aprloc_ros.training.images.augmentation import degrade
 from aprloc_ros.training.images.views import with_lenses
 from aprloc_ros.training.presets import PRESETS
 from aprloc_ros.training.structure.triangulation import triangulate
@@ -38,9 +36,6 @@ _PLENTY = Budget(500)
 _NO_START = torch.zeros(0, 4, 4, dtype=torch.float64)
 _LOST = 1e6   # metres and degrees of a frame without a pose
 _COARSE_PX = 8.0    # a match's cell is as large
-
-# An image [H, W, 3] uint8 and a generator -> what a worse camera, or a passer-by, would have made of it.
-Damage = Callable[[np.ndarray, torch.Generator], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,42 +171,6 @@ def _time_stages(bench: _Bench):
 
 def _bytes(*tensors: Tensor) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
-
-
-# What learned descriptors should bear better.
-
-
-def damages(blur_px: float) -> dict[str, Damage]:
-    """By name. blur_px: greatest standard deviation of the training's blur, at a height of 240 pixels."""
-    def gain(factor: float) -> Damage:
-        def apply(image, generator):
-            linear = (image / 255.0) ** 2.2 * factor
-            return np.round(255 * np.clip(linear, 0, 1) ** (1 / 2.2)).astype(np.uint8)
-        return apply
-
-    def blurred(factor: float) -> Damage:
-        def apply(image, generator):
-            sigma = factor * blur_px * min(image.shape[:2]) / 240
-            return cv2.GaussianBlur(image, (0, 0), sigma)
-        return apply
-
-    def covered(share: float) -> Damage:
-        def apply(image, generator):
-            height, width = image.shape[:2]
-            h, w = round(height * share ** 0.5), round(width * share ** 0.5)
-            y, x = (int(torch.randint(limit + 1, (1,), generator=generator)) for limit in (height - h, width - w))
-            image = image.copy()
-            image[y:y + h, x:x + w] = torch.randint(256, (3,), generator=generator).numpy()
-            return image
-        return apply
-
-    def noisy(image, generator):
-        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
-        spoiled = degrade(pixels, 0.01, 0.0, generator) + 0.1 * torch.randn(pixels.shape, generator=generator)
-        return (255 * spoiled[0].clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
-    return {'as it is': lambda image, generator: image, 'training blur': blurred(1.0), 'twice the training blur': blurred(2.0),
-            'half the exposure': gain(0.5), 'double the exposure': gain(2.0), 'a quarter covered': covered(0.25),
-            'half covered': covered(0.5), 'noise of 10 %': noisy}
 
 
 def _compare_damage(bench: _Bench, sift: FeatureMap, blur_px: float):

@@ -11,13 +11,12 @@ from tqdm import tqdm
 
 from aprloc_ros.camera import Camera, warp_image
 from aprloc_ros.catalogue import find_map
-from aprloc_ros.covariance import residuals
 from aprloc_ros.device import resolve_device
 from aprloc_ros.estimate import WARPED, Estimate
 from aprloc_ros.geometry import so3_exp
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.map_bundle import MapBundle, load_map
-from aprloc_ros.scoring.uncertainty import FIVE_SIGMA, squared_mahalanobis
+from aprloc_ros.training.benchmarks.measures.published import Published
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.hardware import describe_hardware
@@ -98,11 +97,8 @@ def _estimates(bundle: MapBundle, frames: Sequence[Frame], images: Sequence[tupl
 
 def _scores(estimates: Sequence[Estimate], frames: Sequence[Frame]) -> tuple[int, int, float, float]:
     """Published, beyond five standard deviations, median error and median standard deviation of the published positions, in m."""
-    published = [(e, f.T_map_cam) for e, f in zip(estimates, frames, strict=True) if e.status != 'rejected']
+    published = Published.of(estimates, frames)
     if not published:
         return 0, 0, float('nan'), float('nan')
-    T, T_truth, covariance = (torch.stack(parts) for parts in zip(*((e.T_map_cam, T, e.covariance) for e, T in published), strict=True))
-    xi = residuals(T, T_truth)
-    beyond = int((squared_mahalanobis(xi, covariance) > FIVE_SIGMA).sum())
-    std_m = torch.diagonal(covariance, dim1=1, dim2=2)[:, :3].sum(1).sqrt()
-    return len(published), beyond, xi[:, :3].norm(dim=1).median().item(), std_m.median().item()
+    std_m = torch.diagonal(published.covariance, dim1=1, dim2=2)[:, :3].sum(1).sqrt()
+    return len(published), published.beyond, published.xi[:, :3].norm(dim=1).median().item(), std_m.median().item()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.map_bundle import MapBundle
-from aprloc_ros.points import MapPoints
+from aprloc_ros.points import MapPoints, position_among
 
 VIEWS_LEFT_OUT = (0, 2, 5, 10, 20)
 _MOST = 0.5   # of the map's views: what is asked must remain a map of this place
@@ -32,8 +32,7 @@ def without_views(points: MapPoints, views: Tensor) -> MapPoints:
     counts = points.view_offsets.diff()
     sightings = points.view_points[kept.repeat_interleave(counts)]
     seen = torch.unique(sightings)
-    position = torch.full((len(points),), -1)
-    position[seen] = torch.arange(len(seen))
+    position = position_among(seen, len(points))
     offsets = torch.cat([points.view_offsets[:1], counts[kept].cumsum(0)])
     patches = points.patches and points.patches.of_points(position).of_views(torch.where(kept, kept.cumsum(0) - 1, -1))
     return MapPoints(points.xyz[seen], points.coarse[seen], points.fine[seen], points.view_poses[kept], offsets,

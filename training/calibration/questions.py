@@ -10,6 +10,7 @@ from torch import Tensor
 from aprloc_ros.camera import Camera
 from aprloc_ros.training.calibration.neighbourhoods import VIEWS_LEFT_OUT
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.images.views import Views, load_views
 
 _MOST_WHOLE = 240     # frames that trained nothing, asked of the whole map: 230 without a fault bear that 1 % are wrong at most
@@ -47,16 +48,16 @@ def questions(unseen: tuple[Frame, ...], trained: tuple[Frame, ...], camera: Cam
     sizes that take turns: a single drive thus shows how errors grow with the distance from what was mapped.
     """
     nearby = VIEWS_LEFT_OUT[1:]
-    whole = [(frame, 0, False) for frame in _evenly(unseen, _MOST_WHOLE)]
-    without = [(frame, nearby[i % len(nearby)], False) for i, frame in enumerate(_evenly(unseen, _MOST_WITHOUT))]
-    own = [(frame, max(1, VIEWS_LEFT_OUT[i % len(VIEWS_LEFT_OUT)]), True) for i, frame in enumerate(_evenly(trained, _MOST_TRAINED))]
+    whole = [(frame, 0, False) for frame in _some(unseen, _MOST_WHOLE)]
+    without = [(frame, nearby[i % len(nearby)], False) for i, frame in enumerate(_some(unseen, _MOST_WITHOUT))]
+    own = [(frame, max(1, VIEWS_LEFT_OUT[i % len(VIEWS_LEFT_OUT)]), True) for i, frame in enumerate(_some(trained, _MOST_TRAINED))]
     asked = sorted((*whole, *without, *own), key=lambda question: taken(question[0]))
     frames, left_out, known = zip(*asked)
     return Questions(frames, load_views(frames, camera), torch.tensor(left_out), torch.tensor(known), _times(frames))
 
 
-def _evenly(frames: tuple[Frame, ...], most: int) -> list[Frame]:
-    return [frames[i] for i in torch.linspace(0, len(frames) - 1, min(most, len(frames))).round().long().tolist()]
+def _some(frames: tuple[Frame, ...], most: int) -> list[Frame]:
+    return [frames[i] for i in evenly(len(frames), most)]
 
 
 def _times(frames: tuple[Frame, ...]) -> tuple[tuple[str, float], ...]:

@@ -1,9 +1,9 @@
 """How often answers are wrong, by the threshold on their score: what the gate's user chooses from."""
 
-import torch
 from torch import Tensor
 
 from aprloc_ros.gate import Risk
+from aprloc_ros.training.evenly import evenly
 
 WRONG_M, WRONG_DEG = 0.5, 5.0
 _THRESHOLDS = 8
@@ -17,6 +17,6 @@ def risks(scores: Tensor, wrong: Tensor, frame: Tensor, accept: float) -> tuple[
     """
     worst = scores[wrong].sort().values
     above = [accept, *(score for score in worst.tolist() if score > accept)]
-    chosen = [above[i] for i in torch.linspace(0, len(above) - 1, min(_THRESHOLDS, len(above))).round().long().tolist()]
+    chosen = [above[i] for i in evenly(len(above), _THRESHOLDS)]
     return tuple(Risk(threshold, len(frame[scores > threshold].unique()), len(frame[wrong & (scores > threshold)].unique()))
                  for threshold in dict.fromkeys(chosen))

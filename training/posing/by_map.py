@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,6 @@ from aprloc_ros.training.posing.mapping import map_parts
 from aprloc_ros.training.posing.pose import RECORD_FILE, choose, match_shots
 from aprloc_ros.training.posing.posed import camera_poses, transform
 from aprloc_ros.training.posing.sources.opening import open_source
-from aprloc_ros.training.posing.sources.selection import Selection
 from aprloc_ros.training.posing.sources.shots import Optics, Shot
 from aprloc_ros.training.posing.ties import FEWEST, agree, tie, within_reach
 from aprloc_ros.training.posing.workplace import Workplace, fingerprint
@@ -76,7 +75,7 @@ def pose_by_map(bundle: MapBundle, data: Path, out: Path, device: str, say: Call
     say(f'{data} has no poses: asking the map for them')
     shutil.rmtree(out, ignore_errors=True)
     place = Workplace(out, request, say)
-    chosen = Selection(**place.remembered('chosen', lambda: asdict(choose(source, None))))
+    chosen = choose(source, None, place.folder)
     shots = [_with_camera(shot, bundle) for shot in source.take(chosen.indices, place.images)]
     believed = _believed(bundle, shots, place.images, device)
     say(f'{chosen.text}; the map believes {len(believed.T_map_cam)} of {len(shots)}, as it would of a place that looks alike')

@@ -65,7 +65,7 @@ def pose(source: Path, out: Path, frames: int | None = None, seed: int = 0, wish
 
 def _pose(source: Source, place: Workplace, frames: int | None, seed: int, wishes: Wishes, say: Callable[[str], None]) -> Path:
     pycolmap = load_pycolmap()
-    chosen = Selection(**place.remembered('chosen', lambda: asdict(choose(source, frames))))
+    chosen = choose(source, frames, place.folder)
     say(chosen.text)
     shots = {shot.name: shot for shot in tqdm(source.take(chosen.indices, place.images), total=len(chosen.indices),
                                               desc='taking', unit='image', leave=False, mininterval=2.0)}
@@ -127,10 +127,16 @@ def _to_metres(pycolmap, mapped: Mapped, posed: PosedImages, wishes: Wishes) -> 
     return metres
 
 
-def choose(source: Source, frames: int | None) -> Selection:
-    """Which of its images to take."""
-    with tqdm(source.looks(), total=len(source), desc='looking', unit='image', leave=False, mininterval=2.0) as looks:
-        return select(measure(looks), source, frames)
+def choose(source: Source, frames: int | None, folder: Path) -> Selection:
+    """Which of its images to take: chosen once, and kept in the folder for an interrupted run."""
+    record = folder / 'chosen.json'
+    if not record.is_file():
+        with tqdm(source.looks(), total=len(source), desc='looking', unit='image', leave=False, mininterval=2.0) as looks:
+            chosen = select(measure(looks), source, frames)
+        partial = record.with_suffix('.part')
+        partial.write_text(json.dumps(asdict(chosen)))
+        partial.replace(record)
+    return Selection(**json.loads(record.read_text()))
 
 
 def match_shots(pycolmap, database: Path, shots: list[Shot], keys: Sequence[str], is_video: bool, say: Callable[[str], None]) -> int:

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aprloc_ros.recordings.decoding.encoded_images import read_image
-from aprloc_ros.scoring.evaluation import Verdict
 from aprloc_ros.scoring.figures import ground_axes, styled
 from aprloc_ros.scoring.report import write_page
+from aprloc_ros.scoring.verdict import Verdict
 from aprloc_ros.training.posing.mapping import Mapped
 from aprloc_ros.training.posing.posed import PosedImages
 

@@ -25,15 +25,6 @@ class Workplace:
         self.masks = self.folder / 'capture' / MASKS
         resume(self.folder, request, say)
 
-    def remembered(self, name: str, find: Callable[[], object]):
-        """What `find` returned, as JSON, found once."""
-        file = self.folder / f'{name}.json'
-        if not file.is_file():
-            partial = file.with_suffix('.part')
-            partial.write_text(json.dumps(find()))
-            partial.replace(file)
-        return json.loads(file.read_text())
-
     def finish(self):
         """The capture appears, the rest goes."""
         if self.out.is_dir():

@@ -12,7 +12,7 @@ from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.images.augmentation import jitter_colours, random_rotations, rotate_views
 from aprloc_ros.training.images.synthesis import Renderer, random_poses
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.stages.loop import Loop, average_gradients, step_generator, warm_cosine
+from aprloc_ros.training.stages.loop import Loop, average_gradients, draw, step_generator, warm_cosine
 from aprloc_ros.training.stages.losses import pose_loss
 from aprloc_ros.training.stages.matching import Matching
 
@@ -83,12 +83,12 @@ def adapt_regressor(fabric, regressor: nn.Module, material: Material, scene: Sce
 def adaptation_loss(model: nn.Module, material: Material, scene: SceneNormalisation, config: AdaptationTraining,
                     generator: torch.Generator, autocast) -> tuple[Tensor, dict[str, Tensor]]:
     """Of one batch of the drive and, where there is some, one of the rehearsal; and its parts."""
-    pick = _draw(len(material.views), config.batch, generator)
+    pick = draw(len(material.views), config.batch, generator)
     images, poses = _batch(material.views, pick, scene, config, generator, augmented=material.matching is None)
     labelled = material.labelled[pick.cpu()]
     batches = [images]
     if material.rehearsal is not None:
-        rehearsed, rehearsed_poses = _batch(material.rehearsal, _draw(len(material.rehearsal), config.batch, generator), scene,
+        rehearsed, rehearsed_poses = _batch(material.rehearsal, draw(len(material.rehearsal), config.batch, generator), scene,
                                             config, generator, augmented=True)
         batches.append(rehearsed)
     with autocast():
@@ -118,10 +118,6 @@ def _matched(matching: Matching, pick: Tensor, T_map_cam: Tensor, weights: Tenso
     """Weighted mean over the batch."""
     losses = [weight * matching.loss(index, T) for index, T, weight in zip(pick.tolist(), T_map_cam, weights.tolist())]
     return torch.stack(losses).mean()
-
-
-def _draw(limit: int, count: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(limit, (count,), generator=generator, device=generator.device)
 
 
 def _batch(views: Views, pick: Tensor, scene: SceneNormalisation, config: AdaptationTraining, generator: torch.Generator,

@@ -17,7 +17,7 @@ from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.images.views import Views
 from aprloc_ros.training.stages.descriptors import Augmented, DescriptorTraining, PairSource
-from aprloc_ros.training.stages.loop import Loop, average_gradients, step_generator, warm_cosine
+from aprloc_ros.training.stages.loop import Loop, average_gradients, draw, step_generator, warm_cosine
 from aprloc_ros.training.stages.nre_loss import sample, to_cells
 from aprloc_ros.training.stages.points import build_points
 from aprloc_ros.training.stages.regressor import RegressorTraining, predict_poses
@@ -50,7 +50,7 @@ class Cells:
     xyz: Tensor           # [N, 3], pose units; of cells without a tracked point nonsense
 
     def draw(self, count: int, generator: torch.Generator) -> 'Cells':
-        rows = torch.randint(len(self.ray), (count,), generator=generator, device=generator.device)
+        rows = draw(len(self.ray), count, generator)
         return Cells(*(getattr(self, name)[rows.to(self.ray.device)] for name in _COLUMNS))
 
     def to(self, device: torch.device) -> 'Cells':

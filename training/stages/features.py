@@ -14,8 +14,9 @@ from aprloc_ros.fields.rendering import RayBatch, Rendering, render_rays
 from aprloc_ros.fields.views import check_features, render_features
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.stages.field import colour_loss, parameter_groups, proposal_loss
-from aprloc_ros.training.stages.loop import Loop, average_buffers, average_gradients, step_generator
+from aprloc_ros.training.stages.field import colour_loss, field_optimizer, proposal_loss
+from aprloc_ros.training.stages.loop import Loop, average_buffers, average_gradients, check_length, draw, step_generator
+from aprloc_ros.training.stages.view_rays import ViewRays
 
 # Feature maps [N, C, H, W] of the views in order, or what gives those of view indices [B]: [B, C, H, W].
 Targets = Tensor | Callable[[Tensor], Tensor]
@@ -48,8 +49,7 @@ class FeatureTraining:
     spatial_factor: float = field(default=10.0, metadata={'range': (1e-3, 1e3)})       # times as fast: planes
 
     def __post_init__(self):
-        if not (self.steps or self.epochs):
-            raise AprlocError('steps and epochs are both 0; one of them must say how long the training takes')
+        check_length(self.steps, self.epochs)
 
     def total_steps(self, images: int) -> int:
         return self.steps or self.epochs * max(1, images // self.images)
@@ -71,14 +71,12 @@ class Pixels:
     seen: Tensor       # [R] bool: False where there is no data
 
 
-class PixelSource:
+class PixelSource(ViewRays):
     """Draws single pixels or crops of a few random views."""
 
     def __init__(self, views: Views, targets: Targets, scene: SceneNormalisation, device: torch.device):
-        self.views, self.targets = views.to(device), targets
-        self.directions = views.camera.directions().to(device)
-        T_scene_cam = scene.camera_in_scene(views.T_map_cam).to(device)
-        self.rotations, self.centres = T_scene_cam[:, :3, :3], T_scene_cam[:, :3, 3]
+        super().__init__(views, scene, device)
+        self.targets = targets
 
     def maps(self, pick: Tensor) -> Tensor:
         """Feature maps of views [B] -> [B, C, H, W]."""
@@ -89,31 +87,23 @@ class PixelSource:
     def pixels(self, images: int, count: int, generator: torch.Generator) -> Pixels:
         """`count` pixels of `images` views."""
         height, width = self.views.images.shape[2:]
-        slot, v, u = (_draw(limit, count, generator) for limit in (images, height, width))
-        return self._at(_draw(len(self.views), images, generator), slot, v, u)
+        slot, v, u = (draw(limit, count, generator) for limit in (images, height, width))
+        return self._at(draw(len(self.views), images, generator), slot, v, u)
 
     def crops(self, images: int, count: int, side: int, generator: torch.Generator) -> Pixels:
         """`count` squares of side x side pixels, in turn of each of `images` views; rays crop by crop, row by row."""
         height, width = self.views.images.shape[2:]
-        top, left = (_draw(limit - side + 1, count, generator) for limit in (height, width))
+        top, left = (draw(limit - side + 1, count, generator) for limit in (height, width))
         row, column = (grid.flatten() for grid in torch.meshgrid(*[torch.arange(side, device=top.device)] * 2,
                                                                  indexing='ij'))
         slot = (torch.arange(count, device=top.device) % images).repeat_interleave(side * side)
         v, u = ((corner.unsqueeze(1) + offset).flatten() for corner, offset in ((top, row), (left, column)))
-        return self._at(_draw(len(self.views), images, generator), slot, v, u)
+        return self._at(draw(len(self.views), images, generator), slot, v, u)
 
     def _at(self, pick: Tensor, slot: Tensor, v: Tensor, u: Tensor) -> Pixels:
         """Pixels (u, v) of the views pick[slot]; all of [R] but pick."""
         view = pick[slot]
-        # Not a matrix product: autocast would round that to bfloat16.
-        directions = (self.rotations[view] * self.directions[v, u].unsqueeze(1)).sum(-1)
-        rays = RayBatch(self.centres[view], directions, self.views.histograms[view])
-        return Pixels(rays, self.views.images[view, :, v, u].float() / 255, self.maps(pick)[slot, :, v, u].float(),
-                      self.views.seen[view, v, u])
-
-
-def _draw(limit: int, count: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(limit, (count,), generator=generator, device=generator.device)
+        return Pixels(*self.through(view, v, u), self.maps(pick)[slot, :, v, u].float(), self.views.seen[view, v, u])
 
 
 def feature_l1(features: Tensor, target: Tensor, seen: Tensor) -> Tensor:
@@ -144,10 +134,7 @@ def train_features(fabric, model: Field, views: Views, targets: Targets, scene: 
         for parameter in model.feature_parameters():
             parameter.requires_grad_(True)
     steps = config.total_steps(len(views))
-    optimizer = torch.optim.Adam(parameter_groups(model, config.learning_rate, config.spatial_factor),
-                                 betas=(0.9, 0.99), eps=1e-12)
-    decay = (config.final_learning_rate / config.learning_rate) ** (1 / max(1, steps))
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
+    optimizer, scheduler = field_optimizer(model, config, steps)
     parts = {'model': model, 'optimizer': optimizer, 'scheduler': scheduler}
     loop = Loop('features', fabric, directory, steps, parts, {})
     for step in loop:

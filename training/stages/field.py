@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aprloc_ros.errors import AprlocError
 from aprloc_ros.fields import build_field
 from aprloc_ros.fields.field import Field
 from aprloc_ros.fields.rendering import RayBatch, Rendering, Weights, render_rays
 from aprloc_ros.scene import SceneNormalisation
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.stages.loop import Loop, average_gradients, step_generator
+from aprloc_ros.training.stages.loop import Loop, average_gradients, check_length, draw, step_generator
 from aprloc_ros.training.stages.quality import field_psnr_db
+from aprloc_ros.training.stages.view_rays import ViewRays
 from aprloc_ros.training.structure.depths import SparseDepths
 
 _TRANSIENT_SPARSITY = 0.01   # lambda_u of NeRF-W
@@ -42,8 +43,7 @@ class FieldTraining:
     coarse_to_fine: float = field(default=0.0, metadata={'range': (0.0, 1.0)})  # share of the steps it takes
 
     def __post_init__(self):
-        if not (self.steps or self.epochs):
-            raise AprlocError('steps and epochs are both 0; one of them must say how long the training takes')
+        check_length(self.steps, self.epochs)
 
     def total_steps(self, images: int) -> int:
         return self.steps or self.epochs * images
@@ -55,38 +55,27 @@ def field_arguments(config: FieldTraining, scene: SceneNormalisation) -> dict:
     return {**derived, **config.arguments}
 
 
-class RaySource:
+class RaySource(ViewRays):
     """Draws training rays: random pixels of random views, and rays through sparse points."""
 
     def __init__(self, views: Views, scene: SceneNormalisation, depths: SparseDepths, device: torch.device):
-        self.views = views.to(device)
-        self.directions = views.camera.directions().to(device)
-        T_scene_cam = scene.camera_in_scene(views.T_map_cam).to(device)
-        self.rotations, self.centres = T_scene_cam[:, :3, :3], T_scene_cam[:, :3, 3]
+        super().__init__(views, scene, device)
         self.depth_frame = depths.frame.to(device)
         self.depth_xyz = scene.points_to_scene(depths.xyz).float().to(device)
         self.depth = (depths.depth_m / scene.scene_unit_m).float().to(device)
 
     def pixels(self, count: int, generator: torch.Generator) -> tuple[RayBatch, Tensor]:
         """Rays of random pixels and their colours [count, 3]; pixels without data are drawn anew as one that has."""
-        views, device = self.views, self.centres.device
-        height, width = views.images.shape[2:]
-
-        def draw(limit):
-            return torch.randint(limit, (count,), generator=generator, device=device)
-        index, v, u = draw(len(views)), draw(height), draw(width)
-        seen = views.seen[index, v, u]
-        fallback = seen.nonzero()[:1, 0].expand(count) if seen.any() else torch.arange(count, device=device)
-        keep = torch.where(seen, torch.arange(count, device=device), fallback)
-        index, v, u = index[keep], v[keep], u[keep]
-        # Not a matrix product: autocast would round that to bfloat16.
-        directions = (self.rotations[index] * self.directions[v, u].unsqueeze(1)).sum(-1)
-        rgb = views.images[index, :, v, u].float() / 255
-        return RayBatch(self.centres[index], directions, views.histograms[index]), rgb
+        height, width = self.views.images.shape[2:]
+        view, v, u = (draw(limit, count, generator) for limit in (len(self.views), height, width))
+        seen = self.views.seen[view, v, u]
+        everyone = torch.arange(count, device=seen.device)
+        keep = torch.where(seen, everyone, seen.nonzero()[:1, 0].expand(count) if seen.any() else everyone)
+        return self.through(view[keep], v[keep], u[keep])
 
     def points(self, count: int, generator: torch.Generator) -> tuple[RayBatch, Tensor]:
         """Rays through random sparse points and their depths [count], in scene units."""
-        pick = torch.randint(len(self.depth), (count,), generator=generator, device=self.depth.device)
+        pick = draw(len(self.depth), count, generator)
         frame, depth = self.depth_frame[pick], self.depth[pick]
         directions = (self.depth_xyz[pick] - self.centres[frame]) / depth.unsqueeze(-1)
         return RayBatch(self.centres[frame], directions, self.views.histograms[frame]), depth
@@ -152,6 +141,13 @@ def parameter_groups(model: Field, learning_rate: float, spatial_factor: float) 
     return [group for group in groups if group['params']]
 
 
+def field_optimizer(model: Field, config, steps: int):
+    """Optimiser and schedule of a field's training: config has both learning rates and the spatial factor."""
+    optimizer = torch.optim.Adam(parameter_groups(model, config.learning_rate, config.spatial_factor), betas=(0.9, 0.99), eps=1e-12)
+    decay = (config.final_learning_rate / config.learning_rate) ** (1 / max(1, steps))
+    return optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
+
+
 def train_field(fabric, views: Views, validation: Views, depths: SparseDepths, scene: SceneNormalisation,
                 config: FieldTraining, seed: int, directory: Path) -> Field:
     """Train (or finish training) a field; returns it in evaluation mode on the fabric's device.
@@ -161,14 +157,11 @@ def train_field(fabric, views: Views, validation: Views, depths: SparseDepths, s
     torch.manual_seed(seed)
     model = build_field(config.kind, field_arguments(config, scene)).to(fabric.device)
     steps = config.total_steps(len(views))
-    optimizer = torch.optim.Adam(parameter_groups(model, config.learning_rate, config.spatial_factor),
-                                 betas=(0.9, 0.99), eps=1e-12)
-    decay = (config.final_learning_rate / config.learning_rate) ** (1 / max(1, steps))
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
+    optimizer, scheduler = field_optimizer(model, config, steps)
     source = RaySource(views, scene, depths, fabric.device)
     loop = Loop('field', fabric, directory, steps, {'model': model, 'optimizer': optimizer, 'scheduler': scheduler}, {})
     milestones = {round(steps * (i + 1) / _VALIDATIONS) for i in range(_VALIDATIONS)}
-    few = validation[torch.linspace(0, len(validation) - 1, min(_VALIDATION_VIEWS, len(validation))).round().long()]
+    few = validation[evenly(len(validation), _VALIDATION_VIEWS)]
     for step in loop:
         if config.coarse_to_fine:
             model.set_progress(min(1.0, step / (config.coarse_to_fine * steps)))

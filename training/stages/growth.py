@@ -7,7 +7,7 @@ from torch import Tensor
 
 from aprloc_ros.geometry import distances
 from aprloc_ros.patches import Patches
-from aprloc_ros.points import MapPoints
+from aprloc_ros.points import MapPoints, position_among
 
 _SAME_PLACE = 0.01   # of the distance from where a point was seen
 _SAME_LOOK = 0.8     # cosine of coarse descriptors
@@ -43,8 +43,7 @@ def _same_points(old: MapPoints, new: MapPoints) -> Tensor:
 
 def _seen_from_m(points: MapPoints) -> Tensor:
     """The least distance of each point from the views that saw it, [P]."""
-    view = torch.repeat_interleave(torch.arange(len(points.view_poses)), points.view_offsets.diff())
-    distance_m = (points.view_poses[view, :3, 3] - points.xyz[points.view_points]).norm(dim=1)
+    distance_m = (points.view_poses[points.view_of, :3, 3] - points.xyz[points.view_points]).norm(dim=1)
     least = torch.full((len(points),), torch.inf, dtype=torch.float64)
     return least.scatter_reduce(0, points.view_points, distance_m, 'amin')
 
@@ -63,11 +62,9 @@ def _most_seen(points: MapPoints, most: int) -> MapPoints:
         return points
     seen = torch.bincount(points.view_points, minlength=len(points))
     chosen = seen.argsort(descending=True, stable=True)[:most].sort().values
-    position = torch.full((len(points),), -1)
-    position[chosen] = torch.arange(len(chosen))
+    position = position_among(chosen, len(points))
     kept = position[points.view_points] >= 0
-    view = torch.repeat_interleave(torch.arange(len(points.view_poses)), points.view_offsets.diff())[kept]
-    counts = torch.bincount(view, minlength=len(points.view_poses))
+    counts = torch.bincount(points.view_of[kept], minlength=len(points.view_poses))
     return MapPoints(points.xyz[chosen], points.coarse[chosen], points.fine[chosen], points.view_poses,
                      torch.cat([points.view_offsets[:1], counts.cumsum(0)]), position[points.view_points[kept]],
                      points.patches and points.patches.of_points(position))

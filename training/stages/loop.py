@@ -14,9 +14,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from aprloc_ros.device import resolve_device
+from aprloc_ros.errors import AprlocError
 from aprloc_ros.whole_files import replace_file
 
 _LOG_EVERY = 20
+
+
+def check_length(steps: int, epochs: int) -> None:
+    """AprlocError for a training of no length."""
+    if not (steps or epochs):
+        raise AprlocError('steps and epochs are both 0; one of them must say how long the training takes')
 
 
 def make_fabric(device: str) -> Fabric:
@@ -46,6 +53,11 @@ def step_generator(fabric: Fabric, seed: int, step: int) -> torch.Generator:
     """Random numbers of one step and process: a resumed run draws what the uninterrupted one would have."""
     stream = (seed * 1_000_003 + step) * fabric.world_size + fabric.global_rank
     return torch.Generator(device=fabric.device).manual_seed(stream)
+
+
+def draw(limit: int, count: int, generator: torch.Generator) -> Tensor:
+    """Random whole numbers below the limit, [count], on the generator's device."""
+    return torch.randint(limit, (count,), generator=generator, device=generator.device)
 
 
 def warm_cosine(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:

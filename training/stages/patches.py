@@ -12,6 +12,7 @@ from aprloc_ros.points import MapPoints
 from aprloc_ros.refinement.luminance import Luminance
 from aprloc_ros.refinement.patches.patch_views import PatchView, Templates
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.images.views import common_camera, load_views
 
 _MOST_VIEWS = 300      # that are held in memory
@@ -67,9 +68,8 @@ def _shots(points: MapPoints, frames: tuple[Frame, ...], show: bool) -> tuple[li
     """At most _MOST_VIEWS of the map's views, and which of them each view is, -1 for none."""
     poses = torch.stack([frame.T_map_cam for frame in frames])
     camera = common_camera(frames, max(min(f.camera.width, f.camera.height) for f in frames))
-    views = torch.linspace(0, len(points.view_poses) - 1, min(_MOST_VIEWS, len(points.view_poses))).round().long()
     shot_of_view, shots = np.full(len(points.view_poses), -1), []
-    for view in tqdm(views.unique().tolist(), desc='sharp images', disable=not show, leave=False, mininterval=2.0):
+    for view in tqdm(evenly(len(points.view_poses), _MOST_VIEWS), desc='sharp images', disable=not show, leave=False, mininterval=2.0):
         frame = frames[int((poses - points.view_poses[view]).flatten(1).norm(dim=1).argmin())]
         one = load_views((frame,), camera)
         image = Luminance(one.images[0].permute(1, 2, 0).contiguous().numpy(), camera).halved(0)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from aprloc_ros.camera import Camera
 from aprloc_ros.geometry import invert
 from aprloc_ros.networks.extractor import COARSE_STRIDE, FINE_STRIDE, Extractor, Features
-from aprloc_ros.points import MapPoints
+from aprloc_ros.points import MapPoints, position_among
 from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.images.views import Views
 from aprloc_ros.training.stages.nre_loss import sample, to_cells
@@ -41,8 +41,7 @@ def build_points(extractor: Extractor, views: Views, points: SparsePoints, count
         priority.index_add_(0, sighting.points, _votes(sighting, features, coarse, views.camera))
     chosen = priority.argsort(descending=True)[:count].sort().values
     chosen = chosen[priority[chosen] > 0]
-    position = torch.full((len(points.xyz),), -1)
-    position[chosen] = torch.arange(len(chosen))
+    position = position_among(chosen, len(points.xyz))
     seen = [kept[kept >= 0] for kept in (position[s.points] for s in sightings)]
     offsets = torch.tensor([0, *(len(s) for s in seen)]).cumsum(0)
     return MapPoints(points.xyz[chosen], coarse[chosen], fine[chosen],

@@ -8,14 +8,21 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors
 from aprloc_ros.networks import build_regressor, freeze_batch_norm, load_pretrained, to_T
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.images.augmentation import jitter_colours, random_rotations, rotate_views
 from aprloc_ros.training.images.synthesis import Renderer, nearest_histograms, random_poses
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.stages.loop import Loop, average_buffers, average_gradients, step_generator, warm_cosine
+from aprloc_ros.training.stages.loop import (
+    Loop,
+    average_buffers,
+    average_gradients,
+    check_length,
+    draw,
+    step_generator,
+    warm_cosine,
+)
 from aprloc_ros.training.stages.losses import pose_loss, triplet_loss
 
 
@@ -47,8 +54,7 @@ class RegressorTraining:
     turn_deg: float = field(default=0.0, metadata={'range': (0.0, 45.0)})   # rotation about the camera centre
 
     def __post_init__(self):
-        if not (self.steps or self.epochs):
-            raise AprlocError('steps and epochs are both 0; one of them must say how long the training takes')
+        check_length(self.steps, self.epochs)
 
     def epoch_steps(self, images: int) -> int:
         return max(1, images // self.batch)
@@ -81,19 +87,14 @@ class ViewSource:
 def dfnet_loss(model: nn.Module, real: ViewSource, synthetic: ViewSource | None, random: ViewSource | None,
                config: RegressorTraining, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 5: half the pose losses on real and rendered images, the triplet loss, and L_RVS. Parts without views drop."""
-    device = generator.device
-
-    def pick(source):
-        return torch.randint(len(source.images), (config.batch,), generator=generator, device=device)
-
     def turn():
         return random_rotations(config.batch, config.turn_deg, generator) if config.turn_deg else None
-    index, same_turn = pick(real), turn()
+    index, same_turn = draw(len(real.images), config.batch, generator), turn()
     batches = [real.batch(index, same_turn, generator)]
     if synthetic:
         batches.append(synthetic.batch(index, same_turn, generator))
     if random:
-        batches.append(random.batch(pick(random), turn(), generator))
+        batches.append(random.batch(draw(len(random.images), config.batch, generator), turn(), generator))
     images, poses = (torch.cat(column) for column in zip(*batches))
     with_triplet = bool(synthetic and config.triplet_weight)
     levels = config.triplet_levels if with_triplet else ()

@@ -12,7 +12,7 @@ from aprloc_ros.points import MapPoints
 from aprloc_ros.training.datasets.capture import SparsePoints
 from aprloc_ros.training.images.views import Views
 from aprloc_ros.training.stages.descriptors import DescriptorTraining, PairSource, step_loss
-from aprloc_ros.training.stages.loop import Loop, step_generator, warm_cosine
+from aprloc_ros.training.stages.loop import Loop, draw, step_generator, warm_cosine
 from aprloc_ros.training.stages.nre_loss import nre, to_cells
 
 _STEPS = 600
@@ -60,7 +60,7 @@ class _Stored:
     def loss(self, model: Extractor, generator: torch.Generator) -> Tensor:
         """Mean NRE of the stored descriptors (NRE Eq. 4) in two views, of both heads."""
         source, losses = self._source, []
-        chosen = torch.randint(len(self._views), (2,), generator=generator, device=generator.device).tolist()
+        chosen = draw(len(self._views), 2, generator).tolist()
         images, augmented = source.augmented([self._views[index] for index in chosen], generator)
         features = model(images.contiguous(memory_format=torch.channels_last))
         for i, image in enumerate(augmented):

@@ -15,7 +15,7 @@ from aprloc_ros.networks.ms_transformer import MSTransformer
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.images.augmentation import jitter_colours, random_rotations, rotate_views
 from aprloc_ros.training.images.views import Views
-from aprloc_ros.training.stages.loop import Loop, average_gradients, step_generator, warm_cosine, write_atomically
+from aprloc_ros.training.stages.loop import Loop, average_gradients, draw, step_generator, warm_cosine, write_atomically
 
 _AT_ONCE = 16                  # images through the trunk
 _FIRST_WEIGHTS = 0.0, -1.0     # logarithms of the variances of position and orientation
@@ -42,7 +42,7 @@ class Looks(NamedTuple):
     poses: Tensor   # [N, 3, 4], pose units
 
     def draw(self, count: int, generator: torch.Generator) -> 'Looks':
-        rows = torch.randint(len(self.poses), (count,), generator=generator, device=generator.device)
+        rows = draw(len(self.poses), count, generator)
         return Looks(*(each[rows.to(each.device)].to(generator.device).float() for each in self))
 
 

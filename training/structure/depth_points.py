@@ -8,6 +8,7 @@ from aprloc_ros.fields.views import render_view
 from aprloc_ros.geometry import invert
 from aprloc_ros.scene import SceneNormalisation
 from aprloc_ros.training.datasets.capture import SparsePoints
+from aprloc_ros.training.evenly import evenly
 from aprloc_ros.training.images.views import Views
 
 _VIEWS, _PER_VIEW = 100, 300
@@ -16,13 +17,13 @@ _SAME_SURFACE = 0.03   # relative difference of depths
 
 def points_from_field(field: nn.Module, scene: SceneNormalisation, views: Views, seed: int) -> SparsePoints:
     """Points on the surfaces that a field renders from evenly chosen views, seen by those with the same depth there."""
-    chosen = torch.linspace(0, len(views) - 1, min(_VIEWS, len(views))).round().long()
+    chosen = evenly(len(views), _VIEWS)
     with tqdm(total=len(chosen), desc='rendering depths', leave=False, mininterval=2.0) as bar:
         depths_m = []
-        for view in chosen.tolist():
+        for view in chosen:
             depths_m.append(render_view(field, scene, views.camera, views.T_map_cam[view], views.histograms[view])[1].cpu())
             bar.update()
-    return points_from_depths(torch.stack(depths_m), views, chosen, _PER_VIEW, torch.Generator().manual_seed(seed))
+    return points_from_depths(torch.stack(depths_m), views, torch.tensor(chosen), _PER_VIEW, torch.Generator().manual_seed(seed))
 
 
 def points_from_depths(depths_m: Tensor, views: Views, chosen: Tensor, per_view: int,

@@ -62,14 +62,7 @@ def _of_depth_image(index: int, frame: Frame, random: np.random.Generator) -> tu
     chosen = random.choice(len(rows), min(len(rows), _PIXELS_PER_DEPTH_IMAGE), replace=False)
     v, u = rows[chosen], columns[chosen]
     depth_m = image[v, u].astype(float) * frame.depth_unit_m
-    xy = _undistorted(frame.camera.resized(*image.shape[::-1]), np.stack([u, v], -1).astype(float))
+    xy = frame.camera.resized(*image.shape[::-1]).rays_of(np.stack([u, v], -1).astype(float))
     points_cam = torch.from_numpy(np.concatenate([xy, np.ones_like(xy[:, :1])], -1) * depth_m[:, None])
     xyz = points_cam @ frame.T_map_cam[:3, :3].T + frame.T_map_cam[:3, 3]
     return torch.full((len(xyz),), index), xyz, torch.from_numpy(depth_m)
-
-
-def _undistorted(camera, pixels: np.ndarray) -> np.ndarray:
-    if not len(pixels):
-        return pixels.reshape(0, 2)
-    undistort = cv2.fisheye.undistortPoints if camera.model == 'fisheye' else cv2.undistortPoints
-    return undistort(pixels[:, None], camera.matrix, np.array(camera.distortion or (0.0,) * 4))[:, 0]

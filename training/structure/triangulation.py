@@ -16,7 +16,7 @@ from aprloc_ros.geometry import distances, invert
 from aprloc_ros.lens import Lens, found_camera
 from aprloc_ros.training.datasets.capture import Frame, SparsePoints
 from aprloc_ros.training.datasets.files import save_image
-from aprloc_ros.training.structure.colmap import answering_signals, can_read, ends_at_once, load_pycolmap
+from aprloc_ros.training.structure.colmap import answering_signals, can_read, ends_at_once, load_pycolmap, repeatable
 from aprloc_ros.training.structure.features import extract
 from aprloc_ros.training.structure.lens import calibrate_lenses, check_lens, is_far, moved_px, to_colmap
 from aprloc_ros.training.structure.matching import match
@@ -65,8 +65,7 @@ def triangulate(frames: tuple[Frame, ...], work_dir: Path, max_frames: int = 300
     def located(lenses: tuple[Lens, ...]):
         cameras = {number: found_camera(camera, lenses) for number, camera in declared.items()}
         posed = _posed_reconstruction(pycolmap, database, frames, index_of, cameras)
-        return answering_signals(pycolmap.triangulate_points, posed, database, root, work_dir,
-                                 options=_repeatable(pycolmap))
+        return answering_signals(pycolmap.triangulate_points, posed, database, root, work_dir, options=repeatable(pycolmap, 0))
     result = located(())
     points = _checked(_collect(result, index_of))
     report('triangulation: fitting the lens')
@@ -185,15 +184,6 @@ def _posed_reconstruction(pycolmap, database: Path, frames, index_of: dict[str, 
             bare = pycolmap.Image(name=image.name, camera_id=image.camera_id, image_id=image.image_id)
             reconstruction.add_image_with_trivial_frame(bare, pycolmap.Rigid3d(T_cam_map[:3].numpy()))
     return reconstruction
-
-
-def _repeatable(pycolmap):
-    """Sampling by a fixed seed, sums in a fixed order."""
-    options = pycolmap.IncrementalPipelineOptions()
-    for part in (options, options.mapper, options.triangulation):
-        part.random_seed = 0
-    options.num_threads = options.mapper.num_threads = 1
-    return options
 
 
 def _collect(reconstruction, index_of: dict[str, int]) -> SparsePoints:

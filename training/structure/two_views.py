@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from aprloc_ros.camera import Camera
 from aprloc_ros.training.datasets.capture import Frame
 from aprloc_ros.training.structure.colmap import load_pycolmap
 
@@ -99,19 +98,13 @@ def _extract(frame: Frame) -> _Features:
                               params=[camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5])
     if not keypoints:
         return _Features(np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((0, 128), np.float32), pinhole)
-    xy = _undistorted(camera, np.array([k.pt for k in keypoints], np.float64))
+    xy = camera.rays_of(np.array([k.pt for k in keypoints], np.float64))
     near = np.abs(xy).max(1) < _WIDEST   # further out the lens models are not inverted
     xy, descriptors = xy[near], descriptors[near]
     rays = np.concatenate([xy, np.ones_like(xy[:, :1])], 1)
     pixels = xy * (camera.fx, camera.fy) + (camera.cx + 0.5, camera.cy + 0.5)
     descriptors = np.sqrt(descriptors / descriptors.sum(1, keepdims=True).clip(1e-9))
     return _Features(pixels, rays / np.linalg.norm(rays, axis=1, keepdims=True), descriptors, pinhole)
-
-
-def _undistorted(camera: Camera, pixels: np.ndarray) -> np.ndarray:
-    """[N, 2] at depth 1."""
-    undistort = cv2.fisheye.undistortPoints if camera.model == 'fisheye' else cv2.undistortPoints
-    return undistort(pixels[:, None], camera.matrix, np.array(camera.distortion or (0.0,) * 4))[:, 0]
 
 
 def _mutual(a: np.ndarray, b: np.ndarray) -> np.ndarray:

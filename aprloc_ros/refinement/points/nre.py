@@ -35,8 +35,6 @@ _AGREES_CELLS = 1.0       # coarse cells
 class NreRefiner:
     """Estimates a pose from the map's points; starts are hypotheses among others."""
 
-    needs_start = False
-
     def __init__(self, extractor: nn.Module, points: MapPoints, settings: NreSettings | None = None):
         self._extractor, self._points = fused(extractor), points
         self.settings = settings or NreSettings()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.geometry import distances
-from aprloc_ros.points import MapPoints
+from aprloc_ros.points import MapPoints, position_among
 
 _ASKED = 1500   # points at most that are looked for in an image to know the views that it is like
 
@@ -21,11 +21,8 @@ class ViewIndex:
     def __init__(self, points: MapPoints, device: torch.device):
         asked = torch.arange(0, len(points), max(1, math.ceil(len(points) / _ASKED)))
         self._descriptors = points.coarse[asked].to(device)
-        position = torch.full((len(points),), -1)
-        position[asked] = torch.arange(len(asked))
-        view = torch.repeat_interleave(torch.arange(len(points.view_poses)), points.view_offsets.diff())
-        row = position[points.view_points]
-        self._view, self._row = view[row >= 0], row[row >= 0]
+        row = position_among(asked, len(points))[points.view_points]
+        self._view, self._row = points.view_of[row >= 0], row[row >= 0]
         self._counts = torch.bincount(self._view, minlength=len(points.view_poses))
 
     def likeness(self, coarse: Tensor) -> Tensor:
@@ -71,7 +68,6 @@ def retrieve_points(points: MapPoints, views: Tensor, most: int) -> Tensor:
 
 def rows_of_views(points: MapPoints, views: Tensor, chosen: Tensor) -> list[Tensor]:
     """For each view which of the chosen points [N] (ascending) it saw, as rows of them."""
-    position = torch.full((len(points),), -1)
-    position[chosen] = torch.arange(len(chosen))
+    position = position_among(chosen, len(points))
     rows = [position[points.of_view(view)] for view in views.tolist()]
     return [found[found >= 0] for found in rows]

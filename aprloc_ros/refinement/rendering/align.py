@@ -64,8 +64,6 @@ class AlignRefiner:
     features in its space; AprlocError where it does not.
     """
 
-    needs_start = True
-
     def __init__(self, radiance: nn.Module, scene: SceneNormalisation, extract: Extract,
                  settings: AlignSettings | None = None):
         self._radiance, self._scene, self._extract = radiance, scene, extract

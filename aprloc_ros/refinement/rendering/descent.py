@@ -75,13 +75,14 @@ def step(optimiser: torch.optim.Optimizer) -> bool:
 
 
 class DescentRefiner:
-    """The frame of a refiner that descends: what moves, and what it is compared by, are its subclass's."""
+    """The frame of a refiner that descends: what it is compared by is its subclass's, and so is what moves, if not the pose."""
 
-    needs_start = True
-    _iterations: int
+    def __init__(self, settings):
+        """settings: `iterations`, and the rates of TangentPose where the pose moves."""
+        self._settings = settings
 
     def _variable(self, query: Query, start: Tensor) -> Variable:
-        raise NotImplementedError
+        return TangentPose(start, self._settings.translation_rate, self._settings.rotation_rate)
 
     def _compare(self, query: Query) -> Callable[[Tensor], Comparison]:
         raise NotImplementedError
@@ -96,7 +97,7 @@ class DescentRefiner:
         with torch.inference_mode(False), torch.enable_grad():
             query = replace(query, image=query.image.clone(), histogram=query.histogram.clone())
             variable = self._variable(query, starts[0].clone())
-            found = descend(variable, self._compare(query), self._iterations, watch)
+            found = descend(variable, self._compare(query), self._settings.iterations, watch)
             return found or kept(starts[0], nothing, watch)
 
 

@@ -16,7 +16,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.fields.views import render_features
 from aprloc_ros.networks import to_T
 from aprloc_ros.refinement.refined import Query
-from aprloc_ros.refinement.rendering.descent import Comparison, DescentRefiner, TangentPose, step
+from aprloc_ros.refinement.rendering.descent import Comparison, DescentRefiner, step
 from aprloc_ros.scene import SceneNormalisation
 
 Extract = Callable[[Tensor], Sequence[Tensor]]
@@ -63,8 +63,8 @@ class _Nefes(DescentRefiner):
     """Renders features at the pose of a variable and compares them with the query's."""
 
     def __init__(self, radiance: nn.Module, scene: SceneNormalisation, extract: Extract, settings: NefesSettings):
-        self._radiance, self._scene, self._extract, self._settings = radiance, scene, extract, settings
-        self._iterations = settings.iterations
+        super().__init__(settings)
+        self._radiance, self._scene, self._extract = radiance, scene, extract
 
     @torch.no_grad()
     def _target(self, query: Query) -> Tensor:
@@ -100,9 +100,6 @@ class NefesPoseRefiner(_Nefes):
     def __init__(self, radiance: nn.Module, scene: SceneNormalisation, extract: Extract,
                  settings: NefesPoseSettings | None = None):
         super().__init__(radiance, scene, extract, settings or NefesPoseSettings())
-
-    def _variable(self, query, start):
-        return TangentPose(start, self._settings.translation_rate, self._settings.rotation_rate)
 
     def _compared_at(self, rendered, target):
         return rendered, 0

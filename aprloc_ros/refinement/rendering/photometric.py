@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from aprloc_ros.fields.rendering import RayBatch, render_rays
 from aprloc_ros.refinement.refined import Query
-from aprloc_ros.refinement.rendering.descent import Comparison, DescentRefiner, TangentPose
+from aprloc_ros.refinement.rendering.descent import Comparison, DescentRefiner
 from aprloc_ros.scene import SceneNormalisation
 
 
@@ -26,11 +26,8 @@ class PhotometricRefiner(DescentRefiner):
     """`photometric`: Adam on the pose, down the mean squared colour error at the query's exposure, from the first start."""
 
     def __init__(self, radiance: nn.Module, scene: SceneNormalisation, settings: PhotometricSettings | None = None):
-        self._radiance, self._scene, self._settings = radiance, scene, settings or PhotometricSettings()
-        self._iterations = self._settings.iterations
-
-    def _variable(self, query: Query, start: Tensor) -> TangentPose:
-        return TangentPose(start, self._settings.translation_rate, self._settings.rotation_rate)
+        super().__init__(settings or PhotometricSettings())
+        self._radiance, self._scene = radiance, scene
 
     def _compare(self, query: Query) -> Callable[[Tensor], Comparison]:
         side = min(self._settings.short_side, query.camera.width, query.camera.height)

@@ -7,7 +7,7 @@ import torch
 from nre_fixtures import CAMERA, cloud, truth
 
 from aprloc_ros.geometry import invert, pose_errors
-from aprloc_ros.training.benchmarks.nre import damages
+from aprloc_ros.training.benchmarks.measures.damages import damages
 from aprloc_ros.training.benchmarks.rivals.feature_map import FeatureMap, solve_pnp
 from aprloc_ros.training.benchmarks.rivals.sift import SIFT
 from aprloc_ros.training.datasets import read_capture

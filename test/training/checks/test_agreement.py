@@ -228,8 +228,12 @@ def test_images_that_have_the_poses_of_their_neighbours_here_and_there_are_doubt
 
 
 def test_a_glitch_of_two_poses_is_no_jump(frames):
-    taken = (*frames[:10], *with_poses(frames[10:12], lambda T: T_BASE_CAM @ T), *frames[12:])
+    glitch, rest = (with_poses(part, lambda T: T_BASE_CAM @ T) for part in (frames[10:12], frames[12:]))
+    taken = (*frames[:10], *glitch, *frames[12:])
     agreement._check_jumps(taken, taken, np.deg2rad(6.0))
+    taken = (*frames[:10], *glitch, *rest)   # all that follows lies there too
+    with pytest.raises(AprlocError, match=r'they jump between 09\.png and 10\.png'):
+        agreement._check_jumps(taken, taken, np.deg2rad(6.0))
 
 
 @pytest.mark.parametrize(('code', 'words'), [

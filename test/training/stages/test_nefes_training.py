@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from field_fixtures import seeded
 from tiny_capture import write_wall
 from torch import Tensor
 from torch.nn import functional as F
@@ -189,10 +190,6 @@ def test_what_is_masked_teaches_nothing(fabric, tmp_path, wall, colour):
 
 
 # ---- what is drawn
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
-
 
 def numbered(views):
     """Feature maps that say which view, row and column they are of."""

@@ -1,1 +1,1 @@
-"""What maps are compared with: structure-based localisation on local features."""
+"""What maps are compared with: structure-based localisation on local features, and estimators on matches."""

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import nearest_rotation, skew, so3_exp
 from aprloc_ros.placement.robust_fit import robust_fit
@@ -107,7 +106,7 @@ def find_tags(posed: Posed, read: Callable[[int], np.ndarray]) -> tuple[str, dic
     for index in range(count):
         camera = posed.cameras[index]
         for tag, corners in _detect(detectors[name], read(index)).items():
-            seen.setdefault(tag, []).append(Sighting(index, _undistorted(corners, camera), (camera.fx + camera.fy) / 2))
+            seen.setdefault(tag, []).append(Sighting(index, torch.from_numpy(camera.rays_of(corners.astype(np.float64))), (camera.fx + camera.fy) / 2))
     return name, seen
 
 
@@ -134,12 +133,6 @@ def _detect(detector, image: np.ndarray) -> dict[int, np.ndarray]:
     numbers = [] if numbers is None else numbers.ravel().tolist()
     refined = {number: edge_corners(grey, found[0]) for number, found in zip(numbers, corners) if numbers.count(number) == 1}
     return {number: found for number, found in refined.items() if found is not None}
-
-
-def _undistorted(corners: np.ndarray, camera: Camera) -> Tensor:
-    undistort = cv2.fisheye.undistortPoints if camera.model == 'fisheye' else cv2.undistortPoints
-    points = undistort(corners[:, None].astype(np.float64), camera.matrix, np.array(camera.distortion or (0.0,) * 4))
-    return torch.from_numpy(points[:, 0])
 
 
 def _fitted(sightings: list[Sighting], T_map_cam: Tensor) -> tuple[float, float, float] | None:

@@ -1,4 +1,4 @@
-"""What each `aprloc` command does: options in, exit code out. Each loads what it needs, so that help is quick."""
+"""What the commands of `aprloc` do that use a map: options in, exit code out. Each loads what it needs, so that help is quick."""
 
 import argparse
 import sys
@@ -92,13 +92,15 @@ def _map_of(pixels, options: argparse.Namespace) -> str:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from aprloc_ros.scoring import evaluation
-
     if options.poses:
         return _evaluate_poses(options.poses)
     if not (options.map and options.data):
         raise AprlocError('evaluate needs a map NAME and --data PATH, or --poses PATH')
-    report = options.report and to_folder(options.report)
+    return _evaluate_map(options, options.report and to_folder(options.report))
+
+
+def _evaluate_map(options: argparse.Namespace, report: Path | None) -> int:
+    from aprloc_ros.scoring import evaluation
     from aprloc_ros.scoring.truth_check import doubt
     from aprloc_ros.scoring.uncertainty_table import uncertainty_table
     from aprloc_ros.training.datasets import read_capture
