@@ -27,6 +27,16 @@ class LossMaps:
         """Likeliest cell of each map, argmin of L, [N, 2]: what P3P takes (Eq. 8)."""
         return self.cells[np.arange(len(self)), self.gains.argmax(1)]
 
+    def of(self, rows: np.ndarray, top: int) -> 'LossMaps':
+        """Those of some rows, with their `top` likeliest cells."""
+        return LossMaps(self.cells[rows, :top], self.gains[rows, :top], self.sureness[rows])
+
+    def with_best(self, cells: np.ndarray) -> 'LossMaps':
+        """The same, but for where the likeliest cell of each lies: [N, 2]."""
+        moved = self.cells.copy()
+        moved[np.arange(len(self)), self.gains.argmax(1)] = cells
+        return LossMaps(moved, self.gains, self.sureness)
+
 
 @torch.inference_mode()
 def dense_maps(descriptors: Tensor, feature_map: Tensor, scale: Tensor) -> Tensor:

@@ -30,6 +30,8 @@ from aprloc_ros.refinement.points.retrieval import ViewIndex, retrieve_points, r
 from aprloc_ros.refinement.refined import CONVERGED, Budget, Query, Refined, Stopwatch, kept
 
 _AGREES_CELLS = 1.0       # coarse cells
+_SHARP_CELLS = 0.5        # of coarse cells, whose likeliest one is known by fine descriptors
+_NEARBY = 4               # fine cells on either side of its middle, among which they look
 
 
 class NreRefiner:
@@ -72,7 +74,7 @@ class NreRefiner:
         trace = NreTrace(chosen, self._points.xyz[chosen].numpy(), groups,
                          dense_maps(self._coarse[index], features.coarse, features.coarse_scale),
                          _cells_of(query, COARSE_STRIDE), _cells_of(query, FINE_STRIDE))
-        self._from_coarse_maps(trace, invert(starts).numpy(), watch)
+        self._from_coarse_maps(trace, self._fine[index], features, invert(starts).numpy(), watch)
         if trace.coarse is not None and watch.verdict == CONVERGED:
             self._from_fine_maps(trace, self._fine[index], features, watch)
         if trace.fine is not None and watch.verdict == CONVERGED:
@@ -81,13 +83,13 @@ class NreRefiner:
             self._from_patches(trace, query, watch)
         return trace
 
-    def _from_coarse_maps(self, trace: NreTrace, starts: np.ndarray, watch: Stopwatch) -> None:
+    def _from_coarse_maps(self, trace: NreTrace, fine: Tensor, features: Features, starts: np.ndarray, watch: Stopwatch) -> None:
         settings, camera = self.settings, trace.coarse_camera
         if not len(trace.xyz):
             return
-        maps = sparse_maps(trace.log_coarse, camera.width, settings.coarse_cells)
+        maps = _sharper(sparse_maps(trace.log_coarse, camera.width, settings.coarse_cells), fine, features)
         found = msac(maps, trace.xyz, camera, trace.groups, starts, settings.triples, np.random.default_rng(0),
-                     watch.in_time)
+                     watch.in_time, _SHARP_CELLS)
         if found is None or found.score <= 0:
             return
         trace.hypothesis, trace.first = found, found.T_cam_map
@@ -137,6 +139,17 @@ class NreRefiner:
         if trace.sharp is not None:
             trace.iterations += trace.sharp.iterations
             trace.note(trace.sharp.T_map_cam, None, watch)
+
+
+def _sharper(maps: LossMaps, fine: Tensor, features: Features) -> LossMaps:
+    """Coarse maps whose likeliest cells lie where the points' fine descriptors [N, C] are likeliest nearby.
+
+    Half a coarse cell is a degree: three points that far off give a pose from which most of what is near looks like an outlier.
+    """
+    ratio = COARSE_STRIDE / FINE_STRIDE
+    middles = torch.from_numpy((maps.best + 0.5) * ratio - 0.5).to(fine)
+    near = local_maps(fine, features.fine, features.fine_scale, middles, _NEARBY, 1, torch.zeros(len(maps)).to(fine))
+    return maps.with_best((near.cells[:, 0] + 0.5) / ratio - 0.5)
 
 
 def _guess_by_matches(trace: NreTrace) -> LensGuess | None:

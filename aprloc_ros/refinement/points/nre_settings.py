@@ -15,7 +15,7 @@ class NreSettings:
     triples: int = field(default=960, metadata={'range': (1, 100_000)})     # of MSAC, at most
     coarse_cells: int = field(default=12, metadata={'range': (1, 10_000)})  # kept per loss map
     fine_cells: int = field(default=12, metadata={'range': (1, 10_000)})
-    coarse_sigmas: tuple[float, ...] = field(default=(2.0, 1.0), metadata={'range': (0.1, 100.0)})
+    coarse_sigmas: tuple[float, ...] = field(default=(0.5,), metadata={'range': (0.1, 100.0)})
     fine_sigmas: tuple[float, ...] = field(default=(2.0,), metadata={'range': (0.1, 100.0)})
     radius: int = field(default=7, metadata={'range': (1, 64)})             # of the windows of fine maps, in cells
     metric_iterations: int = field(default=12, metadata={'range': (0, 1000)})  # of the feature-metric end, at most
