@@ -1,5 +1,7 @@
 """The NRE estimator on scenes whose answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,18 @@ def test_most_points_may_be_elsewhere():
     assert reprojection_px(found.T_map_cam, T, points) < 0.3
     clean = refine(Painter(points, T, noise=0.02), points)
     assert found.signals['inlier_share'] < clean.signals['inlier_share'] - 0.2
+
+
+@pytest.mark.parametrize('seed', range(1, 5))
+def test_a_place_that_is_mostly_far_away_is_found_to_a_centimetre(seed):
+    """Nine of ten points are 50 to 110 m away and tell no metre; six of ten are painted elsewhere. Without the followed
+    hypotheses on sharp matches these four were 0.08 to 2.9 m off.
+    """
+    points, T = cloud(), truth(seed)
+    far = torch.rand(len(points), generator=torch.Generator().manual_seed(1)) > 0.1
+    points = replace(points, xyz=torch.where(far[:, None], 20 * points.xyz, points.xyz))
+    found = refine(Painter(points, T, outliers=0.6, noise=0.02), points)
+    assert pose_errors(found.T_map_cam, T)[0] < 0.02
 
 
 def test_points_that_occur_twice_still_vote_for_the_right_place():

@@ -69,6 +69,18 @@ def test_sparse_maps_are_the_truncated_dense_ones():
     np.testing.assert_allclose(np.sort(few.gains, 1), np.sort(sparse.gains, 1)[:, -3:])
 
 
+def test_what_fine_descriptors_say_takes_the_place_of_the_likeliest_cell():
+    log_maps = torch.randn(5, 12).log_softmax(1)
+    maps = sparse_maps(log_maps, 4, 3)
+    there = np.arange(10, dtype=np.float32).reshape(5, 2)
+    moved = maps.with_best(there)
+    assert np.array_equal(moved.best, there) and np.array_equal(moved.gains, maps.gains)
+    others = maps.gains < maps.gains.max(1, keepdims=True)
+    assert np.array_equal(moved.cells[others], maps.cells[others])
+    few = maps.of(np.array([3, 1]), 2)
+    assert np.array_equal(few.cells, maps.cells[[3, 1], :2]) and np.array_equal(few.best, maps.best[[3, 1]])
+
+
 def test_local_maps_sum_to_the_mean_coarse_probability():
     """Appendix D.1, steps 2-4, for windows away from the border and ones that are cut by it."""
     torch.manual_seed(0)
