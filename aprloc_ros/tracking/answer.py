@@ -41,7 +41,7 @@ class Picture:
 
     pixels: np.ndarray      # [H, W, 3] uint8 RGB
     camera: Camera | None   # None: the map's own
-    T_base_cam: Tensor      # [4, 4] float64, optical axes
+    T_base_cam: Tensor      # [4, 4] float64, optical axes, when it was taken: Tracker.stamp_delay before the stamp
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def answer_picture(picture: Picture, time_s: float, odometry: Callable[[float], 
     problem = tracker.stuck_camera.problem(picture.pixels, time_s, T_odom_base, tracker.options)
     if problem:
         raise FrameRejected('stuck', problem)
-    attempt = tracker.begin(time_s, T_odom_base)
+    attempt = tracker.begin(time_s, T_odom_base, picture.T_base_cam)
     starts = None if attempt.start is None else (attempt.start @ picture.T_base_cam)[None]
     with rejecting('localizer'):
         estimate = localizer.localize(picture.pixels, picture.camera, starts=starts)
