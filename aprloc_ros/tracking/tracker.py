@@ -16,6 +16,7 @@ from aprloc_ros.tracking.motion import Belief, MotionOptions, option, squared_di
 from aprloc_ros.tracking.odometry_check import OdometryCheck
 from aprloc_ros.tracking.stamp_delay import StampDelay
 from aprloc_ros.tracking.stuck_camera import StuckCamera
+from aprloc_ros.tracking.warped_stream import WarpedStream
 
 SEARCHING, LOCALIZED, LOST = 'searching', 'localized', 'lost'
 # A belief that is lost was wrong beyond its covariance, so its standard deviations are doubled.
@@ -83,7 +84,7 @@ class Tracker:
         self.options = options   # may be replaced at any time
         self._lock = threading.Lock()
         self._odometry = OdometryCheck()
-        self.stuck_camera, self.stamp_delay = StuckCamera(), StampDelay()
+        self.stuck_camera, self.stamp_delay, self.warped_stream = StuckCamera(), StampDelay(), WarpedStream()
         self._era = 0            # of attempts; those of an older one were answered under other circumstances
         self._forget()
 
