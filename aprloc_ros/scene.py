@@ -1,5 +1,6 @@
 """The coordinates in which the networks see a place: centred, of order one."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -33,6 +34,12 @@ class SceneNormalisation:
             raise AprlocError(f'near_m {self.near_m} must be less than far_m {self.far_m}')
         if not (self.bounds[0] < self.bounds[1]).all():
             raise AprlocError(f'bounds {self.bounds.tolist()} must be the lowest, then the highest corner')
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the frame that the place is in: another one once its map was aligned or built anew."""
+        numbers = [*self.T_map_scene.flatten().tolist(), self.pose_unit_m]
+        return hashlib.sha256(repr(numbers).encode()).hexdigest()[:16]
 
     @property
     def near(self) -> float:

@@ -64,9 +64,9 @@ MAY_IMPORT = {
     'viewer': {'camera', 'cloud', 'errors', 'geometry'},
     # What is believed.
     'motion': {'geometry'}, 'odometry_check': {'geometry', 'motion'},
-    'stuck_camera': {'geometry', 'motion'},
+    'stuck_camera': {'geometry', 'motion'}, 'warped_stream': {'estimate'},
     'stamp_delay': {'geometry', 'motion'},
-    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check', 'stamp_delay', 'stuck_camera'},
+    'tracker': {'geometry', 'distributions', 'motion', 'odometry_check', 'stamp_delay', 'stuck_camera', 'warped_stream'},
     'answer': {'errors', 'camera', 'covariance', 'estimate', 'geometry', 'localizer', 'tracker'},
     # The node.
     'worker': set(), 'announcement': {'frames'},

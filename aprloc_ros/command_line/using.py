@@ -165,7 +165,7 @@ def view(options: argparse.Namespace) -> int:
     from aprloc_ros.catalogue import find_map
     from aprloc_ros.map_bundle import load_map
     from aprloc_ros.viewing.cloud import map_cloud
-    from aprloc_ros.viewing.viewer import map_of, read_track, write_page
+    from aprloc_ros.viewing.viewer import frame_of, map_of, read_track, write_page
 
     page = to_file(options.out)
     track = read_track(options.replay) if options.replay else None
@@ -176,6 +176,9 @@ def view(options: argparse.Namespace) -> int:
     other = map_of(options.replay) if track else ''
     if other not in ('', manifest.name):
         say(f'WARNING: {options.replay} was made with the map {other}: its poses are drawn as if they were of the frame of {manifest.name}')
+    elif track and frame_of(options.replay) not in ('', manifest.scene.fingerprint):
+        say(f'WARNING: {options.replay} was made before the map {manifest.name} was aligned or built anew: its poses are of the frame of then; '
+            'replay the recording again')
     cloud = map_cloud(bundle.field, manifest.scene, manifest.camera, T_map_cam, rays=VIEW_RAYS)
     print(write_page(page, f'Map {manifest.name}', cloud, manifest.camera, T_map_cam, track))
     return 0

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.geometry import invert
+from aprloc_ros.geometry import invert, pose_errors
 from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
 from aprloc_ros.recordings.pose_messages import PoseRecord, to_trajectory
 from aprloc_ros.recordings.skipped import Skipped
 from aprloc_ros.recordings.trajectory import Trajectory
+
+_SAME_M, _SAME_DEG = 1e-3, 0.1   # less is a rounding
 
 
 @dataclass
@@ -30,10 +32,12 @@ class TfTree:
     parent: dict[str, str] = field(default_factory=dict)        # of each child frame that was asked for
     static: set[str] = field(default_factory=set)               # children that never move
     read: dict[tuple[str, str], Trajectory] = field(default_factory=dict)   # from the records, when first asked for
+    last_word: dict[tuple[str, str], Tensor] = field(default_factory=dict)   # of static ones, likewise
 
     def add(self, message, is_static: bool, where: str) -> None:
         """A tf2_msgs/TFMessage. All static ones are added before those that move."""
         self.read.clear()
+        self.last_word.clear()
         self.parent.clear()
         for item in message.transforms:
             parent, child = item.header.frame_id.strip('/'), item.child_frame_id.strip('/')
@@ -118,7 +122,7 @@ class TfTree:
         """T_parent_child [M, 4, 4] and whether each is known [M]."""
         key = self._parent(child), child
         if child in self.static:
-            T = self._last_word(self.records[key])
+            T = self._last_word(*key)
             return T.expand(len(stamps_s), 4, 4), torch.ones(len(stamps_s), dtype=torch.bool)
         if key not in self.read:
             skipped = Skipped(f'transforms from {key[0]} to {child}', len(self.records[key]))
@@ -129,12 +133,27 @@ class TfTree:
         # What always says the same is a mount, which ROS 1 sends now and then instead of once.
         return self.read[key].at(stamps_s, math.inf if (T == T[0]).all() else max_gap_s)
 
-    def _last_word(self, records: list[PoseRecord]) -> Tensor:
-        """[4, 4] of the last record that is a pose. AprlocError where none is."""
-        for record in reversed(records):
-            try:
-                return rigid_transform(record.xyz, record.quaternion, record.where)
-            except AprlocError as error:
-                refusal = error
-                self.note(f'left out: {error}')
-        raise refusal
+    def _last_word(self, parent: str, child: str) -> Tensor:
+        """[4, 4] of the last record that is a pose; what others say elsewhere is noted. AprlocError where none is one."""
+        if (parent, child) not in self.last_word:
+            poses = []
+            for record in reversed(self.records[parent, child]):
+                try:
+                    poses.append(rigid_transform(record.xyz, record.quaternion, record.where))
+                except AprlocError as error:
+                    refusal = error
+                    self.note(f'left out: {error}')
+            if not poses:
+                raise refusal
+            self.last_word[parent, child] = poses[0]
+            self.note(_other_words(torch.stack(poses), f'static transforms from {parent} to {child}'))
+        return self.last_word[parent, child]
+
+
+def _other_words(T: Tensor, what: str) -> str:
+    """Where static transforms [N, 4, 4] say different things, the last one first; else ''."""
+    error_m, error_deg = pose_errors(T, T[:1].expand_as(T))
+    if (error_m <= _SAME_M).all() and (error_deg <= _SAME_DEG).all():
+        return ''
+    return (f'{what} differ by up to {error_m.max():.3f} m and {error_deg.max():.1f} deg: the last one counts for the whole recording; '
+            'were they of two publishers, or was it mounted anew?')

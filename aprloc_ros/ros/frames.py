@@ -16,6 +16,7 @@ from aprloc_ros.localizer import Localizer
 from aprloc_ros.recordings.camera_info import camera_from_info
 from aprloc_ros.recordings.decoding.image_messages import decode_image
 from aprloc_ros.ros.geopose import SendGeoPose
+from aprloc_ros.ros.messages import time_before
 from aprloc_ros.ros.odometry import OdometrySource
 from aprloc_ros.ros.parameters import NodeParameters
 from aprloc_ros.ros.transforms import Extrinsics, TfLookup
@@ -59,13 +60,13 @@ class Setup:
         return f'{wanted} ran out of memory: localising on the {self.localizer.device_name}'
 
 
-def read_picture(image: Image | CompressedImage, info: CameraInfo | None, setup: Setup) -> Picture:
-    """Raises FrameRejected with the reason 'camera_info', 'image' or 'extrinsics'."""
+def read_picture(image: Image | CompressedImage, info: CameraInfo | None, setup: Setup, late_s: float = 0.0) -> Picture:
+    """late_s: by which images are stamped late, as far as known. Raises FrameRejected with the reason 'camera_info', 'image' or 'extrinsics'."""
     with rejecting('camera_info'):
         camera = None if info is None else camera_from_info(info, setup.parameters.rectified)
     with rejecting('image'):
         pixels = decode_image(image, setup.parameters.max_image_bytes)
     check_picture(pixels, camera, setup.parameters.min_contrast)
     with rejecting('extrinsics'):
-        T_base_cam = setup.extrinsics(image.header.frame_id.strip('/'), image.header.stamp)   # as old drivers have it
+        T_base_cam = setup.extrinsics(image.header.frame_id.strip('/'), time_before(image.header.stamp, late_s))   # frames as old drivers name them
     return Picture(pixels, camera, T_base_cam)

@@ -8,13 +8,18 @@ from std_msgs.msg import Header
 from torch import Tensor
 
 from aprloc_ros.geometry import rotation_to_quaternion
-from aprloc_ros.recordings.message_fields import covariance_about_map_axes
+from aprloc_ros.recordings.message_fields import covariance_about_map_axes, stamp_ns
 
 
 def time_message(time_ns: int) -> Time:
     """The inverse of stamp_ns."""
     seconds, nanoseconds = divmod(time_ns, 10**9)
     return Time(sec=seconds, nanosec=nanoseconds)
+
+
+def time_before(stamp: Time, seconds: float) -> Time:
+    """So many seconds earlier; later than zero, which TF takes for "the newest"."""
+    return time_message(max(stamp_ns(stamp) - round(1e9 * seconds), 1)) if seconds else stamp
 
 
 def pose_to_message(T_a_b: Tensor) -> Pose:

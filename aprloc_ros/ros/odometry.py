@@ -16,7 +16,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.recordings.message_fields import rigid_transform, stamp_ns
 from aprloc_ros.recordings.odometry_break import StampedPose, at_constant_velocity, odometry_break
 from aprloc_ros.recordings.stamp_order import StampOrder
-from aprloc_ros.ros.messages import time_message
+from aprloc_ros.ros.messages import time_before
 from aprloc_ros.ros.transforms import TfLookup
 
 MAX_GAP_S = 0.2   # odometry further from the image's stamp than this is not used
@@ -61,7 +61,7 @@ class OdometryAtImage:
         if self._source is None:
             return None
         try:
-            pose = self._source.at(time_message(max(stamp_ns(stamp) - round(1e9 * before_s), 1)) if before_s else stamp)
+            pose = self._source.at(time_before(stamp, before_s))
             pose.check_frame(self._map_frame, self._base_frame)
         except AprlocError as error:
             self.problem = str(error)

@@ -204,7 +204,7 @@ class FrameStream:
         with rejecting('camera_info'):
             info = self._inputs.camera_info(header)
         start_s = time.perf_counter()
-        picture = read_picture(frame.image, info, setup)
+        picture = read_picture(frame.image, info, setup, self._tracker.stamp_delay.seconds)
         decoded_s = time.perf_counter()
         answer = answer_picture(picture, stamp_ns(header.stamp) / 1e9, lambda delay_s: self._odometry.ask(header.stamp, delay_s),
                                 setup.localizer, self._tracker)

@@ -31,12 +31,19 @@ def rotation_from_rpy(roll: float, pitch: float, yaw: float) -> Tensor:
 def extrinsics_from_parameters(base_frame: str, xyz_m: tuple, rpy_rad: tuple) -> Extrinsics:
     """The camera's body (x forward) sits at xyz_m, rpy_rad in base_frame; images in base_frame itself need nothing.
 
-    These raise AprlocError where the camera is said to sit elsewhere: a driver that names the robot's frame for its own.
+    These raise AprlocError where the camera is said to sit elsewhere: a driver that names the robot's frame for its own. So do images
+    of another frame than the first ones: those of a second camera on the same topic, which sits elsewhere.
     """
     T_base_body = pose(rotation_from_rpy(*rpy_rad), torch.tensor(xyz_m, dtype=torch.float64))
-    T_base_cam = T_base_body @ BODY_FROM_CV
+    T_base_cam, first = T_base_body @ BODY_FROM_CV, ''
 
     def lookup(frame_id: str, stamp: object) -> Tensor:
+        nonlocal first
+        first = first or frame_id
+        if frame_id not in ('', first):
+            raise AprlocError(f'the image is of the frame {frame_id[:_NAME_LENGTH]!r}, the first ones of {first[:_NAME_LENGTH]!r}, whose camera '
+                              'is where camera_xyz_m and camera_rpy_rad say: give each camera a topic of its own, or publish TF; if there is '
+                              'but one, configure the node anew')
         if frame_id == base_frame and any((*xyz_m, *rpy_rad)):
             raise AprlocError(f'the images are of the frame {frame_id!r}, base_frame itself, in which camera_xyz_m and camera_rpy_rad '
                               'put the camera elsewhere; let the driver name a frame of the camera, or leave these at zero')

@@ -65,7 +65,7 @@ def write_estimates_bag(path: Path, frames: Sequence[ReplayedFrame], robot: Robo
             bag.put('/diagnostics', frame.stamp_ns, _diagnostics(frame))
             if frame.outcome != ANSWERED:
                 continue
-            T_cam_frame = invert(robot.T_base_cam(frame.stamp_ns))
+            T_cam_frame = invert(robot.T_base_cam(frame.taken_ns))
             T_map_frame = frame.estimate.T_map_cam @ T_cam_frame
             covariance = frame.estimate.covariance + unit.scale_covariance(frame.estimate.T_map_cam)
             covariance = covariance_about_map_axes(to_base(covariance, T_cam_frame), T_map_frame)

@@ -60,6 +60,11 @@ class ReplayedFrame:
     arrived_s: float = 0.0              # since the first image, by the recording's clock
     latency_ms: float = 0.0             # from its arrival to its answer
     remark: str = ''                    # what is wrong with the stamps, as far as known by then
+    late_s: float = 0.0                 # by which its stamp was taken to be late when it was answered
+
+    @property
+    def taken_ns(self) -> int:
+        return _before(self.stamp_ns, self.late_s)
 
 
 def replay(images: Iterable[BagImage], localizer: Localizer, robot: Robot, realtime: bool = False,
@@ -124,7 +129,7 @@ class _Run:
 
     def _answer(self, image: BagImage) -> tuple[ReplayedFrame, float]:
         """The frame and how long it took, in seconds."""
-        start_s = self._clock()
+        start_s, late_s = self._clock(), self._tracker.stamp_delay.seconds
         is_readable = False
         try:
             camera, pixels = _read(image)
@@ -135,15 +140,15 @@ class _Run:
                                   is_readable=is_readable)
         else:
             frame = ReplayedFrame(**_of(image), outcome=ANSWERED, estimate=estimate)
-        return replace(frame, remark=self._tracker.stamp_delay.problem), self._clock() - start_s
+        return replace(frame, late_s=late_s, remark=self._tracker.stamp_delay.problem), self._clock() - start_s
 
     def _localize(self, image: BagImage, camera: Camera | None, pixels: np.ndarray) -> Estimate:
         """Raises FrameRejected."""
         check_picture(pixels, camera, OPTIONS.min_contrast)
         self._mind_new_odometry(image.stamp_ns)
         with rejecting('extrinsics'):
-            picture = Picture(pixels, camera, self._robot.T_base_cam(image.stamp_ns))
-        return answer_picture(picture, image.stamp_ns / 1e9, lambda delay_s: self._robot.T_odom_base(image.stamp_ns - round(1e9 * delay_s)),
+            picture = Picture(pixels, camera, self._robot.T_base_cam(_before(image.stamp_ns, self._tracker.stamp_delay.seconds)))
+        return answer_picture(picture, image.stamp_ns / 1e9, lambda delay_s: self._robot.T_odom_base(_before(image.stamp_ns, delay_s)),
                               self._localizer, self._tracker).estimate
 
     def _mind_new_odometry(self, stamp_ns: int) -> None:
@@ -158,6 +163,10 @@ def _read(image: BagImage) -> tuple[Camera | None, np.ndarray]:
         camera = image.camera()
     with rejecting('image'):
         return camera, image.pixels()
+
+
+def _before(stamp_ns: int, seconds: float) -> int:
+    return stamp_ns - round(1e9 * seconds)
 
 
 def _of(image: BagImage) -> dict:

@@ -78,7 +78,7 @@ def run_replay(bag: Path, bundle: MapBundle, localizer: Localizer, out: Path, op
         unit = bundle.manifest.frame
         write_csv(out / CSV_FILE, frames, records, unit)
         write_estimates_bag(out / BAG, frames, robot, map_frame, unit)
-        results = {'map': bundle.manifest.name, 'bag': str(bag), 'truth': truth and truth.source,
+        results = {'map': bundle.manifest.name, 'frame': bundle.manifest.scene.fingerprint, 'bag': str(bag), 'truth': truth and truth.source,
                    'realtime': options.realtime, **scores.to_dict()}
         (out / RESULTS_FILE).write_text(json.dumps(results, indent=2) + '\n')
         page = _write_page(out, bag, recording, topics, bundle, frames, records, scores)

@@ -12,7 +12,7 @@ from torch import Tensor
 from aprloc_ros.camera import Camera
 from aprloc_ros.covariance import to_base
 from aprloc_ros.errors import AprlocError
-from aprloc_ros.estimate import Estimate
+from aprloc_ros.estimate import WARPED, Estimate
 from aprloc_ros.geometry import adjoint, invert, se3_log
 from aprloc_ros.localizer import Localizer
 from aprloc_ros.tracking.tracker import Tracker
@@ -41,7 +41,7 @@ class Picture:
 
     pixels: np.ndarray      # [H, W, 3] uint8 RGB
     camera: Camera | None   # None: the map's own
-    T_base_cam: Tensor      # [4, 4] float64, optical axes
+    T_base_cam: Tensor      # [4, 4] float64, optical axes, when it was taken: Tracker.stamp_delay before the stamp
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +70,7 @@ def answer_picture(picture: Picture, time_s: float, odometry: Callable[[float], 
     start, and after it, when messages on both sides of that moment have come; last asked for when the image was taken.
     Raises FrameRejected with the reason 'stuck' where the picture is one of before and the robot moved since, 'localizer' when that
     fails, the estimate's where it is not one to believe ('unsure', 'camera_info', 'warped', 'alike', 'out of time', 'out of iterations'),
+    'warped' also where images lately were,
     or the tracker's: 'jump', 'unconfirmed', 'overtaken'.
     """
     delay_s = tracker.stamp_delay.seconds
@@ -77,12 +78,15 @@ def answer_picture(picture: Picture, time_s: float, odometry: Callable[[float], 
     problem = tracker.stuck_camera.problem(picture.pixels, time_s, T_odom_base, tracker.options)
     if problem:
         raise FrameRejected('stuck', problem)
-    attempt = tracker.begin(time_s, T_odom_base)
+    attempt = tracker.begin(time_s, T_odom_base, picture.T_base_cam)
     starts = None if attempt.start is None else (attempt.start @ picture.T_base_cam)[None]
     with rejecting('localizer'):
         estimate = localizer.localize(picture.pixels, picture.camera, starts=starts)
+    problem = tracker.warped_stream.problem(estimate)
     if estimate.status == 'rejected':
         raise FrameRejected(estimate.reason, estimate.text, estimate)
+    if problem:
+        raise FrameRejected(WARPED, problem, estimate)
     T_cam_base = invert(picture.T_base_cam)
     T_map_base, covariance = estimate.T_map_cam @ T_cam_base, to_base(estimate.covariance, T_cam_base)
     T_odom_stamp = odometry(0.0) if delay_s else None

@@ -2,7 +2,8 @@
 
 A driver that stamps on arrival, or by another clock, is d seconds late: the answer is of the pose d before. At an even pace nothing
 shows it; where the velocity changes by u, images and odometry differ by d u from one look to the next. A wheel that slips
-differs there too, but not as often and as much at each change.
+differs there too, but not as often and as much at each change. A camera that moves on the robot (a head that pans) is looked for
+where it sat d later: its velocity counts as the robot's does.
 """
 
 from collections import deque
@@ -26,6 +27,18 @@ _LEAST_S = 0.02        # exposures are as long
 _MOST_S = -0.15, 0.5   # odometry is not known further ahead, and robots do not remember further back
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """An answer, and where the camera was said to sit then."""
+
+    answer: Belief
+    T_base_cam: Tensor   # [4, 4]
+
+    @property
+    def time_s(self) -> float:
+        return self.answer.time_s
+
+
 @dataclass
 class _Stretch:
     """What some looks say: they ask for a delay of `pull / weight`, with that inverse variance."""
@@ -42,7 +55,7 @@ class _Stretch:
 
 
 class StampDelay:
-    """Sees every answer with odometry's pose at its stamp less `seconds`, and learns from both what that lacks."""
+    """Sees every answer with odometry's pose, and the camera's on the robot, at its stamp less `seconds`; learns what that lacks."""
 
     def __init__(self):
         self.seconds = 0.0   # images are stamped so late; negative: early
@@ -50,7 +63,7 @@ class StampDelay:
 
     def forget(self) -> None:
         """Odometry's poses until now lead to nothing that comes; what is known stays."""
-        self._looks: deque[Belief] = deque(maxlen=4)
+        self._looks: deque[_Look] = deque(maxlen=4)
         self._stretches: deque[_Stretch] = deque(maxlen=_REMEMBERED)
 
     @property
@@ -63,25 +76,25 @@ class StampDelay:
         return (f'the images\' stamps are {by} {late} against odometry: it is asked {by} {before} them, and poses are as unsure as the robot '
                 'moves in that time; have the driver stamp images when they are taken, by the clock of odometry')
 
-    def see(self, answer: Belief, options: MotionOptions) -> bool:
+    def see(self, answer: Belief, T_base_cam: Tensor, options: MotionOptions) -> bool:
         """Whether `seconds` changed: odometry's poses so far are not to be compared with what comes."""
         if self._looks and not 0 <= answer.time_s - self._looks[-1].time_s <= _APART_S:
             self._looks.clear()   # or time was set back
         if answer.T_odom_base is None or (self._looks and answer.time_s - self._looks[-1].time_s < _SPACING_S):
             return False
-        self._looks.append(answer)
+        self._looks.append(_Look(answer, T_base_cam))
         if len(self._looks) == self._looks.maxlen:
             self._weigh(*self._looks, options)
         return self._learn()
 
-    def _weigh(self, before: Belief, first: Belief, second: Belief, after: Belief, options: MotionOptions) -> None:
+    def _weigh(self, before: _Look, first: _Look, second: _Look, after: _Look, options: MotionOptions) -> None:
         """With D the way from the first to the second as odometry saw it and V its velocities, the images saw
         exp(d V_1) D exp(-d V_2) = D exp(d (Ad(D^-1) V_1 - V_2)) to first order."""
-        expected = first.moved(second.time_s, second.T_odom_base)
-        D = invert(first.T_odom_base) @ second.T_odom_base
+        expected = first.answer.moved(second.time_s, second.answer.T_odom_base)
+        D = invert(first.answer.T_odom_base) @ second.answer.T_odom_base
         u = adjoint(invert(D)) @ _velocity(before, second) - _velocity(first, after)
-        r = se3_log(invert(expected.T_map_base) @ second.T_map_base)
-        information = torch.linalg.inv(expected.covariance(options) + second.seen_covariance)
+        r = se3_log(invert(expected.T_map_base) @ second.answer.T_map_base)
+        information = torch.linalg.inv(expected.covariance(options) + second.answer.seen_covariance)
         pull, weight = (u @ information @ r).item(), (u @ information @ u).item()
         if not self._stretches or abs(second.time_s - self._stretches[-1].since_s) > _STRETCH_S:
             self._close()
@@ -118,6 +131,7 @@ class StampDelay:
         return True
 
 
-def _velocity(first: Belief, last: Belief) -> Tensor:
-    """[6] per second, of odometry."""
-    return se3_log(invert(first.T_odom_base) @ last.T_odom_base) / (last.time_s - first.time_s)
+def _velocity(first: _Look, last: _Look) -> Tensor:
+    """[6] per second in the base's axes: of odometry, and of the camera on the robot."""
+    way = se3_log(invert(first.answer.T_odom_base) @ last.answer.T_odom_base)
+    return (way + se3_log(last.T_base_cam @ invert(first.T_base_cam))) / (last.time_s - first.time_s)

@@ -8,6 +8,7 @@ import math
 import threading
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from aprloc_ros.distributions import chi2_quantile
@@ -15,12 +16,14 @@ from aprloc_ros.tracking.motion import Belief, MotionOptions, option, squared_di
 from aprloc_ros.tracking.odometry_check import OdometryCheck
 from aprloc_ros.tracking.stamp_delay import StampDelay
 from aprloc_ros.tracking.stuck_camera import StuckCamera
+from aprloc_ros.tracking.warped_stream import WarpedStream
 
 SEARCHING, LOCALIZED, LOST = 'searching', 'localized', 'lost'
 # A belief that is lost was wrong beyond its covariance, so its standard deviations are doubled.
 _LOST_GROWTH = 2.0
 # A first answer waits for its confirmation so many times lost_after_s; later anything would seem to confirm it.
 _CONFIRMATION_PATIENCE = 4.0
+_ITSELF = torch.eye(4, dtype=torch.float64)   # a camera that is the robot
 # Where nothing tells how a robot moves it may soon be anywhere: nearly any answer would agree with one of seconds ago.
 _BLIND_S = 0.5
 
@@ -51,6 +54,7 @@ class Attempt:
     T_odom_base: Tensor | None   # [4, 4]
     start: Tensor | None         # [4, 4] T_map_base to refine from; None: global
     era: int
+    T_base_cam: Tensor           # [4, 4], where the camera is said to sit: it may move
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Tracker:
         self.options = options   # may be replaced at any time
         self._lock = threading.Lock()
         self._odometry = OdometryCheck()
-        self.stuck_camera, self.stamp_delay = StuckCamera(), StampDelay()
+        self.stuck_camera, self.stamp_delay, self.warped_stream = StuckCamera(), StampDelay(), WarpedStream()
         self._era = 0            # of attempts; those of an older one were answered under other circumstances
         self._forget()
 
@@ -116,12 +120,13 @@ class Tracker:
             if self._held:
                 self._lose()
 
-    def begin(self, time_s: float, T_odom_base: Tensor | None) -> Attempt:
-        """A frame of that stamp is to be answered; T_odom_base [4, 4] is odometry's pose then, less stamp_delay.seconds, if known."""
+    def begin(self, time_s: float, T_odom_base: Tensor | None, T_base_cam: Tensor = _ITSELF) -> Attempt:
+        """A frame of that stamp is to be answered; T_odom_base [4, 4] is odometry's pose then, less stamp_delay.seconds, if known.
+        T_base_cam [4, 4]: of the camera on the robot at that moment."""
         with self._lock:
             self._advance(time_s, T_odom_base)
             start = self._belief.T_map_base if self._held else None
-            return Attempt(time_s, T_odom_base, start, self._era)
+            return Attempt(time_s, T_odom_base, start, self._era, T_base_cam)
 
     def judge(self, attempt: Attempt, T_map_base: Tensor, covariance: Tensor) -> Verdict:
         """The attempt's answer: pose [4, 4], and covariance [6, 6] of xi in T_true = T_map_base @ exp(xi).
@@ -134,7 +139,7 @@ class Tracker:
             self._advance(attempt.time_s, attempt.T_odom_base)
             seen = Belief(attempt.time_s, T_map_base, covariance, attempt.T_odom_base)
             self._odometry.see(seen, self.options)
-            if self.stamp_delay.see(seen, self.options):   # from now on odometry is asked at another moment
+            if self.stamp_delay.see(seen, attempt.T_base_cam, self.options):   # from now on odometry is asked at another moment
                 self._forget_odometry()
                 seen = replace(seen, T_odom_base=None)
             agrees = self._belief is not None and self._agree(self._belief, seen)

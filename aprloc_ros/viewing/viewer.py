@@ -131,13 +131,22 @@ def read_track(path: Path) -> Track:
 
 def map_of(path: Path) -> str:
     """The map that a report's or replay's directory, or a file in it, says it was made with; empty where nothing says it."""
+    return _said(path, 'map')
+
+
+def frame_of(path: Path) -> str:
+    """The fingerprint of that map's frame then; empty where nothing says it."""
+    return _said(path, 'frame')
+
+
+def _said(path: Path, what: str) -> str:
     path = Path(path)
     try:
         results = json.loads(((path if path.is_dir() else path.parent) / RESULTS_FILE).read_text(encoding='utf-8'))
     except (OSError, ValueError):
         return ''
-    name = results.get('map') if isinstance(results, dict) else None
-    return name if isinstance(name, str) else ''
+    said = results.get(what) if isinstance(results, dict) else None
+    return said if isinstance(said, str) else ''
 
 
 def _read_csv(path: Path) -> Track:

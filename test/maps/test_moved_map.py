@@ -89,6 +89,11 @@ def test_no_weight_changes_and_a_rigid_move_leaves_lengths_as_they_are(moved):
     assert old.frame == MapFrame() and new.manifest.frame == MapFrame(scale_about=tuple(SHIFT.tolist()))
 
 
+def test_a_map_that_was_moved_is_told_by_its_frame(moved):
+    frames = {read_manifest(directory / FILE_NAME).scene.fingerprint for directory in (DEMO, *(bundle.directory for bundle in moved.values()))}
+    assert len(frames) == 3 and load_map(DEMO, 'cpu').manifest.scene.fingerprint in frames
+
+
 def test_lengths_of_a_manifest_change_with_its_unit():
     manifest = replace(tiny_manifest(), history={'regressor': [[10.0, 0.5, 3.0]], 'field': [[10.0, 20.0]]},
                        frame=MapFrame('arbitrary', geodetic=GeodeticOrigin(52.0, 13.0, 34.0)))

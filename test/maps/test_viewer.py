@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from repository import ROOT
 from scipy.spatial.transform import Rotation
 
 from aprloc_ros.camera import Camera
@@ -17,6 +18,9 @@ from aprloc_ros.cli import main
 from aprloc_ros.command_line import using
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose_errors, se3_exp
+from aprloc_ros.manifest import read_manifest
+from aprloc_ros.moved_map import move_map
+from aprloc_ros.similarity import Similarity
 from aprloc_ros.viewing.cloud import Cloud, frustum_lines
 from aprloc_ros.viewing.viewer import ESTIMATE, TRUTH, Track, map_of, read_track, write_page
 
@@ -171,6 +175,19 @@ def test_a_replay_of_another_map_is_drawn_with_a_warning(tmp_path, monkeypatch, 
         assert main(['view', 'demo', '--replay', str(replay), '--out', str(tmp_path / 'page.html'), '--device', 'cpu']) == 0
         warning = f'WARNING: {replay} was made with the map {made_with}: its poses are drawn as if they were of the frame of demo'
         assert capsys.readouterr().out.splitlines() == [warning, str(tmp_path / 'page.html')][not made_with:]
+
+
+@pytest.mark.parametrize('is_moved', [True, False])
+def test_a_replay_from_before_a_map_was_moved_is_drawn_with_a_warning(tmp_path, monkeypatch, capsys, is_moved):
+    monkeypatch.setattr(commands, 'VIEW_RAYS', 100)
+    frame = read_manifest(ROOT / 'maps/demo/map.yaml').scene.fingerprint
+    (tmp_path / 'estimates.tum').write_text('0 1 2 3 0 0 0 1\n')
+    (tmp_path / 'results.json').write_text(json.dumps({'map': 'demo', 'frame': frame}))
+    shutil.copytree(ROOT / 'maps/demo', tmp_path / 'maps/demo')
+    if is_moved:
+        move_map(tmp_path / 'maps/demo', Similarity(1.0, torch.eye(3).double(), torch.tensor([5.0, 0, 0]).double(), 0.0, 'by hand'))
+    assert main(['view', 'demo', '--map-dir', str(tmp_path / 'maps'), '--replay', str(tmp_path), '--out', str(tmp_path / 'page.html'), '--device', 'cpu']) == 0
+    assert ('was made before the map demo was aligned or built anew' in capsys.readouterr().out) == is_moved
 
 
 @pytest.mark.skipif(not shutil.which('chromium'), reason='needs a browser to look with: chromium')

@@ -289,6 +289,19 @@ def test_of_static_transforms_the_last_that_is_one_counts(tmp_path):
     assert not left_out(frames_of(path, tmp_path))
 
 
+@pytest.mark.parametrize('other, words', [(0.0, []), (0.1, ['static transforms from base_link to', 'differ by up to 0.100 m and 0.0 deg: the last one counts'])])
+def test_static_transforms_that_say_different_things_are_named(tmp_path, other, words):
+    """A robot's description and a calibration both say where the camera sits: poses are of whoever came last."""
+    with Drive(tmp_path / 'two') as bag:
+        bag.transform('/tf_static', 'base_link', FRAME, T_BASE_CAM + other * np.eye(4, k=3), stamp(0))
+        bag.transform('/tf_static', 'base_link', FRAME, T_BASE_CAM, stamp(1))
+    with open_recording(tmp_path / 'two') as recording:
+        tree, at = read_tf(recording), torch.zeros(1, dtype=torch.float64)
+        for _ in range(2):
+            np.testing.assert_allclose(tree.lookup('base_link', FRAME, at, 0.1)[0][0], T_BASE_CAM, atol=1e-9)
+        assert len(recording.notes) == bool(words) and all(word in note for note in recording.notes for word in words)
+
+
 def test_transforms_that_overtook_one_another_are_sorted(tmp_path):
     with Drive(tmp_path / 'bag') as bag:
         bag.info()

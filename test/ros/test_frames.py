@@ -96,6 +96,14 @@ def test_the_frame_of_an_image_may_have_a_leading_slash_as_tf_had_it_once():
     assert asked == ['camera_optical']
 
 
+def test_a_camera_that_moves_is_looked_for_when_its_image_was_taken():
+    asked = []
+    told = dataclasses.replace(setup(Localizer()), extrinsics=lambda frame_id, stamp: asked.append(stamp) or T_BASE_CAM)
+    for late_s in (0.0, 0.2, -0.2):
+        read_picture(image_message(PIXELS, 7 * 10**9), camera_info_message(CAMERA), told, late_s)
+    assert asked == [Time(sec=7), Time(sec=6, nanosec=800_000_000), Time(sec=7, nanosec=200_000_000)]
+
+
 def test_without_a_start_the_answer_is_global():
     localizer = Localizer()
     answer_to(localizer)

@@ -93,6 +93,17 @@ def tf2_ros(monkeypatch):
     return module
 
 
+def test_the_parameters_say_where_one_camera_sits():
+    """Images of a rear camera on the same topic were placed where the front one sits, half a turn off."""
+    lookup = transforms.extrinsics_from_parameters('base_link', (0.3, 0.0, 0.5), (0.0, 0.0, 0.0))
+    front = lookup('front_optical', STAMP)
+    for _ in range(2):
+        with pytest.raises(AprlocError, match="the image is of the frame 'rear_optical', the first ones of 'front_optical'"):
+            lookup('rear_optical', STAMP)
+        for frame_id in ('front_optical', ''):
+            torch.testing.assert_close(lookup(frame_id, STAMP), front)
+
+
 @pytest.mark.parametrize('choice', ['auto', 'tf'])
 def test_tf2_ros_gives_the_transform_at_the_images_stamp(tf2_ros, choice):
     T_base_cam = transform(1, 2, 3, 0.1, 0.2, 0.3)

@@ -1,6 +1,7 @@
 """What a replay leaves for other tools: covariances of a map whose metre is known only so well."""
 
 import csv
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,3 +49,18 @@ def test_an_unsure_scale_widens_what_is_written_as_it_moves_the_camera(tmp_path,
         row, = csv.DictReader(file)
     p_cam = (T_MAP_CAM[:3, :3].T @ T_MAP_CAM[:3, 3]).numpy()
     assert [float(row[f'std_{axis}']) for axis in 'xyz'] == pytest.approx(np.hypot(1e-3, SCALE_SD * p_cam), rel=1e-4)
+
+
+def test_the_base_is_where_the_camera_sat_when_the_image_was_taken(tmp_path, frames):
+    """Whose stamp the replay found to be 0.25 s late, on a head that pans."""
+    def T_base_cam(stamp_ns):
+        return se3_exp(torch.tensor([0, 0, 0, 0, 0, stamp_ns / 1e9], dtype=torch.float64)) @ T_BASE_CAM
+
+    frames = [replace(frame, late_s=0.25) for frame in frames]
+    write_estimates_bag(tmp_path / 'bag', frames, Robot('base', T_base_cam), 'map', MapFrame())
+    with AnyReader([tmp_path / 'bag']) as reader:
+        connection, = (c for c in reader.connections if c.topic == 'pose_with_covariance')
+        (_, _, data), = reader.messages([connection])
+        position = reader.deserialize(data, connection.msgtype).pose.pose.position
+    expected = (T_MAP_CAM @ invert(T_base_cam(6.75e9)))[:3, 3]
+    assert [position.x, position.y, position.z] == pytest.approx(expected.tolist(), abs=1e-6)

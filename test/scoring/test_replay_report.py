@@ -18,6 +18,7 @@ from tiny_map import CAMERA
 from aprloc_ros.cli import main
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.localizer import Localizer
+from aprloc_ros.manifest import read_manifest
 from aprloc_ros.map_bundle import load_map
 from aprloc_ros.scoring.rejections import SHOWN, rejected_figure, rejected_frames, rejection_verdict
 from aprloc_ros.scoring.replay import REJECTED, ReplayedFrame
@@ -70,8 +71,10 @@ def scored():
     return [index for index in answered() if index != BLANK_TRUTH]
 
 
-def test_results_are_those_of_the_poses(replayed, expected):
+def test_results_are_those_of_the_poses(replayed, expected, tiny_map):
+    expected_frame = read_manifest(tiny_map / 'map.yaml').scene.fingerprint
     results = json.loads((replayed[1] / 'results.json').read_text())
+    assert results['frame'] == expected_frame
     assert {key: results[key] for key in ('frames', 'answered', 'superseded', 'rejected', 'without_truth')} == {
         'frames': COUNT, 'answered': COUNT - 1, 'superseded': 0, 'rejected': {'image': 1}, 'without_truth': 1}
     metres, degrees = [], []

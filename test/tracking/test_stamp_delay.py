@@ -46,17 +46,31 @@ def wheels(way, seed, slips=0):
     return lambda t: poses[round(t / step_s)]
 
 
+def still(t):
+    return torch.eye(4, dtype=torch.float64)
+
+
+def fixed(t):
+    return T_BASE_CAM
+
+
+def panning(t):
+    """T_base_cam on a head that looks left and right, up to 0.6 rad/s."""
+    return se3_exp(torch.tensor([0, 0, 0, 0, 0, 0.6 * math.sin(t)], dtype=torch.float64)) @ T_BASE_CAM
+
+
 class Drive:
     """Some images, each taken late_s before its stamp, through tracker and answer."""
 
-    def __init__(self, late_s, way=winding, odometry=None, seed=0):
-        self.late_s, self.way, self.odometry = late_s, way, odometry or way
+    def __init__(self, late_s, way=winding, odometry=None, seed=0, mount=fixed):
+        self.late_s, self.way, self.odometry, self.mount = late_s, way, odometry or way, mount
         self.random, self.tracker = torch.Generator().manual_seed(seed), Tracker(TrackingOptions())
         self.asked_s, self.answers = 0.0, []   # (stamp, answer, T_odom_base that its transform is made of)
 
     def localize(self, pixels, camera, starts):
         error = se3_exp(STD * torch.randn(6, dtype=torch.float64, generator=self.random))
-        return Estimate(T_MAP_ODOM @ self.way(self.time_s - self.late_s) @ T_BASE_CAM @ error, COVARIANCE, 'refined', 1.0, None, {}, None)
+        taken_s = self.time_s - self.late_s
+        return Estimate(T_MAP_ODOM @ self.way(taken_s) @ self.mount(taken_s) @ error, COVARIANCE, 'refined', 1.0, None, {}, None)
 
     def ask(self, delay_s):
         self.asked_s = self.time_s - delay_s
@@ -65,7 +79,7 @@ class Drive:
     def drive(self, seconds=50):
         for index in range(round(seconds * RATE_HZ)):
             self.time_s = 1 + index / RATE_HZ
-            picture = Picture(PIXELS + np.uint8(index % 256), None, T_BASE_CAM)
+            picture = Picture(PIXELS + np.uint8(index % 256), None, self.mount(self.time_s - self.tracker.stamp_delay.seconds))
             try:
                 answer = answer_picture(picture, self.time_s, self.ask, self, self.tracker)
             except FrameRejected:
@@ -104,6 +118,21 @@ def test_right_stamps_are_right_whatever_wheels_do(slips):
         torch.testing.assert_close(torch.linalg.det(drive.answers[-1][1].covariance), torch.linalg.det(COVARIANCE))   # as wide as it was
 
 
+@pytest.mark.parametrize('late_s', [0.05, 0.1, -0.1])
+def test_a_camera_that_moves_on_the_robot_shows_it_and_is_looked_for_where_it_was(late_s):
+    """A robot that stands still, whose head pans: poses were up to 4 degrees off, or odometry was said to contradict the images."""
+    drive = Drive(late_s, way=still, mount=panning).drive()
+    assert drive.tracker.stamp_delay.seconds == pytest.approx(late_s, abs=0.02) and not drive.tracker.contradiction
+    assert max(drive.errors_deg(0)) > 25 * abs(late_s) and max(drive.errors_deg(40)) < 1
+    assert max(drive.sigmas(0)) > 10 and max(drive.sigmas(40)) < 8 and len([time_s for time_s, *_ in drive.answers if time_s > 40]) > 50
+
+
+@pytest.mark.parametrize('way', [still, winding])
+def test_a_camera_that_moves_on_the_robot_is_no_matter_of_right_stamps(way):
+    drive = Drive(0.0, way=way, mount=panning).drive()
+    assert drive.tracker.stamp_delay.problem == '' and len(drive.answers) > 240
+
+
 def test_at_an_even_pace_nothing_shows_it():
     assert Drive(0.2, way=even).drive().tracker.stamp_delay.problem == ''
 
@@ -131,9 +160,12 @@ def test_a_replay_remarks_it():
         return drive.localize(pixels, camera, starts)
     images = [bag_image(index % 256, 1 + index / RATE_HZ) for index in range(200)]
     seconds = iter([index / RATE_HZ for index in range(200)])
-    robot = Robot('base', lambda stamp_ns: T_BASE_CAM, lambda stamp_ns: winding(stamp_ns / 1e9 - 1000))
+    asked_ns = []
+    robot = Robot('base', lambda stamp_ns: asked_ns.append(stamp_ns) or T_BASE_CAM, lambda stamp_ns: winding(stamp_ns / 1e9 - 1000))
     frames = list(replay(images, type('Localizer', (), {'localize': staticmethod(localize)}), robot))
     assert not frames[20].remark and 's late against odometry' in frames[-1].remark
+    assert frames[20].taken_ns == frames[20].stamp_ns and frames[-1].taken_ns == pytest.approx(frames[-1].stamp_ns - 2e8, abs=2e7)
+    assert asked_ns == [frame.taken_ns for frame in frames]   # where the camera sat
 
 
 OTHER_ODOMETRY = {'stands still': lambda T: torch.eye(4, dtype=torch.float64), 'half a wheel': lambda T: with_way(T, 0.5 * T[:3, 3]),
