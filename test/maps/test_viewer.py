@@ -179,7 +179,7 @@ def test_a_replay_of_another_map_is_drawn_with_a_warning(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize('is_moved', [True, False])
 def test_a_replay_from_before_a_map_was_moved_is_drawn_with_a_warning(tmp_path, monkeypatch, capsys, is_moved):
-    monkeypatch.setattr(commands, 'VIEW_RAYS', 100)
+    monkeypatch.setattr(using, 'VIEW_RAYS', 100)
     frame = read_manifest(ROOT / 'maps/demo/map.yaml').scene.fingerprint
     (tmp_path / 'estimates.tum').write_text('0 1 2 3 0 0 0 1\n')
     (tmp_path / 'results.json').write_text(json.dumps({'map': 'demo', 'frame': frame}))
