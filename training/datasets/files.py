@@ -104,9 +104,14 @@ def image_size(path: Path) -> tuple[int, int]:
     return _header(path, lambda image: image.size)
 
 
+def orientation(path: Path) -> int:
+    """The EXIF tag that asks viewers to turn or mirror an image: 1 as it is stored, 3 by a half, 6 a quarter clockwise, 8 back."""
+    return _header(path, lambda image: image.getexif().get(_ORIENTATION, 1))
+
+
 def is_stored_turned(path: Path) -> bool:
     """Whether an EXIF tag asks viewers to turn the image by a quarter."""
-    return _header(path, lambda image: image.getexif().get(_ORIENTATION, 1)) in (5, 6, 7, 8)
+    return orientation(path) in (5, 6, 7, 8)
 
 
 def _header(path: Path, read):

@@ -164,6 +164,7 @@ def test_pixels_are_taken_as_stored_whatever_their_orientation_tag(tmp_path, for
         tag_turned(path)
     assert cv2.imread(str(images_of(root)[0])).shape[:2] == (WIDTH, HEIGHT)   # a viewer would turn them
     assert contents(read_capture(root)) == before
+    assert sum('an EXIF tag that asks viewers to turn' in note for note in read_capture(root).notes) == 1
 
 
 @pytest.mark.parametrize('tagged', [True, False])
@@ -175,6 +176,19 @@ def test_intrinsics_of_images_that_were_turned_are_refused(tmp_path, tagged):
             tag_turned(path)
     message = refused(root, '24x32', '32x24', 'turned by a quarter', 'as they are stored')
     assert ('EXIF' in message) == tagged
+
+
+@every('transforms', 'colmap')
+def test_one_file_for_two_images_of_a_list_is_refused(tmp_path, form):
+    """The list names /home/u/left/images/NAME and /home/u/right/images/NAME, of which one folder `images` is here."""
+    root = WRITERS[form](tmp_path / 'place')
+    listing = root / 'transforms.json' if form == 'transforms' else next(root.rglob('images.txt'))
+    first, second, *_ = (frame.name for frame in read_capture(root).train)
+    text = listing.read_text()
+    for name, folder in ((first, 'left'), (second, 'right')):
+        text = re.sub(rf'(?<=[ "])(\./)?{re.escape(name.removesuffix(".png"))}(\.png)?\b', f'/home/u/{folder}/{first}', text)
+    listing.write_text(text)
+    refused(root, f'/left/{first}', f'/right/{first} are this file', 'keep the folders')
 
 
 @every('tum', 'transforms', 'cambridge')
