@@ -54,8 +54,9 @@ def _turned(frames: tuple[Frame, ...]) -> tuple[str, ...]:
     turned = [frame for frame in frames if orientation(frame.image_path) != 1]
     if not turned:
         return ()
-    return (f'{len(turned)} of {len(frames)} images have an EXIF tag that asks viewers to turn or mirror them (as {turned[0].name}): pixels '
-            'are taken as they are stored, so poses and intrinsics must be of these too',)
+    said = (f'{len(turned)} of {len(frames)} images have an EXIF tag that asks viewers to turn or mirror them (as {turned[0].name}): pixels '
+            'are taken as they are stored, so poses and intrinsics must be of these too')
+    return (said,)
 
 
 def with_sample_bits(train: tuple[Frame, ...], test: tuple[Frame, ...]) -> tuple[tuple[Frame, ...], tuple[str, ...]]:
