@@ -1,6 +1,7 @@
 """What holds for captures of every format: sizes, stored pixels, files of other systems, what is said of the rest."""
 
 import re
+import shutil
 
 import cv2
 import numpy as np
@@ -176,6 +177,20 @@ def test_intrinsics_of_images_that_were_turned_are_refused(tmp_path, tagged):
             tag_turned(path)
     message = refused(root, '24x32', '32x24', 'turned by a quarter', 'as they are stored')
     assert ('EXIF' in message) == tagged
+
+
+@every('transforms', 'colmap', 'tum')
+def test_names_are_found_as_systems_read_them_that_do_not_tell_cases_or_accents(tmp_path, form):
+    """A list of Windows or macOS, whose files a Linux shows as they are written."""
+    root = WRITERS[form](tmp_path / 'place')
+    listing = next(path for name in ('transforms.json', 'rgb.txt', 'images.txt') for path in root.rglob(name))
+    image, other, *_ = (frame.image_path for frame in read_capture(root).train)
+    stem = image.stem
+    image.rename(image.with_name(f'Ku\u0308che-{stem}.PNG'))                          # taken apart
+    listing.write_text(re.sub(rf'/{stem}(\.png)?\b', f'/k\u00fcche-{stem}.png', listing.read_text()))
+    assert f'Ku\u0308che-{stem}.PNG' in {frame.image_path.name for frame in read_capture(root).train}
+    shutil.copy(other, image.with_name(f'ku\u0308che-{stem}.png'))                     # two that may be meant
+    refused(root, f'k\u00fcche-{stem}', 'is missing')
 
 
 @every('transforms', 'colmap')
