@@ -91,7 +91,8 @@ def _otherwise(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None,
         _nearby(T_map_cam, _MIRROR @ T_new_body @ _MIRROR, T_cam_body, with_scale, source, radius_m)
     except AprlocError:
         return ''
-    return ' Mirrored it fits: its axes are left-handed, or x is north and y east (headings clockwise); give it with y to the left of x and z up'
+    return ' Mirrored it fits: its axes are left-handed, or x is north and y east (headings clockwise): give it with y to the left of x and z up; or the '\
+           'map is of mirrored images'
 
 
 def _nearby(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, with_scale: bool, source: str,
