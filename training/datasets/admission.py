@@ -14,19 +14,21 @@ from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.choice import Choice
 from aprloc_ros.training.datasets.files import orientation
 from aprloc_ros.training.datasets.mask_files import with_masks
+from aprloc_ros.training.datasets.repeats import without_repeats
 from aprloc_ros.training.datasets.sizes import fitted, shapes
 
 _OF_16_BITS = ('.tif', '.tiff', '.pgm', '.ppm')   # formats that may have them, beside PNG
 
 
 def admitted(capture: Capture, choice: Choice) -> Capture:
-    """The capture with cameras of its images' sizes, its masks, and notes of what is not as written.
+    """The capture with cameras of its images' sizes, its masks, without images that came twice, and notes of what is not as written.
 
     Raises AprlocError for impossible intrinsics, files that end early, one file for two frames, images of another aspect than their
     camera, and doubtful masks.
     """
+    _check_files((*capture.train, *capture.test))
+    capture = without_repeats(capture)
     frames = (*capture.train, *capture.test)
-    _check_files(frames)
     if capture.format != 'bag':   # whose cameras are checked as sensors, of which an image may show a region
         for camera, frame in {frame.camera: frame for frame in reversed(frames)}.items():
             check_intrinsics(camera, f'{frame.image_path}: its camera')

@@ -1,5 +1,6 @@
 """What holds for captures of every format: sizes, stored pixels, files of other systems, what is said of the rest."""
 
+import json
 import re
 import shutil
 
@@ -20,6 +21,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.datasets.parsing import in_order
 from aprloc_ros.training.datasets.sizes import has_aspect
 
 CAMERA_YAML = (f'image_width: {WIDTH}\nimage_height: {HEIGHT}\n'
@@ -177,6 +179,36 @@ def test_intrinsics_of_images_that_were_turned_are_refused(tmp_path, tagged):
             tag_turned(path)
     message = refused(root, '24x32', '32x24', 'turned by a quarter', 'as they are stored')
     assert ('EXIF' in message) == tagged
+
+
+@every()
+def test_images_that_came_again_while_their_poses_moved_are_left_out(tmp_path, form):
+    """A driver that hung gives the same bytes for ever; whoever stands still may see the same."""
+    root = WRITERS[form](tmp_path / 'place')
+    before = read_capture(root)
+    first, *frozen = in_order(frame for frame in before.train if frame.sequence == before.train[0].sequence)[1:4]
+    for frame in frozen:
+        shutil.copy(first.image_path, frame.image_path)
+    found = read_capture(root)
+    gone = {frame.name for frame in frozen}
+    assert [frame.name for frame in found.train] == [frame.name for frame in before.train if frame.name not in gone]
+    assert [frame.name for frame in found.test] == [frame.name for frame in before.test]
+    assert sum(f'WARNING: {len(gone)} of ' in note and 'the camera hung' in note for note in found.notes) == 1
+    if before.points:
+        def seen(capture):
+            return {(capture.train[frame].name, point) for frame, point in capture.points.observations.tolist()}
+        assert seen(found) == {(name, point) for name, point in seen(before) if name not in gone} and gone & {name for name, _ in seen(before)}
+
+
+def test_images_of_a_camera_that_stands_may_be_the_same(tmp_path):
+    root = WRITERS['transforms'](tmp_path / 'place')
+    meta = json.loads((root / 'transforms.json').read_text())
+    entries = meta['frames']
+    for entry in entries[3:6]:
+        entry['transform_matrix'] = entries[2]['transform_matrix']
+        shutil.copy(root / entries[2]['file_path'], root / entry['file_path'])
+    (root / 'transforms.json').write_text(json.dumps(meta))
+    assert not any('hung' in note for note in read_capture(root).notes)
 
 
 @every('transforms', 'colmap', 'tum')
