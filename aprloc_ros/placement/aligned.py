@@ -21,6 +21,7 @@ class Alignment:
     residuals_deg: Tensor    # [N, 3] about them
     used: Tensor             # [N] bool: the others contradict the rest
     sd: Tensor               # [7] of the same as the covariance, by it, the movement that both saw or slow errors, whichever knows least
+    is_upside_down: bool = False   # the cameras by it, where nothing but the trajectory's own z says so
 
     @property
     def off_m(self) -> float:
@@ -42,4 +43,6 @@ class Alignment:
                 f'{rms_deg[1]:.2f}, yaw {rms_deg[2]:.2f}); scale {self.change.scale:.5f} +- '
                 f'{100 * self.change.scale_sd:.2g} %; the frame is known to {along_m:.3f} m along the floor, {height_m:.3f} m in height '
                 f'and {turn_deg:.2f} degrees' + is_open * ('. WARNING: that leaves much open: record /tf_static from the body '
-                                                       'whose poses these are to the camera, or drive farther, with curves'))
+                                                       'whose poses these are to the camera, or drive farther, with curves')
+                + self.is_upside_down * ('. WARNING: by this the camera is upside down: if it does not hang so, the trajectory is mirrored '
+                                         '(left-handed axes), or its z points down; record /tf_static to the camera to make sure'))

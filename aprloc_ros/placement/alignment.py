@@ -21,12 +21,19 @@ _CLUSTERS = 40          # at least, where there are poses enough
 _LEVER_SD_M, _MOUNT_SD_RAD = 1.0, 1.0   # of where a camera sits on its robot, where nobody says
 _MOST_DOUBT_DEG = 1.0   # standard deviation of the frame's rotation
 _MOST_OF_RADIUS = 0.15  # median residual
+_NEAR_OF_RADIUS = 0.05  # where it is less, positions are right whatever is wrong
 _LEVEL = 1e-6           # metres, or cosine: the plane is written with zeros
 _UP_DEG = 10.0          # a map whose cameras see up nearer to z than that has z up
 _MOST_DEG = 10.0        # median residual
 _FEWEST_AGREEING = 0.6  # share of the poses: of two halves in frames of their own either would fit
 _MOST_LOG_SCALE = 20.0
+_HANGS = 0.5            # cosine to z of what is up by the cameras
+_MIRROR = torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64))
 _SCALE_SIGMAS, _SCALE_OFF = 4.0, 0.01   # a rigid fit whose scale is off by both is refused
+
+
+class _Misfit(AprlocError):
+    """The map's poses and the trajectory are not of one movement."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +74,25 @@ def align(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, with
     # Whole kilometres nearer to the origin: in a survey's coordinates every turn of the frame would be a shift by millions of metres.
     old_far, new_far = (far_from_origin(T) for T in (T_map_cam, T_new_body))
     old, new = nearer(T_map_cam, old_far), nearer(T_new_body, new_far)
-    found = _nearby(old, new, T_cam_body, with_scale, source, radius_m)
+    try:
+        found = _nearby(old, new, T_cam_body, with_scale, source, radius_m)
+    except _Misfit as error:
+        raise AprlocError(f'{error}{_otherwise(old, new, T_cam_body, with_scale, source, radius_m)}') from None
     c = found.change
+    is_told = T_cam_body is not None or not planar(T_new_body)
+    found = replace(found, is_upside_down=not is_told and (c.rotation @ up_of_cameras(T_map_cam)[0])[2].item() < -_HANGS)
     back = new_far - c.scale * c.rotation @ old_far
     return replace(found, change=replace(c, translation=c.translation + back, scale_about=T_new_body[:, :3, 3].median(0).values))
+
+
+def _otherwise(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, with_scale: bool, source: str, radius_m: float) -> str:
+    """What to say of a trajectory that does not fit as it is, but mirrored: in axes that are left-handed, or have x north and y east."""
+    try:
+        _nearby(T_map_cam, _MIRROR @ T_new_body @ _MIRROR, T_cam_body, with_scale, source, radius_m)
+    except AprlocError:
+        return ''
+    return ' Mirrored it fits: its axes are left-handed, or x is north and y east (headings clockwise): give it with y to the left of x and z up; or the '\
+           'map is of mirrored images'
 
 
 def _nearby(T_map_cam: Tensor, T_new_body: Tensor, T_cam_body: Tensor | None, with_scale: bool, source: str,
@@ -204,9 +226,10 @@ def _radius(T: Tensor) -> float:
 
 def _check(found: Alignment, radius_m: float) -> None:
     if not (found.off_m <= _MOST_OF_RADIUS * radius_m and found.off_deg <= _MOST_DEG):
-        raise AprlocError(f'the trajectory does not fit the map: half of the poses are off by more than {found.off_m:.3f} m or '
-                          f'{found.off_deg:.1f} degrees, on a way of radius {radius_m:.2f} m; is it of this place and of these '
-                          'images, and in the right unit?')
+        why = 'is it of this place and of these images, and in the right unit?' if found.off_m > _NEAR_OF_RADIUS * radius_m else \
+            'its positions fit: are its quaternions x y z w, and its headings in radians, counter-clockwise from x?'
+        raise _Misfit(f'the trajectory does not fit the map: half of the poses are off by more than {found.off_m:.3f} m or '
+                      f'{found.off_deg:.1f} degrees, on a way of radius {radius_m:.2f} m; {why}')
     agreeing = int(found.used.sum())
     if agreeing < _FEWEST_AGREEING * len(found.used):
         raise AprlocError(f'the trajectory is not of one frame: {agreeing} of {len(found.used)} poses fit the map in one way, the '

@@ -1,4 +1,4 @@
-"""Residuals in the order of time whose errors change slowly, as those of AMCL and of SLAM do: what they really tell."""
+"""Residuals in the order of time whose errors change slowly, as those of AMCL, of SLAM and of GPS do: what they really tell."""
 
 from itertools import product
 
@@ -9,6 +9,7 @@ _KEPT = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)   # of an error from one ro
 _WHITE = (0.0, 0.25, 0.5, 0.75)                             # share of the variance that every row has anew
 _CLEARLY = 2.0                                              # by which its logarithm of a likelihood exceeds that of errors without memory
 _FEWEST = 20                                                # rows that say anything of it
+_MOST = 200                                                 # of more rows the means of neighbours are looked at
 
 
 def scatter(residuals: Tensor, jacobian: Tensor, weights: Tensor, sigma: float) -> Tensor:
@@ -18,6 +19,9 @@ def scatter(residuals: Tensor, jacobian: Tensor, weights: Tensor, sigma: float) 
     the largest restricted likelihood (Patterson and Thompson 1971), which knows that the fit has followed the errors as far
     as its parameters let it; rho is 0 unless another is clearly likelier. Rows without weight are left out; zero for a few rows.
     """
+    together = -(-len(residuals) // _MOST)
+    if together > 1:
+        return together ** 2 * scatter(*_means(residuals, jacobian, weights, together), sigma)
     rows = (weights > 0.05).nonzero()[:, 0]
     if len(rows) < _FEWEST:
         return torch.zeros(jacobian.shape[2], jacobian.shape[2], dtype=jacobian.dtype)
@@ -28,6 +32,18 @@ def scatter(residuals: Tensor, jacobian: Tensor, weights: Tensor, sigma: float) 
     _, variance, shape = slow if slow[0] > plain[0] + _CLEARLY else plain
     G = (jacobian[rows] * weights[rows][:, None, None]).transpose(0, 1)   # [k, N, P]
     return variance / sigma ** 4 * (G.mT @ shape @ G).sum(0)
+
+
+def _means(residuals: Tensor, jacobian: Tensor, weights: Tensor, together: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each so many neighbours, of which those without weight count for nothing, and the mean of their weights."""
+    block = torch.arange(len(residuals)) // together
+
+    def sums(values: Tensor) -> Tensor:
+        return torch.zeros(int(block[-1]) + 1, *values.shape[1:], dtype=values.dtype).index_add(0, block, values)
+    total = sums(weights)
+    r, J = (sums(weights.reshape(-1, *[1] * (values.ndim - 1)) * values) for values in (residuals, jacobian))
+    of_all = total.clamp_min(1e-300)
+    return r / of_all[:, None], J / of_all[:, None, None], total / together
 
 
 def _shape(apart: Tensor, kept: float, white: float) -> Tensor:

@@ -14,6 +14,7 @@ from aprloc_ros.geometry import pose, quaternion_to_rotation, rotation_to_quater
 # Stamps as float64 seconds since 1970 resolve 0.24 us.
 SAME_STAMP_S = 1e-6
 _LATEST_S = 1e11   # a stamp that is greater counts milliseconds, or less
+_UNITS = ('milliseconds', '1e3'), ('microseconds', '1e6'), ('nanoseconds', '1e9')
 POSE_CELLS = ('x', 'y', 'z', 'qw', 'qx', 'qy', 'qz')
 
 
@@ -52,7 +53,8 @@ def make_trajectory(stamps_s: Sequence[float], poses: Sequence[Tensor]) -> Traje
 def check_seconds(stamp_s: float, where: str) -> None:
     """AprlocError for a stamp that is none in seconds, as some SLAMs write them."""
     if not abs(stamp_s) < _LATEST_S:
-        raise AprlocError(f'{where}: the stamp {stamp_s:.6g} must be a finite number of seconds; nanoseconds are to be divided by 1e9')
+        unit = next((f'; {name} are to be divided by {per}' for name, per in _UNITS if _LATEST_S <= abs(stamp_s) < _LATEST_S * float(per)), '')
+        raise AprlocError(f'{where}: the stamp {stamp_s:.6g} must be a finite number of seconds{unit}')
 
 
 def read_tum(path: Path) -> Trajectory:

@@ -155,6 +155,42 @@ def test_poses_that_no_turn_explains_do_not_fit_whatever_the_scale(cameras, wron
             align(back(RIGID, cameras), trajectory, invert(T_BASE_CAM), with_scale, 'test')
 
 
+MIRROR = torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64))
+UPRIGHT = Similarity(1.0, so3_exp(torch.tensor([0.0, 0.0, 2.0], dtype=torch.float64)), RIGID.translation, 0.0, '')
+
+
+def in_north_and_east(T):
+    """x is north and y east, z down, of which a trajectory in the plane tells x, y and the heading from north clockwise."""
+    swapped = T[:, [1, 0, 2, 3]]
+    heading = torch.pi / 2 - torch.atan2(T[:, 1, 0], T[:, 0, 0])
+    return pose(so3_exp(heading[:, None] * torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)), swapped[:, :3, 3])
+
+
+@pytest.mark.parametrize('axes', [lambda T: MIRROR @ T @ MIRROR, in_north_and_east], ids=['left-handed', 'north-east-down'])
+@pytest.mark.parametrize('change, mount', [(UPRIGHT, None), (UPRIGHT, invert(T_BASE_CAM)), (RIGID, invert(T_BASE_CAM))])
+def test_a_trajectory_of_mirrored_axes_is_named(cameras, axes, change, mount):
+    bodies = in_the_plane(cameras @ invert(T_BASE_CAM), 0.01, 0.005, 0)
+    with pytest.raises(AprlocError, match='does not fit the map: .* Mirrored it fits: its axes are left-handed, or x is north'):
+        align(back(change, bodies @ T_BASE_CAM), axes(bodies), mount, False, 'test')
+
+
+@pytest.mark.parametrize('axes, is_said', [(lambda T: T, False), (lambda T: MIRROR @ T @ MIRROR, True), (in_north_and_east, True)],
+                         ids=['right', 'left-handed', 'north-east-down'])
+def test_a_map_whose_z_is_not_up_would_hang_by_mirrored_axes_which_is_said(cameras, axes, is_said):
+    """No mount, and a plane seen from below: the movements are the same."""
+    bodies = in_the_plane(cameras @ invert(T_BASE_CAM), 0.01, 0.005, 0)
+    found = align(back(RIGID, bodies @ T_BASE_CAM), axes(bodies), None, False, 'test')
+    assert ('WARNING: by this the camera is upside down' in found.describe()) == is_said
+
+
+@pytest.mark.parametrize('mount', [None, invert(T_BASE_CAM)], ids=['mount unknown', 'mount known'])
+def test_headings_of_a_compass_are_named(cameras, mount):
+    bodies = in_the_plane(cameras @ invert(T_BASE_CAM), 0.01, 0.005, 0)
+    compass = pose(in_north_and_east(bodies)[:, :3, :3], bodies[:, :3, 3])
+    with pytest.raises(AprlocError, match='its positions fit: are its quaternions x y z w, and its headings in radians, counter-clockwise'):
+        align(back(UPRIGHT, bodies @ T_BASE_CAM), compass, mount, False, 'test')
+
+
 @pytest.mark.parametrize('cut', [70, 80])
 def test_a_trajectory_that_was_set_anew_half_way_is_of_no_frame(cameras, cut):
     trajectory = (cameras @ invert(T_BASE_CAM)).clone()

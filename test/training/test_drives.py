@@ -58,6 +58,13 @@ def test_points_of_single_drives_are_left_out_and_said(walls):
     assert both.points is None and 'triangulated anew' in both.notes[-1]
 
 
+def test_drives_of_several_shapes_are_said(walls, tmp_path):
+    portrait = read_capture(write_wall(tmp_path / 'portrait', late=0.7, camera=Camera(36, 48, 40.0, 40.0, 17.5, 23.5), with_depth=False))
+    note, = (note for note in joined([*walls, portrait]).notes if 'shape' in note)
+    assert '56 of 84 images have the shape of 48x36, which the map takes; the others (28 of 36x48) count' in note
+    assert not any('shape' in note for note in joined(walls).notes)
+
+
 def test_a_drive_given_twice_is_a_mistake(walls):
     with pytest.raises(AprlocError, match='2 times'):
         joined([walls[0], walls[0]])

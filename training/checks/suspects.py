@@ -19,6 +19,7 @@ from aprloc_ros.training.checks.evidence import Evidence
 from aprloc_ros.training.checks.fit import Suspect
 from aprloc_ros.training.checks.moments import of_other_moments
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.datasets.files import orientation
 
 _SCALES = (*(10.0 ** power for power in (-3, -2, -1, 1, 2, 3)), 0.3048, 3.28084, *np.geomspace(0.5, 2.0, 28))
 _SMALL = 0.2              # of the way's extent: a scale of one axis that moves poses by less may fit their errors
@@ -32,18 +33,28 @@ _AXES = {
     'if the images are turned by a quarter counter-clockwise': np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]),
     'if the images are turned by a quarter clockwise': np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])}
 
+_TURNED = dict(zip((3, 8, 6), list(_AXES.values())[-3:]))   # by their EXIF tags
+
 
 def usual_suspects(evidence: Evidence, frames: tuple[Frame, ...], taken: tuple[Frame, ...],
                    mounts: Mapping[str, Tensor]) -> Iterator[Suspect]:
     """The simplest ones first. taken: all frames in the order in which they were, frames among them; mounts: see Capture."""
     T = np.stack([frame.T_map_cam.numpy() for frame in frames])
     yield from (Suspect(text, T @ mount.numpy()) for text, mount in mounts.items())
+    yield from _as_viewers_turn_them(frames, T)
     yield from of_other_moments(evidence, frames, taken)
     conventions = _of_another_convention(evidence, T)
     yield from (suspect for suspect in conventions if not suspect.is_odd)
     yield from _of_other_units(T)
     yield from (Suspect(text, poses, is_fitted=True) for text, poses in as_those_of_a_body(evidence, T))
     yield from (suspect for suspect in conventions if suspect.is_odd)
+
+
+def _as_viewers_turn_them(frames: tuple[Frame, ...], T: np.ndarray) -> Iterator[Suspect]:
+    """A phone that is held the other way round stores images upside down, and tools that show them turned pose them so."""
+    turned = np.stack([_TURNED.get(orientation(frame.image_path), np.eye(3)) for frame in frames])
+    if not np.allclose(turned, np.eye(3)):
+        yield Suspect('if the images are turned as their EXIF tags say: turn the files', _poses(T[:, :3, :3] @ turned, T[:, :3, 3]))
 
 
 def _of_another_convention(evidence: Evidence, T: np.ndarray) -> list[Suspect]:

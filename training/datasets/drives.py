@@ -8,6 +8,7 @@ from itertools import combinations
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets.capture import Capture, Frame
 from aprloc_ros.training.datasets.frame_file import read_frame
+from aprloc_ros.training.datasets.sizes import shapes
 
 _SAME = 0.5     # of the smaller one's images: a robot comes by, but never so
 _DIGITS = 6     # of poses that went through a text file
@@ -36,9 +37,10 @@ def joined(captures: Sequence[Capture]) -> Capture:
     drives = tuple(_named(capture, name) for capture, name in zip(captures, _names(captures)))
     dropped = ('points that single drives bring are not used: they are triangulated anew, across the drives',)
     notes = [f'{drive.name}: {note}' for drive in drives for note in drive.notes]
+    train, test = sum((drive.train for drive in drives), ()), sum((drive.test for drive in drives), ())
     return Capture('+'.join(drive.name for drive in drives), '+'.join(dict.fromkeys(drive.format for drive in drives)),
-                   captures[0].root, sum((drive.train for drive in drives), ()), sum((drive.test for drive in drives), ()),
-                   notes=(*notes, *(dropped if any(capture.points for capture in captures) else ())), drives=drives)
+                   captures[0].root, train, test, drives=drives,
+                   notes=(*notes, *shapes((*train, *test)), *(dropped if any(capture.points for capture in captures) else ())))
 
 
 def by_drive(capture: Capture, frames: tuple[Frame, ...]) -> list[tuple[Capture, tuple[Frame, ...]]]:

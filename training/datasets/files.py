@@ -1,7 +1,9 @@
 """Files that lists name and folders hold, whichever system wrote them."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -25,9 +27,38 @@ def locate(root: Path, written: str) -> Path:
     """The file that a list below root names; `root / written` where there is none.
 
     The list may come from another system or machine: backslashes, a drive letter or a home that is not here, a suffix
-    that was left out or is of another case, a folder `images` of which only smaller copies are there.
+    that was left out or is of another case, a folder `images` of which only smaller copies are there; names that differ in
+    their case, or in how they write an accent (macOS takes it apart), where one file alone is called so.
     """
-    return next((path for path in _candidates(root, written) if path.is_file()), root / tidy(written))
+    found = next((path for path in _candidates(root, written) if path.is_file()), None)
+    alike = (_alike(root, path) for path in _candidates(root, written) if path.is_relative_to(root))
+    return found or next((path for path in alike if path and path.is_file()), root / tidy(written))
+
+
+def _alike(root: Path, path: Path) -> Path | None:
+    """What lies below root by that path as systems that do not tell cases read it; None where it is nothing, or several."""
+    found = root
+    for part in path.relative_to(root).parts:
+        if not (found / part).exists():
+            called = _called(found, found.stat().st_mtime_ns).get(_plain(part), []) if found.is_dir() else []
+            if len(called) != 1:
+                return None
+            part = called[0]
+        found = found / part
+    return found
+
+
+@lru_cache(maxsize=16)
+def _called(folder: Path, changed_ns: int) -> dict[str, list[str]]:
+    """The names in a folder that are alike."""
+    names = {}
+    for path in folder.iterdir():
+        names.setdefault(_plain(path.name), []).append(path.name)
+    return names
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize('NFC', name).casefold()
 
 
 def _candidates(root: Path, written: str) -> Iterator[Path]:
@@ -104,9 +135,14 @@ def image_size(path: Path) -> tuple[int, int]:
     return _header(path, lambda image: image.size)
 
 
+def orientation(path: Path) -> int:
+    """The EXIF tag that asks viewers to turn or mirror an image: 1 as it is stored, 3 by a half, 6 a quarter clockwise, 8 back."""
+    return _header(path, lambda image: image.getexif().get(_ORIENTATION, 1))
+
+
 def is_stored_turned(path: Path) -> bool:
     """Whether an EXIF tag asks viewers to turn the image by a quarter."""
-    return _header(path, lambda image: image.getexif().get(_ORIENTATION, 1)) in (5, 6, 7, 8)
+    return orientation(path) in (5, 6, 7, 8)
 
 
 def _header(path: Path, read):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from agreement_fixtures import COUNT, photographed, walk
+from PIL import Image, ImageOps
 from repository import DATA
 from tiny_capture import wall_view
 
@@ -88,6 +89,27 @@ def test_the_frame_that_tf_static_knows_is_named(frames, quick):
     mounts = {'as those of imu': torch.eye(4).double(), 'as those of base_link: set pose_frame': T_BASE_CAM}
     with pytest.raises(AprlocError, match='they fit as those of base_link: set pose_frame'):
         judged(wrong, mounts)
+
+
+@pytest.mark.parametrize('tag, turn', [(3, cv2.ROTATE_180), (6, cv2.ROTATE_90_COUNTERCLOCKWISE), (8, cv2.ROTATE_90_CLOCKWISE)])
+def test_images_here_and_there_that_viewers_turn_are_named(frames, tmp_path, tag, turn):
+    """A phone that was held the other way round for a third of them; their poses are of the images as they are shown."""
+    side = min(CAMERA.width, CAMERA.height)
+    left = round(CAMERA.cx - (side - 1) / 2)
+    square, exif, stored = replace(CAMERA, width=side, height=side, cx=CAMERA.cx - left), Image.Exif(), []
+    exif[274] = tag
+    for index, frame in enumerate(frames):
+        shown = np.ascontiguousarray(frame.read_image()[:side, left:left + side])
+        path = tmp_path / frame.image_path.name
+        if index % 3:
+            Image.fromarray(shown).save(path)
+        else:
+            Image.fromarray(cv2.rotate(shown, turn)).save(path, exif=exif)
+            with Image.open(path) as image:
+                assert np.array_equal(ImageOps.exif_transpose(image), shown)
+        stored.append(replace(frame, image_path=path, camera=square))
+    with pytest.raises(AprlocError, match='they fit if the images are turned as their EXIF tags say: turn the files'):
+        judged(tuple(stored))
 
 
 def test_poses_of_the_raw_camera_with_rectified_images_are_named(frames, quick):

@@ -1,6 +1,8 @@
 """What holds for captures of every format: sizes, stored pixels, files of other systems, what is said of the rest."""
 
+import json
 import re
+import shutil
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from aprloc_ros.camera import Camera
 from aprloc_ros.errors import AprlocError
 from aprloc_ros.training.datasets import read_capture
 from aprloc_ros.training.datasets.capture import Frame
+from aprloc_ros.training.datasets.parsing import in_order
 from aprloc_ros.training.datasets.sizes import has_aspect
 
 CAMERA_YAML = (f'image_width: {WIDTH}\nimage_height: {HEIGHT}\n'
@@ -164,6 +167,7 @@ def test_pixels_are_taken_as_stored_whatever_their_orientation_tag(tmp_path, for
         tag_turned(path)
     assert cv2.imread(str(images_of(root)[0])).shape[:2] == (WIDTH, HEIGHT)   # a viewer would turn them
     assert contents(read_capture(root)) == before
+    assert sum('an EXIF tag that asks viewers to turn' in note for note in read_capture(root).notes) == 1
 
 
 @pytest.mark.parametrize('tagged', [True, False])
@@ -175,6 +179,63 @@ def test_intrinsics_of_images_that_were_turned_are_refused(tmp_path, tagged):
             tag_turned(path)
     message = refused(root, '24x32', '32x24', 'turned by a quarter', 'as they are stored')
     assert ('EXIF' in message) == tagged
+
+
+@every()
+def test_images_that_came_again_while_their_poses_moved_are_left_out(tmp_path, form):
+    """A driver that hung gives the same bytes for ever; whoever stands still may see the same."""
+    root = WRITERS[form](tmp_path / 'place')
+    before = read_capture(root)
+    first, *frozen = in_order(frame for frame in before.train if frame.sequence == before.train[0].sequence)[1:4]
+    for frame in frozen:
+        shutil.copy(first.image_path, frame.image_path)
+    found = read_capture(root)
+    gone = {frame.name for frame in frozen}
+    assert [frame.name for frame in found.train] == [frame.name for frame in before.train if frame.name not in gone]
+    assert [frame.name for frame in found.test] == [frame.name for frame in before.test]
+    assert sum(f'WARNING: {len(gone)} of ' in note and 'the camera hung' in note for note in found.notes) == 1
+    if before.points:
+        def seen(capture):
+            return {(capture.train[frame].name, point) for frame, point in capture.points.observations.tolist()}
+        assert seen(found) == {(name, point) for name, point in seen(before) if name not in gone} and gone & {name for name, _ in seen(before)}
+
+
+def test_images_of_a_camera_that_stands_may_be_the_same(tmp_path):
+    root = WRITERS['transforms'](tmp_path / 'place')
+    meta = json.loads((root / 'transforms.json').read_text())
+    entries = meta['frames']
+    for entry in entries[3:6]:
+        entry['transform_matrix'] = entries[2]['transform_matrix']
+        shutil.copy(root / entries[2]['file_path'], root / entry['file_path'])
+    (root / 'transforms.json').write_text(json.dumps(meta))
+    assert not any('hung' in note for note in read_capture(root).notes)
+
+
+@every('transforms', 'colmap', 'tum')
+def test_names_are_found_as_systems_read_them_that_do_not_tell_cases_or_accents(tmp_path, form):
+    """A list of Windows or macOS, whose files a Linux shows as they are written."""
+    root = WRITERS[form](tmp_path / 'place')
+    listing = next(path for name in ('transforms.json', 'rgb.txt', 'images.txt') for path in root.rglob(name))
+    image, other, *_ = (frame.image_path for frame in read_capture(root).train)
+    stem = image.stem
+    image.rename(image.with_name(f'Ku\u0308che-{stem}.PNG'))                          # taken apart
+    listing.write_text(re.sub(rf'/{stem}(\.png)?\b', f'/k\u00fcche-{stem}.png', listing.read_text()))
+    assert f'Ku\u0308che-{stem}.PNG' in {frame.image_path.name for frame in read_capture(root).train}
+    shutil.copy(other, image.with_name(f'ku\u0308che-{stem}.png'))                     # two that may be meant
+    refused(root, f'k\u00fcche-{stem}', 'is missing')
+
+
+@every('transforms', 'colmap')
+def test_one_file_for_two_images_of_a_list_is_refused(tmp_path, form):
+    """The list names /home/u/left/images/NAME and /home/u/right/images/NAME, of which one folder `images` is here."""
+    root = WRITERS[form](tmp_path / 'place')
+    listing = root / 'transforms.json' if form == 'transforms' else next(root.rglob('images.txt'))
+    first, second, *_ = (frame.name for frame in read_capture(root).train)
+    text = listing.read_text()
+    for name, folder in ((first, 'left'), (second, 'right')):
+        text = re.sub(rf'(?<=[ "])(\./)?{re.escape(name.removesuffix(".png"))}(\.png)?\b', f'/home/u/{folder}/{first}', text)
+    listing.write_text(text)
+    refused(root, f'/left/{first}', f'/right/{first} are this file', 'keep the folders')
 
 
 @every('tum', 'transforms', 'cambridge')

@@ -1,5 +1,7 @@
 """TUM RGB-D, and the interpolation of trajectories that bags share with it."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -55,6 +57,22 @@ def write(root, scene):
 
 def index_of(frame) -> int:
     return round((frame.stamp_s - START) / PERIOD)
+
+
+def test_names_may_hold_spaces(root, scene):
+    before = [frame.stamp_s for frame in read_capture(root).train]
+    (root / 'rgb').rename(root / 'my images')
+    listing = root / 'rgb.txt'
+    listing.write_text(listing.read_text().replace(' rgb/', ' my images/'))
+    found = read_capture(root).train
+    assert [frame.stamp_s for frame in found] == before and found[0].name.startswith('my images/')
+
+
+@pytest.mark.parametrize('unit, per', [('milliseconds', 1e3), ('microseconds', 1e6), ('nanoseconds', 1e9)])
+def test_stamps_in_another_unit_than_seconds_are_named(root, unit, per):
+    listing = root / 'rgb.txt'
+    listing.write_text(re.sub(r'^[0-9.]+', lambda stamp: f'{float(stamp[0]) * per:.0f}', listing.read_text(), flags=re.MULTILINE))
+    refused(root, 'finite number of seconds', f'{unit} are to be divided by 1e{len(f"{per:.0f}") - 1}')
 
 
 def test_projection_follows_the_published_convention(root, scene):

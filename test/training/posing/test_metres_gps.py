@@ -73,6 +73,42 @@ def test_leaps_of_the_receiver_do_not_matter(drive):
     assert abs(scale_error(found.change)) < 0.01
 
 
+def slow(count, kept, seed):
+    """[count, 3] of deviation 1, of each of which the next keeps a share."""
+    anew = draws(count, 3, seed=seed) * math.sqrt(1 - kept ** 2)
+    anew[0] /= math.sqrt(1 - kept ** 2)
+    rows = [anew[0]]
+    for row in anew[1:]:
+        rows.append(kept * rows[-1] + row)
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize('lasts_s, off_m', [(5, 0.5), (120, 1.0)])
+def test_a_receiver_that_errs_for_minutes_alike_is_no_surer_than_it_is_right(drive, lasts_s, off_m):
+    stamps_s, T_world_cam, way = drive
+    when, _ = fixes(way, 0.0, 0, rate_hz=5)
+    antenna = way.T_a_b[::4][:, :3, 3] + torch.tensor([0, 0, 0.8], dtype=torch.float64)
+    scales, headings = [], []
+    for seed in range(8):
+        noise = 0.1 * draws(len(when), 3, seed=seed) + off_m * slow(len(when), math.exp(-0.2 / lasts_s), seed)
+        near = fixes_at(when, from_enu(PLACE, antenna + noise), posed(stamps_s, T_world_cam, 0.01, 0.002, seed), 'GPS')
+        found = measure_gps(replace(near, lever=ANTENNA, lever_sd_m=0.01))
+        scales.append((scale_error(found.change) / found.change.scale_sd) ** 2)
+        headings.append((heading_error_deg(found.change) / float(found.text.partition('north to ')[2].split()[0])) ** 2)
+    assert 0.1 < sum(scales) / len(scales) < 1.5 and 0.1 < sum(headings) / len(headings) < 1.5
+
+
+def test_a_leap_that_stays_is_in_what_it_claims(drive):
+    """An ambiguity that was solved wrongly half-way: there is nothing to tell which half is right."""
+    stamps_s, T_world_cam, way = drive
+    when, _ = fixes(way, 0.0, 0)
+    antenna = way.T_a_b[::2][:, :3, 3] + torch.tensor([0, 0, 0.8], dtype=torch.float64) + 0.02 * draws(len(when), 3, seed=0)
+    antenna[len(when) // 2:, 1] += 0.5
+    near = fixes_at(when, from_enu(PLACE, antenna), posed(stamps_s, T_world_cam, 0.01), 'GPS')
+    found = measure_gps(replace(near, lever=ANTENNA, lever_sd_m=0.01))
+    assert abs(scale_error(found.change)) < 1.3 * found.change.scale_sd < 0.02
+
+
 def test_what_is_too_coarse_or_of_another_clock_is_refused(drive):
     stamps_s, T_world_cam, way = drive
     images = posed(stamps_s, T_world_cam)
@@ -83,6 +119,8 @@ def test_what_is_too_coarse_or_of_another_clock_is_refused(drive):
         fixes_at(when + 1e9, geodetic, images, 'GPS')
     with pytest.raises(AprlocError, match='6 fixes belong to images'):
         measure_gps(fixes_at(when[:6], geodetic[:6], images, 'GPS'))
+    with pytest.raises(AprlocError, match='GPS is silent'):
+        measure_gps(fixes_at(when, geodetic[:1].expand_as(geodetic), images, 'GPS'))
 
 
 def write_fixes(path, rows):
@@ -101,25 +139,28 @@ def test_messages_without_a_fix_are_left_out(drive, tmp_path):
     rows = [(round((stamp_s + 1) * 1e9), 0, *position) for stamp_s, position in zip(when.tolist(), geodetic.tolist())]
     rows[::7] = [(time_ns, -1, 0.0, 0.0, 0.0) for time_ns, *_ in rows[::7]]
     rows[1::7] = [(time_ns, 0, math.nan, math.nan, math.nan) for time_ns, *_ in rows[1::7]]
+    rows[2::7] = [(time_ns, 0, 0.0, 0.0, 0.0) for time_ns, *_ in rows[2::7]]
     images = replace(posed(stamps_s, T_world_cam), stamps_s=stamps_s + 1)
     with open_recording(write_fixes(tmp_path / 'bag', rows)) as recording:
         found = fixes_of_bag(recording, '/fix', images, read_tf(recording), 'camera')
-    assert len(found.geodetic) == len(rows) - len(rows[::7]) - len(rows[1::7])
+    assert len(found.geodetic) == len(rows) - len(rows[::7]) - len(rows[1::7]) - len(rows[2::7])
     assert (found.geodetic - geodetic.median(0).values).abs().max() < 60
-    silent = write_fixes(tmp_path / 'silent', [(row[0], -1, 0.0, 0.0, 0.0) for row in rows])
-    with (open_recording(silent) as recording,
-          pytest.raises(AprlocError, match=f'none of its {len(rows)} messages has a fix')):
-        fixes_of_bag(recording, '/fix', images, read_tf(recording), 'camera')
+    for name, values in (('silent', (-1, 0.0, 0.0, 0.0)), ('ten millionths', (0, 525200000.0, 134050000.0, 80.0))):
+        silent = write_fixes(tmp_path / name, [(row[0], *values) for row in rows])
+        with (open_recording(silent) as recording,
+              pytest.raises(AprlocError, match=f'none of its {len(rows)} messages has a fix.*degrees')):
+            fixes_of_bag(recording, '/fix', images, read_tf(recording), 'camera')
 
 
+@pytest.mark.parametrize('unknown', [math.nan, 0.0])
 @pytest.mark.parametrize('slope', [0.0, 0.08])
-def test_fixes_without_altitude_leave_up_to_the_cameras(drive, slope):
-    """NavSatFix says NaN there; a way up a slope is level by such fixes."""
+def test_fixes_without_altitude_leave_up_to_the_cameras(drive, slope, unknown):
+    """NavSatFix says NaN there, some drivers zero; a way up a slope is level by such fixes."""
     stamps_s, T_world_cam, way = drive
     tilt = pose(so3_exp(torch.tensor([0.0, -slope, 0.0], dtype=torch.float64)), torch.zeros(3, dtype=torch.float64))
     uphill = replace(way, T_a_b=tilt @ way.T_a_b)
     when, geodetic = fixes(uphill, 1.0, 0)
-    geodetic[:, 2] = math.nan
+    geodetic[:, 2] = unknown
     uphill_cam = pose(T_world_cam[:, :3, :3], (tilt @ T_world_cam)[:, :3, 3])   # a camera that is kept upright
     found = measure_gps(fixes_at(when, geodetic, posed(stamps_s, uphill_cam, 0.01, 0.002), 'GPS'))
     assert abs(scale_error(found.change)) < 0.02 and up_error_deg(found.change) < 0.6

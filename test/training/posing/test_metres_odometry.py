@@ -10,7 +10,10 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import pose
 from aprloc_ros.recordings.trajectory import Trajectory
 from aprloc_ros.training.place.odometry import body_way, drifted
+from aprloc_ros.training.posing.metres.choice import put_together
 from aprloc_ros.training.posing.metres.odometry import measure_odometry
+
+MIRROR = torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64))
 
 
 @pytest.fixture(scope='module')
@@ -26,6 +29,19 @@ def test_exact_odometry_of_an_unknown_mount_gives_the_exact_scale(drive):
     found = measure_odometry(posed(stamps_s[:-1], T_world_cam[:-1]), way, 'odometry')
     assert abs(scale_error(found.change)) < 1e-6
     assert up_error_deg(found.change) < 1e-3
+
+
+@pytest.mark.parametrize('change, is_said', [
+    (lambda T: T, False),
+    (lambda T: MIRROR @ T @ torch.diag(torch.tensor([-1.0, 1, 1, 1], dtype=torch.float64)), True),
+    (lambda T: T @ torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64)), True),
+], ids=['right', 'mirrored images', 'a camera that hangs'])
+def test_up_that_is_down_by_another_is_a_warning(drive, change, is_said):
+    """On a floor a mirrored world moves as one whose camera hangs upside down."""
+    stamps_s, _, way = drive
+    images = posed(stamps_s[:-1], change(way.at(stamps_s, 1.0)[0][:-1] @ MOUNT), 0.005, 0.002)
+    lines = put_together(images, [measure_odometry(images, drifted(way, seed=1), 'odometry')]).lines
+    assert sum(line.startswith('WARNING: what is up by odometry is down by the cameras') for line in lines) == is_said
 
 
 def test_drift_does_not_bias_the_scale_and_its_deviation_is_right(drive):

@@ -82,6 +82,16 @@ def test_a_pause_gives_no_more_images():
     assert len(select(measure(pan(moving)), Film(), None).indices) == len(select(measure(pan(paused)), Film(), None).indices)
 
 
+def test_black_stretches_give_no_images():
+    """A lens cap, or a cut: each black look was taken for a move."""
+    looks = pan([0] + [4] * 199)
+    cut = [*looks[:60], *(Look(i, i / 30, np.full_like(looks[0].grey, 2)) for i in range(60, 120)), *looks[120:]]
+    chosen, whole = (select(measure(some), Film(), None) for some in (cut, looks))
+    assert not set(chosen.indices) & set(range(60, 120)) and set(chosen.keys) <= set(chosen.indices)
+    assert len(chosen.indices) <= len(whole.indices) and '60 that show next to nothing are left out' in chosen.text
+    assert 'next to nothing' not in whole.text
+
+
 def test_as_many_as_are_asked_for():
     chosen = select(measure(pan([0] + [4] * 60)), Film(), 10)
     assert len(chosen.indices) == 10 and '--frames 10' in chosen.text

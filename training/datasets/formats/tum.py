@@ -78,11 +78,13 @@ def _read_list(root: Path, file: Path) -> list[tuple[float, Path]]:
     """(stamp, image) in the order of time."""
     entries, seen = [], {}
     for where, words in read_rows(file):
-        expect_count(words, 2, 'stamp filename', where)
+        if len(words) < 2:
+            expect_count(words, 2, 'stamp filename', where)
         stamp, = floats(words[:1], where)
         check_seconds(stamp, where)
-        note_once(seen, tidy(words[1]), where)
-        entries.append((stamp, check_image(locate(root, words[1]), where)))
+        name = ' '.join(words[1:])
+        note_once(seen, tidy(name), where)
+        entries.append((stamp, check_image(locate(root, name), where)))
     return sorted(entries)
 
 

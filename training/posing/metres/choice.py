@@ -28,6 +28,7 @@ from aprloc_ros.training.posing.metres.tags import check_side, measure_tags
 
 _UP_FLOOR_RAD = math.radians(0.1)
 _CONTRADICT_SIGMAS = 4.0
+_OPPOSED_RAD = math.radians(150)
 _Z = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
 
@@ -93,10 +94,10 @@ def put_together(posed: Posed, found: list[Measured], ups: Sequence[tuple[Tensor
     """
     ups = [(*up_of_cameras(posed.T_map_cam), 'the cameras'), *ups,
            *((one.change.rotation[2], one.up_sd_rad, one.change.source) for one in found if math.isfinite(one.up_sd_rad))]
-    up, up_text = _mean_up(ups)
+    up, up_text, opposed = _mean_up(ups)
     best = min(found, key=lambda one: one.change.scale_sd, default=None)
     change, geodetic = _placed(posed, origin, up, best, next((one for one in found if one.geodetic), None))
-    lines = [*(one.text for one in found), *_contradictions(found, best), *lines, up_text]
+    lines = [*(one.text for one in found), *_contradictions(found, best), *lines, up_text, *opposed]
     if best is None:
         lines.append('the unit is ARBITRARY, not the metre: nothing in the recording tells the scale; record odometry or GPS, or '
                      'give the side of a tag or a distance')
@@ -150,8 +151,11 @@ def _of_tf(posed: Posed, tree: TfTree, frame: str) -> Iterator[Callable]:
     yield measure
 
 
-def _mean_up(ups: list[tuple[Tensor, float, str]]) -> tuple[Tensor, str]:
-    """Weighted by what each is sure of; one that contradicts the surest is left aside."""
+def _mean_up(ups: list[tuple[Tensor, float, str]]) -> tuple[Tensor, str, list[str]]:
+    """Weighted by what each is sure of, and what to say of it; one that contradicts the surest is left aside.
+
+    Where one says that up is down, a camera hangs, or a world is mirrored: on a floor both move alike.
+    """
     sds = torch.tensor([max(sd, _UP_FLOOR_RAD) for _, sd, _ in ups], dtype=torch.float64)
     directions = torch.stack([up for up, _, _ in ups])
     surest = int(sds.argmin())
@@ -163,7 +167,10 @@ def _mean_up(ups: list[tuple[Tensor, float, str]]) -> tuple[Tensor, str]:
     names = ', '.join(dict.fromkeys(name for (_, _, name), used in zip(ups, kept.tolist()) if used))
     left = ''.join(f'; {name} says otherwise, by {math.degrees(angle):.1f} degrees'
                    for (_, _, name), used, angle in zip(ups, kept.tolist(), off.tolist()) if not used)
-    return up / up.norm(), f'z is up by {names}, to about {sd_deg:.2f} degrees{left}'
+    opposed = [f'WARNING: what is up by {name} is down by {names}, which was taken: is the camera mounted upside down, are its images mirrored '
+               '(by a driver that flips them), or are axes left-handed? Only a right map comes into a right frame by aprloc align'
+               for (_, _, name), angle in zip(ups, off.tolist()) if angle > _OPPOSED_RAD]
+    return up / up.norm(), f'z is up by {names}, to about {sd_deg:.2f} degrees{left}', opposed
 
 
 def _placed(posed: Posed, index: int, up: Tensor, best: Measured | None, gps: Measured | None,

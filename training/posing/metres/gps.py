@@ -12,6 +12,7 @@ from aprloc_ros.errors import AprlocError
 from aprloc_ros.geometry import nearest_rotation, skew, so3_exp
 from aprloc_ros.placement.geodesy import GeodeticOrigin, from_enu, to_enu
 from aprloc_ros.placement.robust_fit import robust_fit
+from aprloc_ros.placement.slow_errors import scatter
 from aprloc_ros.placement.upright import rotation_between, up_of_cameras
 from aprloc_ros.recordings.message_fields import stamp_ns
 from aprloc_ros.recordings.recording import Recording
@@ -72,11 +73,13 @@ def measure_gps(fixes: Fixes) -> Measured:
     if len(fixes.geodetic) < _FEWEST:
         raise AprlocError(f'{fixes.source}: {len(fixes.geodetic)} fixes belong to images; it takes {_FEWEST}')
     geodetic = fixes.geodetic.nan_to_num(0.0)
+    if (geodetic[:, :2] == geodetic[0, :2]).all():
+        raise AprlocError(f'{fixes.source} is silent: all of its fixes are the same place, while the images move')
     origin = _origin(geodetic.median(0).values)
     first = _fitted(fixes, to_enu(origin, geodetic))[0].change.points(fixes.T_map_cam[0, :3, 3])
     origin = _origin(from_enu(origin, first))   # the first camera, so that z is up there
-    place, covariance, spread_m = _fitted(fixes, to_enu(origin, geodetic))
-    scale_sd, turn_sd = covariance[0, 0].sqrt().item(), covariance.diagonal()[1:4].sqrt()
+    place, sd, spread_m = _fitted(fixes, to_enu(origin, geodetic))
+    scale_sd, turn_sd = sd[0].item(), sd[1:4]
     heading_deg = math.degrees(turn_sd[2].item())
     if not (scale_sd < _MOST_DOUBT and heading_deg < _MOST_DOUBT_DEG):
         raise AprlocError(f'{fixes.source} is too coarse for this drive: its fixes stray by {spread_m:.2f} m, so that the scale is '
@@ -97,14 +100,14 @@ def fixes_of_bag(recording: Recording, topic: str, posed: Posed, tree: TfTree, c
     for message in recording.messages(topic):
         fix = message.body
         numbers = (fix.latitude, fix.longitude, fix.altitude)
-        if fix.status.status < 0 or not all(map(math.isfinite, numbers[:2])):
+        if fix.status.status < 0 or not _is_place(*numbers[:2]):
             without += 1
             continue
         stamps_s.append(stamp_ns(fix.header.stamp) / 1e9)
         geodetic.append(numbers)
     source = f'GPS {topic}'
     if not stamps_s:
-        raise AprlocError(f'{source}: none of its {without} messages has a fix; was the sky free?')
+        raise AprlocError(f'{source}: none of its {without} messages has a fix; was the sky free, and are they in degrees?')
     when = torch.tensor(stamps_s, dtype=torch.float64)
     found = fixes_at(when, torch.tensor(geodetic, dtype=torch.float64), posed, source)
     if not (antenna and tree.connects(camera_frame, antenna)):
@@ -144,9 +147,12 @@ def exif_position(path: Path) -> tuple[float, float, float] | None:
         altitude_m = float(gps.get(6, math.nan)) * (-1 if gps.get(5) in (1, b'\x01') else 1)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    # A phone that has no fix yet may write zeros.
-    known = math.isfinite(latitude) and math.isfinite(longitude) and (latitude, longitude) != (0.0, 0.0)
-    return (latitude, longitude, altitude_m) if known else None
+    return (latitude, longitude, altitude_m) if _is_place(latitude, longitude) else None
+
+
+def _is_place(latitude: float, longitude: float) -> bool:
+    """In degrees. A receiver that has no fix yet may write zeros."""
+    return abs(latitude) <= 90 and abs(longitude) <= 360 and (latitude, longitude) != (0.0, 0.0)
 
 
 def _sign(letter: str | bytes, positive: str, negative: str) -> int:
@@ -165,7 +171,9 @@ def _nowhere() -> Tensor:
 
 
 def _with_altitudes(fixes: Fixes) -> tuple[Fixes, str]:
-    """Those that have one, and what to say of it; all, where none has."""
+    """Those that have one, and what to say of it; all, where none has. A receiver that knows none may write zero."""
+    if (fixes.geodetic[:, 2] == 0).all():
+        fixes = replace(fixes, geodetic=torch.cat([fixes.geodetic[:, :2], torch.full_like(fixes.geodetic[:, 2:], math.nan)], 1))
     if fixes.is_flat:
         return fixes, '; no fix has an altitude: that of the map is unknown, and called 0'
     known = fixes.geodetic[:, 2].isfinite()
@@ -177,13 +185,20 @@ def _origin(geodetic: Tensor) -> GeodeticOrigin:
 
 
 def _fitted(fixes: Fixes, enu: Tensor) -> tuple[_Place, Tensor, float]:
-    """The place, the covariance [10, 10] of its parameters and the spread of the fixes along the ground in metres."""
+    """The place, the standard deviations [10] of its parameters and the spread of the fixes along the ground in metres.
+
+    A receiver errs for minutes alike (ionosphere, reflections, an ambiguity that was solved wrongly): what then is known less holds.
+    """
     up, up_sd = up_of_cameras(fixes.T_map_cam)
     tilt, height = 1 / max(up_sd, _UP_SD_RAD) ** 2, math.inf if fixes.is_flat else 0.0
     precision = torch.tensor([0.0, tilt, tilt, 0.0, 0.0, 0.0, height] + [fixes.lever_sd_m ** -2] * 3, dtype=torch.float64)
-    fit = robust_fit(_start(fixes, enu, up), lambda place: _terms(place, fixes.T_map_cam, enu)[:1 if fixes.is_flat else 2],
-                     _Place.moved, precision, fixes.clusters, 1e-3)
-    return fit.state, fit.covariance, fit.sigmas[0]
+
+    def terms(place: _Place) -> list[tuple[Tensor, Tensor]]:
+        return _terms(place, fixes.T_map_cam, enu)[:1 if fixes.is_flat else 2]
+    fit = robust_fit(_start(fixes, enu, up), terms, _Place.moved, precision, fixes.clusters, 1e-3)
+    slow = sum(scatter(r, J, w, sigma) for (r, J), w, sigma in zip(terms(fit.state), fit.weights, fit.sigmas))
+    variances = torch.maximum(fit.covariance.diagonal(), (fit.inverse @ slow @ fit.inverse).diagonal())
+    return fit.state, variances.sqrt(), fit.sigmas[0]
 
 
 def _start(fixes: Fixes, enu: Tensor, up: Tensor) -> _Place:

@@ -93,16 +93,19 @@ def select(steps: Sequence[Step], source: Source, wanted: int | None) -> Selecti
     return _selection(steps, kept, is_video, text)
 
 
-def _of_video(steps: Sequence[Step], source: Source, wanted: int | None) -> Selection:
+def _of_video(every: Sequence[Step], source: Source, wanted: int | None) -> Selection:
+    """Black stretches and the like lead nowhere."""
+    steps = [step for step in every if step.contrast >= _FAINT]
     path = _path(steps)
     asked = wanted or _stretches(path)
     if asked < _FEWEST:
         raise AprlocError(f'{source.path}: the camera hardly moves: what it sees shifts by {path[-1]:.1%} of the image over '
                           f'{len(steps)} images; record while it moves through the place')
     chosen = _sharpest_of_each(steps, path, asked)
-    text = (f'{len(chosen)} of {len(steps)} images looked at: the sharpest of each stretch in which the picture moves by '
+    text = (f'{len(chosen)} of {len(every)} images looked at: the sharpest of each stretch in which the picture moves by '
             f'{path[-1] / asked:.1%} of its diagonal or half a second passes')
-    return _selection(steps, chosen, True, text + (f', as --frames {wanted} asks' if wanted else ''))
+    dark = f'; {len(every) - len(steps)} that show next to nothing are left out' if len(steps) < len(every) else ''
+    return _selection(steps, chosen, True, text + (f', as --frames {wanted} asks' if wanted else '') + dark)
 
 
 def _selection(steps: Sequence[Step], chosen: Sequence[int], is_video: bool, text: str) -> Selection:
