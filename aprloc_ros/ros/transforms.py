@@ -39,15 +39,17 @@ def extrinsics_from_parameters(base_frame: str, xyz_m: tuple, rpy_rad: tuple) ->
 
     def lookup(frame_id: str, stamp: object) -> Tensor:
         nonlocal first
+        if frame_id == base_frame:
+            if any((*xyz_m, *rpy_rad)):
+                raise AprlocError(f'the images are of the frame {frame_id!r}, base_frame itself, in which camera_xyz_m and camera_rpy_rad '
+                                  'put the camera elsewhere; let the driver name a frame of the camera, or leave these at zero')
+            return torch.eye(4, dtype=torch.float64)
         first = first or frame_id
         if frame_id not in ('', first):
             raise AprlocError(f'the image is of the frame {frame_id[:_NAME_LENGTH]!r}, the first ones of {first[:_NAME_LENGTH]!r}, whose camera '
                               'is where camera_xyz_m and camera_rpy_rad say: give each camera a topic of its own, or publish TF; if there is '
                               'but one, configure the node anew')
-        if frame_id == base_frame and any((*xyz_m, *rpy_rad)):
-            raise AprlocError(f'the images are of the frame {frame_id!r}, base_frame itself, in which camera_xyz_m and camera_rpy_rad '
-                              'put the camera elsewhere; let the driver name a frame of the camera, or leave these at zero')
-        return torch.eye(4, dtype=torch.float64) if frame_id == base_frame else T_base_cam
+        return T_base_cam
 
     return lookup
 

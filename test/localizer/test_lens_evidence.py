@@ -36,7 +36,8 @@ def test_the_camera_that_took_an_image_is_found(offsets):
 
 def test_matches_lead_to_a_camera_that_is_far_off_where_features_alone_end_elsewhere(monkeypatch):
     offsets = torch.tensor([0.45, 0.0, 0.0]).double()
-    torch.testing.assert_close(seen_by(offsets.tolist())[0].lens.offsets, offsets, atol=4e-3, rtol=0)
+    found = torch.stack([seen_by(offsets.tolist(), seed)[0].lens.offsets for seed in range(4)])
+    torch.testing.assert_close(found.median(0).values, offsets, atol=4e-3, rtol=0)
     monkeypatch.setattr(nre, 'guess_lens', lambda *_: None)
     assert (seen_by(offsets.tolist())[0].lens.offsets - offsets).abs().max() > 0.03
 

@@ -69,13 +69,12 @@ class _Search:
             total += np.exp(squared * np.float32(-0.5 / self.sigma_cells ** 2)) * maps.gains[rows, k]
         return (total * inside).mean(1, dtype=np.float64)
 
-    def follow(self, poses: np.ndarray) -> None:
+    def followed(self, poses: np.ndarray) -> np.ndarray:
         """Where the best of these [H, 4, 4] lead, downhill on the maps that score (LO-RANSAC: Chum, Matas and Kittler, DAGM 2003)."""
         few = self.maps.of(self.scored, _LIKELIEST)
         ends = [minimise(few, self.xyz[self.scored], self.camera, T, _FOLLOWED_SIGMAS * self.sigma_cells, _FOLLOWED_STEPS).T_cam_map
                 for T in poses[np.argsort(-self.score(self.scored, poses))[:_FOLLOWED]]]
-        if ends:
-            self.add(np.stack(ends))
+        return np.array(ends).reshape(-1, 4, 4)
 
     def is_over(self, groups: list[np.ndarray], drawn: int) -> bool:
         """Whether so many triples, each within a group, make it nearly certain that one of them was free of outliers."""
@@ -119,7 +118,7 @@ def msac(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, groups: list[np.ndarr
         promising = found[order[:_GO_ON]]
         left_out.append(found[order[_GO_ON:]])
         search.add(promising)
-        search.follow(promising)
+        search.add(search.followed(promising))
         if search.is_over(surest, drawn):
             break
     if not len(search.poses):
@@ -130,6 +129,7 @@ def msac(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, groups: list[np.ndarr
     # The promising are mostly one pose over and over: who comes second is found among the others, too.
     rivals = _elsewhere(np.concatenate([search.poses, *left_out]), winner, xyz.mean(0))
     rivals = rivals[np.argsort(-search.score(search.scored[:_FIRST_POINTS], rivals))[:_GO_ON]]
+    rivals = np.concatenate([rivals, _elsewhere(search.followed(rivals), winner, xyz.mean(0))])
     runner_up = search.score(search.scored, rivals).max(initial=0.0)
     return Hypothesis(winner, float(search.score(every, winner[None])[0]), float(runner_up), float(search.supporters(winner).mean()))
 

@@ -60,8 +60,8 @@ def test_agreement_is_less_where_another_pose_explains_much():
     other = T @ se3_exp(torch.tensor([1.2, 0.3, 0.0, 0.0, 0.25, 0.1], dtype=torch.float64))
     right, wrong = Painter(points, T, noise=0.02), Painter(points, other, noise=0.02)
     sure = NreRefiner(right, points).refine(query(), NO_START, PLENTY)
-    mixed = F.normalize(right.features.coarse + 0.9 * wrong.features.coarse, dim=1)
-    right.features = replace(right.features, coarse=mixed)
+    mixed = {level: F.normalize(getattr(right.features, level) + 0.9 * getattr(wrong.features, level), dim=1) for level in ('coarse', 'fine')}
+    right.features = replace(right.features, **mixed)
     torn = NreRefiner(right, points).refine(query(), NO_START, PLENTY)
     assert pose_errors(torn.T_map_cam, T)[0] < 0.05
     assert torn.signals['agreement'] < sure.signals['agreement'] - 0.2 and sure.signals['agreement'] < 1
