@@ -49,9 +49,11 @@ class _Search:
     poses: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 4)))
     scores: np.ndarray = field(default_factory=lambda: np.zeros(0))   # theirs
 
-    def add(self, poses: np.ndarray) -> None:
-        self.poses = np.concatenate([self.poses, poses])
-        self.scores = np.concatenate([self.scores, self.score(self.scored, poses)])
+    def add(self, poses: np.ndarray) -> np.ndarray:
+        """Their scores [H]."""
+        scores = self.score(self.scored, poses)
+        self.poses, self.scores = np.concatenate([self.poses, poses]), np.concatenate([self.scores, scores])
+        return scores
 
     def score(self, rows: np.ndarray, poses: np.ndarray) -> np.ndarray:
         """Mean gain of these maps under each pose [H, 4, 4] -> [H]."""
@@ -69,11 +71,11 @@ class _Search:
             total += np.exp(squared * np.float32(-0.5 / self.sigma_cells ** 2)) * maps.gains[rows, k]
         return (total * inside).mean(1, dtype=np.float64)
 
-    def followed(self, poses: np.ndarray) -> np.ndarray:
+    def followed(self, poses: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Where the best of these [H, 4, 4] lead, downhill on the maps that score (LO-RANSAC: Chum, Matas and Kittler, DAGM 2003)."""
         few = self.maps.of(self.scored, _LIKELIEST)
         ends = [minimise(few, self.xyz[self.scored], self.camera, T, _FOLLOWED_SIGMAS * self.sigma_cells, _FOLLOWED_STEPS).T_cam_map
-                for T in poses[np.argsort(-self.score(self.scored, poses))[:_FOLLOWED]]]
+                for T in poses[np.argsort(-scores)[:_FOLLOWED]]]
         return np.array(ends).reshape(-1, 4, 4)
 
     def is_over(self, groups: list[np.ndarray], drawn: int) -> bool:
@@ -117,8 +119,7 @@ def msac(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, groups: list[np.ndarr
         order = np.argsort(-search.score(search.scored[:_FIRST_POINTS], found))
         promising = found[order[:_GO_ON]]
         left_out.append(found[order[_GO_ON:]])
-        search.add(promising)
-        search.add(search.followed(promising))
+        search.add(search.followed(promising, search.add(promising)))
         if search.is_over(surest, drawn):
             break
     if not len(search.poses):
@@ -129,8 +130,9 @@ def msac(maps: LossMaps, xyz: np.ndarray, camera: Pinhole, groups: list[np.ndarr
     # The promising are mostly one pose over and over: who comes second is found among the others, too.
     rivals = _elsewhere(np.concatenate([search.poses, *left_out]), winner, xyz.mean(0))
     rivals = rivals[np.argsort(-search.score(search.scored[:_FIRST_POINTS], rivals))[:_GO_ON]]
-    rivals = np.concatenate([rivals, _elsewhere(search.followed(rivals), winner, xyz.mean(0))])
-    runner_up = search.score(search.scored, rivals).max(initial=0.0)
+    scores = search.score(search.scored, rivals)
+    followed = _elsewhere(search.followed(rivals, scores), winner, xyz.mean(0))
+    runner_up = max(scores.max(initial=0.0), search.score(search.scored, followed).max(initial=0.0))
     return Hypothesis(winner, float(search.score(every, winner[None])[0]), float(runner_up), float(search.supporters(winner).mean()))
 
 

@@ -70,15 +70,16 @@ class NreRefiner:
                                self.settings.views_near_starts)
         chosen = retrieve_points(self._points, views, self.settings.points)
         index = chosen.to(self._fine.device)
+        fine = self._fine[index]
         groups = [rows.numpy() for rows in rows_of_views(self._points, views, chosen)]
         trace = NreTrace(chosen, self._points.xyz[chosen].numpy(), groups,
                          dense_maps(self._coarse[index], features.coarse, features.coarse_scale),
                          _cells_of(query, COARSE_STRIDE), _cells_of(query, FINE_STRIDE))
-        self._from_coarse_maps(trace, self._fine[index], features, invert(starts).numpy(), watch)
+        self._from_coarse_maps(trace, fine, features, invert(starts).numpy(), watch)
         if trace.coarse is not None and watch.verdict == CONVERGED:
-            self._from_fine_maps(trace, self._fine[index], features, watch)
+            self._from_fine_maps(trace, fine, features, watch)
         if trace.fine is not None and watch.verdict == CONVERGED:
-            self._from_features(trace, self._fine[index], features.fine, query, watch)
+            self._from_features(trace, fine, features.fine, query, watch)
         if trace.final is not None and watch.verdict == CONVERGED:
             self._from_patches(trace, query, watch)
         return trace
