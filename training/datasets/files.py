@@ -27,8 +27,8 @@ def locate(root: Path, written: str) -> Path:
     """The file that a list below root names; `root / written` where there is none.
 
     The list may come from another system or machine: backslashes, a drive letter or a home that is not here, a suffix
-    that was left out or is of another case, a folder `images` of which only smaller copies are there; names that differ in
-    their case, or in how they write an accent (macOS takes it apart), where one file alone is called so.
+    that was left out, a folder `images` of which only smaller copies are there; names that differ in their case, or in how
+    they write an accent (macOS takes it apart), where one file alone is called so.
     """
     found = next((path for path in _candidates(root, written) if path.is_file()), None)
     alike = (_alike(root, path) for path in _candidates(root, written) if path.is_relative_to(root))
@@ -77,13 +77,8 @@ def _candidates(root: Path, written: str) -> Iterator[Path]:
 
 def _spellings(path: Path) -> Iterator[Path]:
     yield path
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        yield path.with_suffix(path.suffix.lower())
-        yield path.with_suffix(path.suffix.upper())
-    elif path.name:
-        for suffix in IMAGE_SUFFIXES:
-            yield path.with_name(path.name + suffix)
-            yield path.with_name(path.name + suffix.upper())
+    if path.name and path.suffix.lower() not in IMAGE_SUFFIXES:
+        yield from (path.with_name(path.name + suffix) for suffix in IMAGE_SUFFIXES)
 
 
 def visible(folder: Path, pattern: str = '*') -> list[Path]:
